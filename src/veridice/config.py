@@ -1,0 +1,127 @@
+"""Settings, frozen and checked; every field explains itself. Read from TOML and written back beside the results."""
+
+from __future__ import annotations
+
+import tomllib
+from importlib import resources
+from pathlib import Path
+from typing import Literal
+
+import tomli_w
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from veridice.errors import ConfigError
+
+RegressorInput = Literal["image", "uncertainty", "error"]
+
+
+class Settings(BaseModel):
+    """Base of all settings: immutable, unknown names refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DataSettings(Settings):
+    """Where training examples come from and how they are varied."""
+
+    grid: int = Field(128, ge=16, description="edge of the cube that every scan is resampled to")
+    simulated_fraction: float = Field(0.5, ge=0, le=1, description="share of examples painted from label maps")
+    inserted_fraction: float = Field(0.5, ge=0, le=1, description="share of scans that get another person's lesions")
+    t1_absent: float = Field(0.2, ge=0, le=1, description="share of examples whose T1w is withheld (zeros)")
+    rotation: float = Field(0.2, ge=0, description="largest rotation about each axis, radians")
+    scaling: float = Field(0.15, ge=0, lt=1, description="largest relative change of size along each axis")
+    noise: float = Field(0.08, ge=0, description="largest standard deviation of Gaussian noise, image in [0, 1]")
+    bias: float = Field(0.3, ge=0, description="largest coefficient of the polynomial bias field")
+    gamma: float = Field(1.4, ge=1, description="contrast exponent is drawn from [1/gamma, gamma]")
+    artefact: float = Field(0.15, ge=0, le=1, description="chance of each TorchIO artefact (thick slices, ghosts, spikes)")
+    rim_mm: float = Field(4.0, ge=0, description="unlabelled voxels this near to a ventricle mask are not judged")
+    simulated_validation: int = Field(6, ge=0, description="painted validation scans beside the real ones")
+
+
+class StageSettings(Settings):
+    """What the training of each network shares."""
+
+    steps: int = Field(1000, ge=1, description="optimiser steps at most")
+    batch_size: int = Field(1, ge=1)
+    crop: int = Field(96, ge=0, description="edge of the training patch in voxels; 0 takes the whole grid")
+    learning_rate: float = Field(1e-3, gt=0, description="peak of a one-cycle schedule for Adam")
+    validate_every: int = Field(200, ge=1, description="steps between two validations and checkpoints")
+    patience: int = Field(10, ge=1, description="validations without a better value until training stops early")
+    workers: int = Field(1, ge=0, description="processes that prepare examples beside the training")
+
+
+class SegmenterSettings(StageSettings):
+    features: int = Field(8, ge=1, description="channels at full resolution")
+    depth: int = Field(5, ge=3, description="levels of the U-net")
+    dropout_rate: float = Field(0.2, ge=0, lt=1)
+    dropout_kind: Literal["channel", "element"] = "channel"
+    cross_entropy: float = Field(1.0, ge=0, description="weight beside the Dice loss; 0 is the paper")
+    keep_at: tuple[float, ...] = Field((0.15, 0.4), description="parts of the steps at which weights are kept, as poorer segmenters for the regressors")
+
+
+class ReconstructorSettings(StageSettings):
+    features: int = Field(8, ge=1, description="channels at full resolution")
+    depth: int = Field(5, ge=3, description="levels of the U-net")
+    ssim_form: Literal["windowed", "printed"] = "windowed"
+    ssim_window: int = Field(7, ge=0, description="edge of the SSIM window; 0 is one window over the whole volume")
+
+
+class RegressorSettings(StageSettings):
+    widths: tuple[int, ...] = (16, 32, 64, 128)
+    inputs: tuple[RegressorInput, ...] = ("image", "uncertainty", "error")
+    huber_delta: float = Field(0.1, gt=0, description="where Huber's loss turns from squared to linear")
+    passes: int = Field(8, ge=2, description="stochastic passes behind each training map")
+    train_cases: int = Field(160, ge=1, description="segmented scans to learn from")
+    validation_cases: int = Field(40, ge=1, description="segmented scans of validation patients")
+    binary_fraction: float = Field(0.3, ge=0, le=1, description="share of examples that show a binary, damaged mask")
+
+
+class TrainingSettings(Settings):
+    """One training configuration: the data and the three networks."""
+
+    name: str = Field(description="name that goes into the weight cards")
+    seed: int = 0
+    data: DataSettings = DataSettings()
+    segmenter: SegmenterSettings = SegmenterSettings()
+    reconstructor: ReconstructorSettings = ReconstructorSettings()
+    regressor: RegressorSettings = RegressorSettings()
+
+
+class InferenceSettings(Settings):
+    """How one scan is judged."""
+
+    passes: int = Field(20, ge=2, description="stochastic passes (paper: 20)")
+    seed: int = Field(0, description="the same scan and seed give the same answer")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    min_dice: float = Field(0.75, ge=0, le=1, description="a predicted Dice below this is rejected (paper: 0.75)")
+
+
+def load_training_settings(name_or_path: str) -> TrainingSettings:
+    """Read a TOML configuration: a file, or the name of one that ships with the package (``default``, ``paper``).
+
+    Raises:
+        ConfigError: no such file or name, not TOML, or a field that is unknown or out of range.
+    """
+    path = Path(name_or_path)
+    bundled = resources.files("veridice") / "configs" / f"{name_or_path}.toml"
+    if path.is_file():
+        text = path.read_text(encoding="utf-8")
+    elif path.name == name_or_path and bundled.is_file():
+        text = bundled.read_text(encoding="utf-8")
+    else:
+        shipped = sorted(p.name.removesuffix(".toml") for p in (resources.files("veridice") / "configs").iterdir())
+        raise ConfigError(f"no configuration '{name_or_path}': give a TOML file or one of {', '.join(shipped)}")
+    try:
+        return TrainingSettings.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{name_or_path}: not TOML ({error})") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{name_or_path}: field '{field}': {first['msg']}") from error
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings as TOML text, readable by :func:`load_training_settings`."""
+    return tomli_w.dumps(settings.model_dump(mode="json"))

@@ -1,0 +1,1 @@
+"""Files to volumes and cases, and back."""

@@ -1,0 +1,135 @@
+"""NIfTI files to volumes and back. Whatever is wrong with a file is said here, in one line."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import zlib
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from veridice.errors import GeometryError, InputError
+from veridice.volume import Geometry, Volume
+
+SUFFIXES = (".nii", ".nii.gz")
+MAXIMUM_DEFLATE_RATIO = 1032
+"""No deflate stream grows more than this; a header that promises more than that lies about its size."""
+BYTES_PER_VOXEL_IN_MEMORY = 4
+WORKING_COPIES = 6
+"""Float copies of a scan that exist at once while it is judged."""
+
+
+def read_image(path: Path) -> Volume:
+    """Read a scan as float32 with its scaling applied.
+
+    Raises:
+        InputError: missing, not NIfTI, damaged, not one real-valued 3D volume, NaN or infinite values, constant, or
+            larger than the memory at hand.
+        GeometryError: the affine is missing or singular.
+    """
+    volume = _read(path)
+    voxels = volume.voxels
+    if not np.isfinite(voxels).all():
+        bad = int(voxels.size - np.isfinite(voxels).sum())
+        raise InputError(f"{path}: {bad} voxels are NaN or infinite; replace them (for example: fslmaths -nan)")
+    if voxels.min() == voxels.max():
+        raise InputError(f"{path}: every voxel is {voxels.min():g}, the image is empty; export it again")
+    return volume
+
+
+def read_mask(path: Path, grid: Geometry) -> Volume:
+    """Read a binary lesion mask (values 0 and one other number) that lies on ``grid``, as booleans.
+
+    Raises:
+        InputError: as :func:`read_image`, or more than two values.
+        GeometryError: another grid than the FLAIR's.
+    """
+    volume = _read(path)
+    if not volume.geometry.same_grid(grid):
+        raise GeometryError(
+            f"{path}: the mask's grid is {volume.geometry.describe()}, the FLAIR's is {grid.describe()}; "
+            "resample the mask to the FLAIR with nearest neighbour"
+        )
+    values = np.unique(volume.voxels)
+    if len(values) > 2 or (len(values) == 2 and values[0] != 0) or not np.isfinite(values).all() or values[0] < 0:
+        shown = ", ".join(f"{v:g}" for v in values[:4])
+        raise InputError(f"{path}: not a binary mask, its values are {shown}...; threshold it to 0 and 1 first")
+    return volume.with_voxels(volume.voxels > 0)
+
+
+def write_image(path: Path, volume: Volume) -> None:
+    """Write booleans as uint8 and everything else as float32, with qform and sform set to the affine."""
+    kind = np.uint8 if volume.voxels.dtype == bool else np.float32
+    image = nib.Nifti1Image(np.asarray(volume.voxels, dtype=kind), volume.affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(volume.affine, code="scanner")
+    image.set_qform(volume.affine, code="scanner")
+    nib.save(image, path)
+
+
+def _read(path: Path) -> Volume:
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder; give one NIfTI file (.nii or .nii.gz)")
+    if not path.exists():
+        raise InputError(f"{path}: no such file; check the path")
+    if not path.name.endswith(SUFFIXES):
+        raise InputError(f"{path}: not a NIfTI file name; convert it to .nii or .nii.gz (DICOM: dcm2niix)")
+    try:
+        image = nib.load(path)
+        if not isinstance(image, nib.Nifti1Image):
+            raise InputError(f"{path}: is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
+        _check_header(path, image)
+        voxels = np.asarray(image.dataobj, dtype=np.float32)
+    except (ImageFileError, HeaderDataError) as error:
+        raise InputError(f"{path}: not a readable NIfTI file ({_one_line(error)}); export or convert it again") from error
+    except (gzip.BadGzipFile, zlib.error, EOFError, OSError, ValueError) as error:
+        raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
+    except (MemoryError, OverflowError) as error:
+        raise InputError(f"{path}: larger than this machine's memory; crop or resample it") from error
+    try:
+        geometry = Geometry(voxels.shape[:3], image.affine)
+    except GeometryError as error:
+        raise GeometryError(f"{path}: {error}") from error
+    return Volume(voxels.reshape(geometry.shape), geometry)
+
+
+def _check_header(path: Path, image: Any) -> None:
+    """Everything that can be refused before a single voxel is decompressed."""
+    header, shape = image.header, image.shape
+    if min(shape, default=0) < 1 or len(shape) < 3:
+        raise InputError(f"{path}: has shape {shape}; a three-dimensional scan is needed")
+    if any(n > 1 for n in shape[3:]):
+        raise InputError(f"{path}: holds {int(np.prod(shape[3:]))} volumes; extract one (for example: fslroi {path.name} out 0 1)")
+    if header.get_data_dtype().kind not in "iuf":
+        raise InputError(f"{path}: voxels are {_type_name(header)}; one real number a voxel is needed: convert it")
+    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
+        raise GeometryError(f"{path}: neither sform nor qform is set, so its place in space is unknown; convert from DICOM again")
+    count = int(np.prod([int(n) for n in shape], dtype=object))
+    promised = count * header.get_data_dtype().itemsize
+    room = path.stat().st_size * (MAXIMUM_DEFLATE_RATIO if path.name.endswith(".gz") else 1)
+    if promised > room:
+        raise InputError(f"{path}: the header promises {promised:,} bytes of voxels, more than the file can hold; copy it again")
+    needed, available = count * BYTES_PER_VOXEL_IN_MEMORY * WORKING_COPIES, _available_memory()
+    if needed > available:
+        raise InputError(
+            f"{path}: {count:,} voxels need about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} are free; "
+            "resample it to 0.5 mm or coarser"
+        )
+
+
+def _type_name(header: Any) -> str:
+    dtype = header.get_data_dtype()
+    return "RGB colours" if dtype.fields else "complex numbers" if dtype.kind == "c" else str(dtype)
+
+
+def _available_memory() -> int:
+    return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120]

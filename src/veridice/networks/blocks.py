@@ -1,0 +1,69 @@
+"""Building blocks shared by the networks: convolution, residual context, decoding, stochastic dropout."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+DropoutKind = Literal["channel", "element"]
+
+
+def stochastic_dropout(features: Tensor, rate: float, kind: DropoutKind, generator: torch.Generator | None) -> Tensor:
+    """Inverted dropout whose mask comes from ``generator`` alone; without one the features pass unchanged.
+
+    A generator instead of global state makes a stochastic pass a pure function of image and seed, in training and in
+    prediction alike. Masks are drawn on the generator's own device, so CPU and GPU see the same ones.
+
+    Args:
+        features: (batch, channels, x, y, z).
+        rate: probability of dropping a channel or an element, in [0, 1).
+        kind: ``channel`` drops whole feature maps (Tompson et al. 2015), ``element`` single voxels.
+    """
+    if generator is None or rate == 0.0:
+        return features
+    shape = features.shape if kind == "element" else (*features.shape[:2], 1, 1, 1)
+    kept = torch.rand(shape, generator=generator, device=generator.device) >= rate
+    return features * (kept.to(features.device, features.dtype) / (1.0 - rate))
+
+
+class ConvUnit(nn.Sequential):
+    """3x3x3 convolution, instance normalisation, leaky ReLU."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int = 1) -> None:
+        super().__init__(
+            nn.Conv3d(in_channels, out_channels, 3, stride, padding=1, bias=False),
+            nn.InstanceNorm3d(out_channels, affine=True),
+            nn.LeakyReLU(0.01, inplace=True),
+        )
+
+
+class EncoderBlock(nn.Module):
+    """(Strided) convolution, then a residual context of two convolutions, then dropout (Kayalibay et al. 2017)."""
+
+    def __init__(self, in_channels: int, out_channels: int, stride: int, rate: float, kind: DropoutKind) -> None:
+        super().__init__()
+        self.rate, self.kind = rate, kind
+        self.entry = ConvUnit(in_channels, out_channels, stride)
+        self.context = nn.Sequential(ConvUnit(out_channels, out_channels), ConvUnit(out_channels, out_channels))
+
+    def forward(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        entered = self.entry(features)
+        return stochastic_dropout(entered + self.context(entered), self.rate, self.kind, generator)
+
+
+class DecoderBlock(nn.Module):
+    """Upsample, halve the channels, merge with the encoder's features of that scale, then dropout."""
+
+    def __init__(self, in_channels: int, skip_channels: int, rate: float, kind: DropoutKind) -> None:
+        super().__init__()
+        self.rate, self.kind = rate, kind
+        # Reducing channels before upsampling gives the same result as after it at an eighth of the arithmetic.
+        self.reduce = nn.Conv3d(in_channels, skip_channels, 1, bias=False)
+        self.merge = ConvUnit(2 * skip_channels, skip_channels)
+
+    def forward(self, features: Tensor, skip: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        raised = functional.interpolate(self.reduce(features), size=skip.shape[2:], mode="nearest")
+        return stochastic_dropout(self.merge(torch.cat([raised, skip], dim=1)), self.rate, self.kind, generator)

@@ -1,0 +1,25 @@
+"""The reconstruction U-net: fills the lesions it cannot see; where it fails, the mask is doubtful."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from veridice.networks.mc_unet import McUnet
+
+
+class ReconstructionUnet(nn.Module):
+    """The same network as :class:`McUnet`, without dropout and with ReLU as the last activation (paper, Methods).
+
+    Args:
+        features: channels at full resolution.
+        depth: number of levels.
+    """
+
+    def __init__(self, features: int = 8, depth: int = 5) -> None:
+        super().__init__()
+        self.unet = McUnet(in_channels=1, features=features, depth=depth, dropout_rate=0.0)
+
+    def forward(self, masked_flair: Tensor) -> Tensor:
+        """FLAIR in [0, 1] with zeros inside the lesion mask -> reconstructed FLAIR (batch, 1, x, y, z), >= 0."""
+        return functional.relu(self.unet(masked_flair))

@@ -1,0 +1,137 @@
+"""Weights that ship with the package or come from a training run: safetensors plus a JSON card, checked before use."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load as load_safetensors
+from safetensors.torch import save_file
+from torch import nn
+
+from veridice.errors import WeightsError
+from veridice.networks.mc_unet import McUnet
+from veridice.networks.reconstruction_unet import ReconstructionUnet
+from veridice.networks.regression_net import RegressionNet
+
+NetworkKind = Literal["segmenter", "reconstructor", "regressor"]
+ARCHITECTURES: dict[NetworkKind, type[nn.Module]] = {
+    "segmenter": McUnet,
+    "reconstructor": ReconstructionUnet,
+    "regressor": RegressionNet,
+}
+NAMES = ("segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error")
+"""The networks that a judgement needs, by file name."""
+
+
+class WeightCard(BaseModel):
+    """What a weights file is, where it comes from and how good it was; stored beside it as JSON."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    kind: NetworkKind
+    arguments: dict[str, Any] = Field(description="arguments of the network's class")
+    grid: int = Field(description="edge of the cube it was trained for")
+    sha256: str = Field(description="of the safetensors file")
+    configuration: str = Field(description="name of the training configuration")
+    data: str = Field(description="what it was trained and validated on, and what simulated data mean")
+    people: dict[str, list[str]] = Field(description="patients by split")
+    steps: int
+    best_step: int
+    seed: int
+    commit: str
+    created: str
+    metrics: dict[str, float] = Field(description="on the validation split")
+    version: str
+    licence: str = "Apache-2.0"
+
+
+def bundled_weights() -> Path:
+    """Folder of the weights that ship with the package."""
+    return Path(str(resources.files("veridice") / "weights"))
+
+
+def read_card(folder: Path, name: str) -> WeightCard:
+    """Read the card of weights ``name``.
+
+    Raises:
+        WeightsError: missing, or not a card.
+    """
+    path = folder / f"{name}.json"
+    try:
+        return WeightCard.model_validate_json(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise WeightsError(f"{path}: no such weight card; reinstall veridice or check --weights") from error
+    except ValidationError as error:
+        raise WeightsError(f"{path}: not a weight card ({error.error_count()} wrong fields); reinstall veridice") from error
+
+
+def load_network(folder: Path, name: str) -> tuple[nn.Module, WeightCard]:
+    """Build network ``name`` and load its weights, in evaluation mode, float32; the checksum is checked first.
+
+    Raises:
+        WeightsError: missing, damaged or altered, or weights of another architecture.
+    """
+    card = read_card(folder, name)
+    content = _verified_bytes(folder, card)
+    try:
+        network = ARCHITECTURES[card.kind](**card.arguments)
+        state = {key: value.float() if value.is_floating_point() else value for key, value in load_safetensors(content).items()}
+        network.load_state_dict(state)
+    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
+        message = " ".join(str(error).split())[:160]
+        raise WeightsError(f"{folder / name}.safetensors: not weights of a {card.kind} ({message}); train or install again") from error
+    return network.eval(), card
+
+
+def verify(folder: Path, name: str) -> WeightCard:
+    """Check the checksum of weights ``name`` against its card.
+
+    Raises:
+        WeightsError: missing or altered.
+    """
+    card = read_card(folder, name)
+    _verified_bytes(folder, card)
+    return card
+
+
+def save_network(folder: Path, network: nn.Module, card: dict[str, Any]) -> WeightCard:
+    """Write weights in half precision and their card; ``card`` lacks only the checksum."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{card['name']}.safetensors"
+    temporary = path.with_name(f".{path.name}.tmp")
+    state = {
+        key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
+        for key, value in network.state_dict().items()
+    }
+    save_file(state, temporary)
+    complete = WeightCard(**card, sha256=hashlib.sha256(temporary.read_bytes()).hexdigest())
+    os.replace(temporary, path)
+    (folder / f"{complete.name}.json").write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    return complete
+
+
+def _verified_bytes(folder: Path, card: WeightCard) -> bytes:
+    path = folder / f"{card.name}.safetensors"
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{path}: no such weights; reinstall veridice or check --weights") from error
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise WeightsError(f"{path}: damaged or altered (its checksum is not the card's); reinstall veridice")
+    return content
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
+
+

@@ -1,0 +1,148 @@
+"""From a scan's own grid to the network's cube and back: canonical orientation, foreground crop, resampling.
+
+Each step is recorded in a :class:`GridTransform`, from which the inverse is derived. A grid keeps the scan's own axes
+(it is only permuted, flipped, cropped and scaled), so an oblique scan needs no rotation and loses nothing to one.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from veridice.errors import InputError
+from veridice.types import Mask, Voxels
+from veridice.volume import Geometry, Volume
+
+CROP_MARGIN_VOXELS = 2
+PADDED_BACKGROUND_FRACTION = 0.3
+"""When more voxels than this share the lowest value, that value is padding (a skull-stripped or cut-out scan)."""
+
+UNSMOOTHED_SCALE = 1.5
+"""Up to this many scan voxels a cube voxel, smoothing costs small lesions more than aliasing does (docs/grid.md)."""
+
+Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+
+
+@dataclass(frozen=True)
+class GridTransform:
+    """The recorded way from a native grid to a cube and back.
+
+    Args:
+        native: the scan's own geometry.
+        box: start and stop of the crop along the three axes of the canonically oriented scan, in voxels.
+        grid_shape: number of voxels of the cube along each axis.
+    """
+
+    native: Geometry
+    box: Box
+    grid_shape: tuple[int, int, int]
+
+    @property
+    def orientation(self) -> np.ndarray[Any, Any]:
+        """nibabel orientation array that brings the native axes closest to RAS+."""
+        return nib.orientations.io_orientation(self.native.affine)
+
+    @property
+    def scale(self) -> np.ndarray[Any, Any]:
+        """Canonical voxels per grid voxel along each axis."""
+        return np.array([stop - start for start, stop in self.box], dtype=np.float64) / self.grid_shape
+
+    @property
+    def geometry(self) -> Geometry:
+        """Geometry of the grid: where the cube's voxels lie in millimetres."""
+        canonical = self.native.affine @ nib.orientations.inv_ornt_aff(self.orientation, self.native.shape)
+        step = np.diag([*self.scale, 1.0])
+        # Voxel edges, not centres, of crop and cube coincide; hence the half-voxel shifts.
+        step[:3, 3] = np.array([start for start, _ in self.box]) + 0.5 * self.scale - 0.5
+        return Geometry(self.grid_shape, canonical @ step)
+
+    def crop(self, voxels: Voxels) -> Voxels:
+        """The foreground box of native voxels, canonically oriented (a view)."""
+        canonical = nib.orientations.apply_orientation(voxels, self.orientation)
+        return canonical[tuple(slice(start, stop) for start, stop in self.box)]
+
+    def to_grid(self, voxels: Voxels) -> Voxels:
+        """Resample native voxels (x y z) to the cube, trilinearly, smoothed first where the cube is much coarser."""
+        cropped = self.crop(np.asarray(voxels, dtype=np.float32))
+        sigma = np.where(self.scale > UNSMOOTHED_SCALE, (self.scale - 1.0) / 2.0, 0.0)
+        if sigma.any():
+            cropped = ndimage.gaussian_filter(cropped, sigma, mode="nearest")
+        return _scale_axes(cropped, self.scale, self.grid_shape)
+
+    def to_native(self, grid_voxels: Voxels, fill: float = 0.0) -> Voxels:
+        """Resample a map on the cube back to the native grid, trilinearly; ``fill`` outside the crop."""
+        if grid_voxels.shape != self.grid_shape:
+            raise ValueError(f"map has shape {grid_voxels.shape}, the grid is {self.grid_shape}")
+        box_shape = tuple(stop - start for start, stop in self.box)
+        inside = _scale_axes(np.asarray(grid_voxels, dtype=np.float32), 1.0 / self.scale, box_shape)
+        to_canonical = self.orientation
+        order = np.argsort(to_canonical[:, 0])
+        canonical = np.full(np.array(self.native.shape)[order], fill, dtype=np.float32)
+        canonical[tuple(slice(start, stop) for start, stop in self.box)] = inside
+        back = nib.orientations.ornt_transform(_canonical_orientation(), to_canonical)
+        return np.ascontiguousarray(nib.orientations.apply_orientation(canonical, back))
+
+    def record(self) -> dict[str, Any]:
+        """What a sidecar needs to repeat the step: JSON-ready, without paths."""
+        return {
+            "native_shape": list(self.native.shape),
+            "native_affine": self.native.affine.tolist(),
+            "orientation": self.native.axis_codes,
+            "crop_box": [list(side) for side in self.box],
+            "grid_shape": list(self.grid_shape),
+            "grid_voxel_spacing": [round(s, 4) for s in self.geometry.voxel_spacing],
+        }
+
+
+def _canonical_orientation() -> np.ndarray[Any, Any]:
+    return np.array([[0, 1], [1, 1], [2, 1]], dtype=np.float64)
+
+
+def _scale_axes(voxels: Voxels, scale: np.ndarray[Any, Any], shape: tuple[int, ...]) -> Voxels:
+    offset = 0.5 * scale - 0.5
+    return ndimage.affine_transform(voxels, scale, offset=offset, output_shape=shape, order=1, mode="nearest")
+
+
+def foreground_mask(voxels: Voxels) -> Mask:
+    """Head or brain against background, as the largest connected part (x y z, boolean).
+
+    A skull-stripped scan has a constant background; otherwise the background is noise and Otsu's threshold parts it.
+
+    Raises:
+        InputError: no foreground can be told from the background.
+    """
+    lowest = voxels.min()
+    if (voxels == lowest).mean() >= PADDED_BACKGROUND_FRACTION:
+        bright = voxels > lowest
+    else:
+        image = sitk.GetImageFromArray(np.ascontiguousarray(voxels, dtype=np.float32))
+        bright = sitk.GetArrayFromImage(sitk.OtsuThreshold(image, 0, 1)).astype(bool)
+    labels, count = ndimage.label(bright)
+    if count == 0:
+        raise InputError("the image is constant or empty: no brain can be told from the background")
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return np.asarray(labels == sizes.argmax())
+
+
+def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask | None = None) -> GridTransform:
+    """Plan the way to the cube: canonical orientation, box around the foreground with a small margin, scaling.
+
+    Args:
+        volume: the scan (its FLAIR) in its own grid.
+        grid_shape: the cube, 128x128x128 in the paper.
+        foreground: brain mask to crop to; estimated from the scan when absent.
+    """
+    mask = foreground_mask(volume.voxels) if foreground is None else foreground
+    canonical = nib.orientations.apply_orientation(mask, nib.orientations.io_orientation(volume.affine))
+    box = []
+    for axis, length in enumerate(canonical.shape):
+        inside = np.flatnonzero(canonical.any(axis=tuple(a for a in range(3) if a != axis)))
+        start = max(0, int(inside[0]) - CROP_MARGIN_VOXELS)
+        box.append((start, min(length, int(inside[-1]) + 1 + CROP_MARGIN_VOXELS)))
+    return GridTransform(volume.geometry, (box[0], box[1], box[2]), grid_shape)
