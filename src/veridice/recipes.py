@@ -88,9 +88,7 @@ def train_reconstructor(settings: TrainingSettings, cases: Sequence[Case], run: 
     return _export(run, "reconstructor", "reconstructor", network, arguments, settings, cases, state, {"ssim": state.best})
 
 
-def _material(
-    settings: TrainingSettings, cases: Sequence[Case], run: Path
-) -> tuple[TrainingMaterial, list[Example]]:
+def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> tuple[TrainingMaterial, list[Example]]:
     run.mkdir(parents=True, exist_ok=True)
     (run / "settings.toml").write_text(to_toml(settings), encoding="utf-8")
     split = by_split(cases)

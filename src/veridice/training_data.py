@@ -144,9 +144,7 @@ class ExampleStream(Dataset[Example]):
         length: number of examples.
     """
 
-    def __init__(
-        self, material: TrainingMaterial, settings: DataSettings, crop: int, seed: int, length: int
-    ) -> None:
+    def __init__(self, material: TrainingMaterial, settings: DataSettings, crop: int, seed: int, length: int) -> None:
         self.material, self.settings, self.seed, self.length = material, settings, seed, length
         self.variation = spatial_variation(settings, crop)
 

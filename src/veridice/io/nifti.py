@@ -104,16 +104,22 @@ def _check_header(path: Path, image: Any) -> None:
     if min(shape, default=0) < 1 or len(shape) < 3:
         raise InputError(f"{path}: has shape {shape}; a three-dimensional scan is needed")
     if any(n > 1 for n in shape[3:]):
-        raise InputError(f"{path}: holds {int(np.prod(shape[3:]))} volumes; extract one (for example: fslroi {path.name} out 0 1)")
+        raise InputError(
+            f"{path}: holds {int(np.prod(shape[3:]))} volumes; extract one (for example: fslroi {path.name} out 0 1)"
+        )
     if header.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path}: voxels are {_type_name(header)}; one real number a voxel is needed: convert it")
     if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
-        raise GeometryError(f"{path}: neither sform nor qform is set, so its place in space is unknown; convert from DICOM again")
+        raise GeometryError(
+            f"{path}: neither sform nor qform is set, so its place in space is unknown; convert from DICOM again"
+        )
     count = int(np.prod([int(n) for n in shape], dtype=object))
     promised = count * header.get_data_dtype().itemsize
     room = path.stat().st_size * (MAXIMUM_DEFLATE_RATIO if path.name.endswith(".gz") else 1)
     if promised > room:
-        raise InputError(f"{path}: the header promises {promised:,} bytes of voxels, more than the file can hold; copy it again")
+        raise InputError(
+            f"{path}: the header promises {promised:,} bytes of voxels, more than the file can hold; copy it again"
+        )
     needed, available = count * BYTES_PER_VOXEL_IN_MEMORY * WORKING_COPIES, _available_memory()
     if needed > available:
         raise InputError(

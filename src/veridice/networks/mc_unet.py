@@ -45,8 +45,7 @@ class McUnet(nn.Module):
             for level, (source, width) in enumerate(zip(sources, widths, strict=True))
         )
         self.decoder = nn.ModuleList(
-            DecoderBlock(widths[level + 1], widths[level], dropout_rate, dropout_kind)
-            for level in reversed(range(depth - 1))
+            DecoderBlock(widths[level + 1], widths[level], dropout_rate, dropout_kind) for level in reversed(range(depth - 1))
         )
         self.heads = nn.ModuleList(nn.Conv3d(widths[level], 1, 1) for level in reversed(range(HEADS)))
 

@@ -88,7 +88,9 @@ def load_network(folder: Path, name: str) -> tuple[nn.Module, WeightCard]:
         network.load_state_dict(state)
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         message = " ".join(str(error).split())[:160]
-        raise WeightsError(f"{folder / name}.safetensors: not weights of a {card.kind} ({message}); train or install again") from error
+        raise WeightsError(
+            f"{folder / name}.safetensors: not weights of a {card.kind} ({message}); train or install again"
+        ) from error
     return network.eval(), card
 
 
@@ -133,5 +135,3 @@ def _verified_bytes(folder: Path, card: WeightCard) -> bytes:
 def parameter_count(network: nn.Module) -> int:
     """Number of trainable parameters."""
     return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
-
-

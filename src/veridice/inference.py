@@ -1,0 +1,138 @@
+"""Running the networks; the only place that knows devices and precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from veridice.config import InferenceSettings
+from veridice.errors import InputError
+from veridice.types import Mask, ProbabilityMap, Samples, Voxels
+from veridice.uncertainty import UncertaintyAccumulator, UncertaintyMaps
+
+Tick = Callable[[], None]
+"""Called after each pass, for a progress bar."""
+
+
+@dataclass(frozen=True)
+class Backend:
+    """Where and how precisely the networks run; every result says which it used."""
+
+    device: Literal["cpu", "cuda"]
+    precision: Literal["bf16", "fp32"]
+    threads: int
+
+    def describe(self) -> dict[str, str | int]:
+        """JSON-ready, for provenance."""
+        return {
+            "engine": f"torch {torch.__version__}",
+            "device": self.device,
+            "precision": self.precision,
+            "threads": self.threads,
+        }
+
+
+def choose_backend(settings: InferenceSettings) -> Backend:
+    """CUDA when there, else the CPU; bf16 where the hardware computes in it (looked up now), else fp32.
+
+    Raises:
+        InputError: CUDA was asked for and is not there.
+    """
+    cuda = torch.cuda.is_available()
+    if settings.device == "cuda" and not cuda:
+        raise InputError("--device cuda: no CUDA device is usable here; use --device cpu or install a CUDA build of torch")
+    device: Literal["cpu", "cuda"] = "cuda" if cuda and settings.device != "cpu" else "cpu"
+    precision: Literal["bf16", "fp32"] = "bf16" if bf16_supported(device) else "fp32"
+    if settings.precision != "auto":
+        precision = settings.precision
+    return Backend(device, precision, torch.get_num_threads())
+
+
+def bf16_supported(device: str) -> bool:
+    """Whether the device multiplies in bf16 itself (avx512_bf16 or AMX on a CPU) instead of emulating it."""
+    if device == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@dataclass(frozen=True)
+class StochasticResult:
+    """What N stochastic passes left behind.
+
+    Args:
+        maps: mean and uncertainty maps on the cube.
+        sample_masks: (passes, voxels) each sample at 0.5, packed eight voxels a byte: 1/32 of the float maps.
+        samples: (passes, x, y, z) the probability maps themselves, only when asked for.
+    """
+
+    maps: UncertaintyMaps
+    sample_masks: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+    samples: Samples | None = None
+
+
+def stochastic_passes(
+    segmenter: nn.Module,
+    images: Voxels,
+    backend: Backend,
+    passes: int,
+    seed: int,
+    keep_samples: bool = False,
+    tick: Tick | None = None,
+) -> StochasticResult:
+    """Segment ``images`` (contrasts, x, y, z; in [0, 1]) ``passes`` times with dropout on.
+
+    Pass ``n`` draws its dropout from ``seed`` and ``n`` alone, on the CPU, so that the same scan gives the same answer
+    whatever ran before and, up to rounding, on any device.
+    """
+    accumulator = UncertaintyAccumulator()
+    masks: list[np.ndarray[tuple[int], np.dtype[np.uint8]]] = []
+    kept: list[Voxels] = []
+    for sample in _samples(segmenter, images, backend, passes, seed):
+        accumulator.add(sample)
+        masks.append(np.packbits((sample >= 0.5).cpu().numpy().ravel()))
+        if keep_samples:
+            kept.append(sample.cpu().numpy())
+        if tick is not None:
+            tick()
+    return StochasticResult(accumulator.maps(), np.stack(masks), np.stack(kept) if kept else None)
+
+
+def _samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int) -> Iterator[Tensor]:
+    segmenter = _placed(segmenter, backend)
+    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
+    for number in range(passes):
+        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+        with torch.inference_mode(), _autocast(backend):
+            logits = segmenter(batch, generator)
+        yield torch.sigmoid(logits[0, 0].float())
+
+
+def reconstruct(reconstructor: nn.Module, flair: Voxels, mask: Mask, backend: Backend) -> Voxels:
+    """FLAIR (x, y, z; in [0, 1]) as the reconstruction U-net rebuilds it when ``mask`` is cut out."""
+    cut = torch.from_numpy(np.where(mask, np.float32(0), flair.astype(np.float32)))[None, None].to(backend.device)
+    with torch.inference_mode(), _autocast(backend):
+        rebuilt = _placed(reconstructor, backend)(cut)
+    voxels: Voxels = rebuilt[0, 0].float().cpu().numpy()
+    return voxels
+
+
+def predict_dice(regressor: nn.Module, maps: list[Voxels], segmentation: ProbabilityMap, backend: Backend) -> float:
+    """Dice that the regression network expects of ``segmentation`` (x, y, z), shown beside ``maps``; not clipped."""
+    stacked = np.stack([*maps, segmentation]).astype(np.float32)[None]
+    with torch.inference_mode(), _autocast(backend):
+        value = _placed(regressor, backend)(torch.from_numpy(stacked).to(backend.device))
+    return float(value.float())
+
+
+def _placed(network: nn.Module, backend: Backend) -> nn.Module:
+    # Batch statistics and the like must be frozen; dropout needs no training mode here.
+    return network.eval().to(backend.device)
+
+
+def _autocast(backend: Backend) -> torch.autocast:
+    return torch.autocast(backend.device, torch.bfloat16, enabled=backend.precision == "bf16")

@@ -1,0 +1,129 @@
+"""Maps and samples to numbers. No torch: a machine without it can still judge stored maps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+
+from veridice.types import Mask, ProbabilityMap, Voxels
+
+PackedMasks = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class GridMaps:
+    """All maps of one scan on the cube (x, y, z), from which scores are taken.
+
+    Args:
+        segmentation: the mask that is judged, as probability (our own) or as share of each voxel (a given one).
+        probability: mean of our stochastic samples.
+        entropy, variance, mutual_information: see :class:`veridice.uncertainty.UncertaintyMaps`.
+        error: signed reconstruction error with the judged mask cut out, FLAIR in [0, 1].
+        sample_masks: (passes, bytes) the samples at 0.5, packed by ``np.packbits``.
+    """
+
+    segmentation: ProbabilityMap
+    probability: ProbabilityMap
+    entropy: Voxels
+    variance: Voxels
+    mutual_information: Voxels
+    error: Voxels
+    sample_masks: PackedMasks
+
+    @property
+    def mask(self) -> Mask:
+        """The judged segmentation at 0.5."""
+        return self.segmentation >= 0.5
+
+
+def voxelwise_sum(map_: Voxels) -> float:
+    """Sum over all voxels of a map, ``VS = sum_v M_v`` (paper, Eq. 10); comparable only on one and the same cube."""
+    return float(map_.sum(dtype=np.float64))
+
+
+def entropy_sum(maps: GridMaps) -> float:
+    """Voxel-wise sum of the entropy, bits (paper, Eq. 10)."""
+    return voxelwise_sum(maps.entropy)
+
+
+def error_sum(maps: GridMaps) -> float:
+    """Voxel-wise sum of the signed reconstruction error (paper, Eq. 10), FLAIR in [0, 1]."""
+    return voxelwise_sum(maps.error)
+
+
+def absolute_error_sum(maps: GridMaps) -> float:
+    """Voxel-wise sum of the absolute reconstruction error, FLAIR in [0, 1]."""
+    return voxelwise_sum(np.abs(maps.error))
+
+
+def variance_sum(maps: GridMaps) -> float:
+    """Voxel-wise sum of the predictive variance."""
+    return voxelwise_sum(maps.variance)
+
+
+def mutual_information_sum(maps: GridMaps) -> float:
+    """Voxel-wise sum of the mutual information, bits."""
+    return voxelwise_sum(maps.mutual_information)
+
+
+def mean_foreground_entropy(maps: GridMaps) -> float | None:
+    """Mean entropy over the judged mask, bits; None where the mask is empty."""
+    mask = maps.mask
+    return float(maps.entropy[mask].mean()) if mask.any() else None
+
+
+def pairwise_dice(maps: GridMaps) -> float:
+    """Mean Dice over all pairs of samples (Roy et al. 2019; Zenk et al. 2025); two empty samples agree: 1."""
+    masks = _unpacked(maps.sample_masks)
+    shared = masks @ masks.T
+    sizes = np.diag(shared)
+    rows, columns = np.triu_indices(len(sizes), k=1)
+    total = sizes[rows] + sizes[columns]
+    dice = np.where(total > 0, 2.0 * shared[rows, columns] / np.maximum(total, 1.0), 1.0)
+    return float(dice.mean())
+
+
+def sample_agreement(maps: GridMaps) -> float:
+    """Mean Dice of the judged mask with each sample: our network as a panel of readers; two empty masks agree: 1."""
+    judged = np.packbits(maps.mask.ravel())
+    used = maps.sample_masks.any(axis=0)
+    masks = _unpacked(maps.sample_masks)
+    total = masks.sum(axis=1) + np.count_nonzero(maps.mask)
+    shared = masks @ np.unpackbits(judged[used]).astype(np.float64)
+    return float(np.where(total > 0, 2.0 * shared / np.maximum(total, 1.0), 1.0).mean())
+
+
+SCORES: dict[str, Callable[[GridMaps], float | None]] = {
+    "entropy_sum": entropy_sum,
+    "error_sum": error_sum,
+    "absolute_error_sum": absolute_error_sum,
+    "variance_sum": variance_sum,
+    "mutual_information_sum": mutual_information_sum,
+    "mean_foreground_entropy": mean_foreground_entropy,
+    "pairwise_dice": pairwise_dice,
+    "sample_agreement": sample_agreement,
+}
+
+
+def all_scores(maps: GridMaps) -> dict[str, float | None]:
+    """Every score of :data:`SCORES` by name."""
+    return {name: score(maps) for name, score in SCORES.items()}
+
+
+def lesion_volume_ml(mask: Mask, voxel_volume_ml: float) -> float:
+    """Volume of a mask in millilitres."""
+    return float(np.count_nonzero(mask) * voxel_volume_ml)
+
+
+def lesion_count(mask: Mask) -> int:
+    """Number of connected components; voxels that touch at a face, an edge or a corner belong together."""
+    return int(ndimage.label(mask, structure=np.ones((3, 3, 3)))[1])
+
+
+def _unpacked(packed: PackedMasks) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
+    """(passes, occupied voxels) as numbers, for products; lesions fill few voxels, so this stays small."""
+    used = np.flatnonzero(packed.any(axis=0))
+    return np.unpackbits(packed[:, used], axis=1).astype(np.float64)
