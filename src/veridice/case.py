@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
 
 
 @dataclass(frozen=True)
@@ -28,3 +31,32 @@ class Case:
     patient: str = ""
     split: str = ""
     kind: str = "real"
+
+
+class Calibration(BaseModel):
+    """On which cases an interval was calibrated; absent until a calibration is at hand."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    source: str = Field(description="what the calibration cases are")
+    n: int = Field(description="number of calibration cases")
+
+
+class Assessment(BaseModel):
+    """The judgement of one segmentation: one tidy row, and where its maps lie. Stored as JSON beside the maps."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    case: str = Field(description="name of the scan")
+    verdict: Literal["accept", "review", "reject"] = Field(description="provisional: the paper's rule, no error rate yet")
+    predicted_dice: float = Field(description="Dice that the judged mask is expected to have, clipped to [0, 1]")
+    interval: tuple[float, float] | None = Field(None, description="interval of the predicted Dice; null until calibrated")
+    coverage: float | None = Field(None, description="share of true values inside such intervals; null until calibrated")
+    calibration: Calibration | None = Field(None, description="what the interval rests on; null until calibrated")
+    scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.grid")
+    volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")
+    warnings: tuple[str, ...] = Field(description="what a reader should know before trusting the numbers")
+    maps: dict[str, str] = Field(description="name to file; relative to this file when stored")
+    seconds: dict[str, float] = Field(description="wall time by stage")
+    model: dict[str, Any] = Field(description="weights with checksums, passes, seed, grid, device and precision")
+    version: str = Field(description="version of veridice")

@@ -124,9 +124,10 @@ def reconstruct(reconstructor: nn.Module, flair: Voxels, mask: Mask, backend: Ba
 def predict_dice(regressor: nn.Module, maps: list[Voxels], segmentation: ProbabilityMap, backend: Backend) -> float:
     """Dice that the regression network expects of ``segmentation`` (x, y, z), shown beside ``maps``; not clipped."""
     stacked = np.stack([*maps, segmentation]).astype(np.float32)[None]
-    with torch.inference_mode(), _autocast(backend):
+    # Always fp32: the network is small, and bf16 would round its one number to three digits.
+    with torch.inference_mode():
         value = _placed(regressor, backend)(torch.from_numpy(stacked).to(backend.device))
-    return float(value.float())
+    return float(value)
 
 
 def _placed(network: nn.Module, backend: Backend) -> nn.Module:

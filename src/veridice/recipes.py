@@ -5,22 +5,27 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from veridice._version import __version__
 from veridice.case import Case
-from veridice.config import DataSettings, TrainingSettings, to_toml
+from veridice.config import DataSettings, InferenceSettings, TrainingSettings, to_toml
+from veridice.inference import bf16_supported, choose_backend
 from veridice.losses import SegmentationLoss, SsimLoss, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
-from veridice.networks.weights import WeightCard, save_network
+from veridice.networks.regression_net import RegressionNet
+from veridice.networks.weights import WeightCard, load_network, save_network
 from veridice.overlap import dice
-from veridice.training import Goal, Progression, train_network
+from veridice.quality_data import CHANNELS, QualityDataset, Segmenters, make_quality_cases
+from veridice.training import Goal, Progression, evaluate, progress_bar, train_network
 from veridice.training_data import Example, ExampleStream, TrainingMaterial, prepare_material, validation_examples
 
 
@@ -29,15 +34,10 @@ def by_split(cases: Sequence[Case]) -> dict[str, list[Case]]:
     return {split: [case for case in cases if case.split == split] for split in ("train", "validation")}
 
 
-def train_segmenter(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> WeightCard:
-    """Train the Monte Carlo U-net (Dice loss, paper Eq. 1) and leave weights and card in ``run``."""
+def train_segmenter(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
+    """Train the Monte Carlo U-net (Dice loss, paper Eq. 1) and leave the best weights in folder ``weights``."""
     stage = settings.segmenter
-    arguments = {
-        "features": stage.features,
-        "depth": stage.depth,
-        "dropout_rate": stage.dropout_rate,
-        "dropout_kind": stage.dropout_kind,
-    }
+    arguments = _segmenter_arguments(settings)
     material, checks = _material(settings, cases, run)
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
@@ -58,11 +58,11 @@ def train_segmenter(settings: TrainingSettings, cases: Sequence[Case], run: Path
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.steps * stage.batch_size)
     keep_at = tuple(int(part * stage.steps) for part in stage.keep_at)
     state = train_network(network, stream, loss, validate, Goal("dice", True), stage, run, settings.seed, keep_at)
-    return _export(run, "segmenter", "segmenter", network, arguments, settings, cases, state, {"dice": state.best})
+    return [_export(weights, "segmenter", "segmenter", network, arguments, settings, cases, state, {"dice": state.best or 0.0})]
 
 
-def train_reconstructor(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> WeightCard:
-    """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; leave weights in ``run``."""
+def train_reconstructor(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
+    """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
     stage = settings.reconstructor
     arguments = {"features": stage.features, "depth": stage.depth}
     material, checks = _material(settings, cases, run)
@@ -85,7 +85,93 @@ def train_reconstructor(settings: TrainingSettings, cases: Sequence[Case], run: 
 
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.steps * stage.batch_size)
     state = train_network(network, stream, loss, validate, Goal("ssim", True), stage, run, settings.seed)
-    return _export(run, "reconstructor", "reconstructor", network, arguments, settings, cases, state, {"ssim": state.best})
+    return [
+        _export(
+            weights, "reconstructor", "reconstructor", network, arguments, settings, cases, state, {"ssim": state.best or 0.0}
+        )
+    ]
+
+
+def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
+    """Train one regression network for each input pair (Huber loss, paper Eq. 9) on segmentations of every quality.
+
+    Args:
+        settings: the configuration that trained the other two networks.
+        cases: the same manifest.
+        run: folder of the regressors' stored cases and checkpoints; the segmenter's run lies beside it.
+        weights: where segmenter and reconstructor weights are, and where the regressors' go.
+    """
+    stage = settings.regressor
+    run.mkdir(parents=True, exist_ok=True)
+    (run / "settings.toml").write_text(to_toml(settings), encoding="utf-8")
+    files = _quality_files(settings, cases, run, weights)
+    criterion = nn.HuberLoss(delta=stage.huber_delta)
+
+    def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
+        value: Tensor = criterion(model(batch["maps"]).float(), batch["dice"])
+        return value
+
+    cards = []
+    for pair in stage.inputs:
+        channels = CHANNELS[pair]
+        torch.manual_seed(settings.seed)
+        arguments = {"in_channels": len(channels), "widths": list(stage.widths)}
+        network = RegressionNet(len(channels), stage.widths)
+        examples = QualityDataset(files["train"], channels, settings.seed, stage.steps * stage.batch_size)
+        checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
+
+        def validate(model: nn.Module, checks: QualityDataset = checks) -> dict[str, float]:
+            pairs = [
+                (float(_plain_pass(model, item["maps"])), float(item["dice"]))
+                for item in map(checks.__getitem__, range(len(checks)))
+            ]
+            predicted, true = np.array(pairs).T
+            constant = np.abs(true - true.mean()).mean()
+            return {
+                "mae": float(np.abs(predicted - true).mean()),
+                "mae_of_constant": float(constant),
+                "pearson": float(np.corrcoef(predicted, true)[0, 1]) if predicted.std() > 0 < true.std() else 0.0,
+            }
+
+        state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run / pair, settings.seed)
+        metrics = evaluate(network, validate)
+        cards.append(_export(weights, f"regressor-{pair}", "regressor", network, arguments, settings, cases, state, metrics))
+    return cards
+
+
+def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> dict[str, list[Path]]:
+    stage = settings.regressor
+    final, _ = load_network(weights, "segmenter")
+    reconstructor, _ = load_network(weights, "reconstructor")
+    poorer = []
+    for file in sorted((run.parent / "segmenter").glob("step-*.safetensors")):
+        network = McUnet(**_segmenter_arguments(settings))
+        network.load_state_dict(load_file(file))
+        poorer.append(network)
+    segmenters = Segmenters(final, tuple(poorer))
+    backend = choose_backend(InferenceSettings())
+    counts = {"train": stage.train_cases, "validation": stage.validation_cases}
+    files = {}
+    with progress_bar() as progress:
+        for offset, (split, chosen) in enumerate(by_split(cases).items()):
+            task = progress.add_task(f"{split} segmentations", total=counts[split], note="")
+            material = prepare_material(chosen, settings.data)
+            stream = ExampleStream(material, settings.data, 0, settings.seed + 2 + offset, counts[split])
+            files[split] = make_quality_cases(
+                run / "cases" / split,
+                stream,
+                segmenters,
+                reconstructor,
+                stage,
+                backend,
+                partial(progress.advance, task),
+            )
+    return files
+
+
+def _segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
+    names = ("features", "depth", "dropout_rate", "dropout_kind")
+    return {name: getattr(settings.segmenter, name) for name in names}
 
 
 def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> tuple[TrainingMaterial, list[Example]]:
@@ -98,13 +184,13 @@ def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> t
 
 def _plain_pass(model: nn.Module, images: Tensor) -> Tensor:
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda" or torch.cpu._is_avx512_bf16_supported()):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16_supported(device.type)):
         result: Tensor = model(images[None].to(device))
     return result.float().cpu()
 
 
 def _export(
-    run: Path,
+    weights: Path,
     name: str,
     kind: str,
     network: nn.Module,
@@ -112,10 +198,10 @@ def _export(
     settings: TrainingSettings,
     cases: Sequence[Case],
     state: Progression,
-    metrics: dict[str, float | None],
+    metrics: dict[str, float],
 ) -> WeightCard:
     return save_network(
-        run / "weights",
+        weights,
         network,
         {
             "name": name,

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from veridice.errors import InputError
+from veridice.intensity import SCALE, measure_range
 from veridice.types import Mask, Voxels
 from veridice.volume import Geometry, Volume
 
@@ -146,3 +147,9 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
         start = max(0, int(inside[0]) - CROP_MARGIN_VOXELS)
         box.append((start, min(length, int(inside[-1]) + 1 + CROP_MARGIN_VOXELS)))
     return GridTransform(volume.geometry, (box[0], box[1], box[2]), grid_shape)
+
+
+def scan_on_grid(image: Volume, transform: GridTransform) -> Voxels:
+    """Normalise to [0, 255] within the crop, resample to the cube and divide by 255 (float32, x y z)."""
+    normalised = measure_range(transform.crop(image.voxels)).normalise(image.voxels)
+    return transform.to_grid(normalised) / np.float32(SCALE)

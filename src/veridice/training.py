@@ -7,7 +7,6 @@ goes on exactly as if it had not been.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from veridice.config import StageSettings
 from veridice.errors import InputError
+from veridice.inference import bf16_supported
 from veridice.training_data import Example
 
 LossFunction = Callable[[nn.Module, Example, torch.Generator], Tensor]
@@ -102,7 +102,7 @@ def train_network(
         )
     )
     losses: list[float] = []
-    with _progress(fabric.is_global_zero) as progress:
+    with progress_bar(fabric.is_global_zero) as progress:
         task = progress.add_task(run.name, total=settings.steps, completed=state.step, note="")
         for batch in loader if state.stale < settings.patience else ():
             wrapped.train()
@@ -118,7 +118,7 @@ def train_network(
             if state.step in keep_at:
                 save_weights_file(network, run / f"step-{state.step}.safetensors")
             if state.step % settings.validate_every == 0 or state.step == settings.steps:
-                metrics = {"train_loss": float(np.mean(losses)), **_evaluate(network, validate)}
+                metrics = {"train_loss": float(np.mean(losses)), **evaluate(network, validate)}
                 losses = []
                 _note(state, metrics[goal.metric], goal, network, run)
                 log.write(state.step, metrics)
@@ -133,18 +133,18 @@ def train_network(
 
 def training_precision() -> Any:
     """``bf16-mixed`` where the processor or GPU computes in bf16, full precision elsewhere."""
-    fast = torch.cuda.is_bf16_supported() if torch.cuda.is_available() else torch.cpu._is_avx512_bf16_supported()
-    return "bf16-mixed" if fast else "32-true"
+    return "bf16-mixed" if bf16_supported("cuda" if torch.cuda.is_available() else "cpu") else "32-true"
 
 
 def save_weights_file(network: nn.Module, path: Path) -> None:
     """Write a state dictionary under a temporary name, then rename it."""
     temporary = path.with_name(f".{path.name}.tmp")
     save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
-def _evaluate(network: nn.Module, validate: Validation) -> dict[str, float]:
+def evaluate(network: nn.Module, validate: Validation) -> dict[str, float]:
+    """Metrics of the network in evaluation mode, without gradients."""
     network.eval()
     with torch.inference_mode():
         return validate(network)
@@ -170,7 +170,7 @@ def _save_checkpoint(run: Path, network: nn.Module, optimiser: torch.optim.Optim
     temporary = run / f".{CHECKPOINT}.tmp"
     content = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "state": json.dumps(vars(state))}
     torch.save(content, temporary)
-    os.replace(temporary, run / CHECKPOINT)
+    temporary.replace(run / CHECKPOINT)
 
 
 def _resume(run: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progression:
@@ -194,20 +194,21 @@ class _MetricLog:
     def __init__(self, run: Path, step: int) -> None:
         self.path = run / METRICS
         known = pd.read_csv(self.path) if self.path.exists() else pd.DataFrame({"step": []})
-        self.rows: list[dict[str, Any]] = known[known["step"] <= step].to_dict("records")
+        self.rows: list[dict[str, Any]] = known[known["step"] <= step].to_dict("records")  # type: ignore[assignment]
         self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
 
     def write(self, step: int, metrics: dict[str, float]) -> None:
         self.rows.append({"step": step, **metrics})
         temporary = self.path.with_name(f".{self.path.name}.tmp")
         pd.DataFrame(self.rows).to_csv(temporary, index=False)
-        os.replace(temporary, self.path)
+        temporary.replace(self.path)
         for name, value in metrics.items():
             self.board.add_scalar(name, value, step)
         self.board.flush()
 
 
-def _progress(shown: bool) -> Progress:
+def progress_bar(shown: bool = True) -> Progress:
+    """A progress bar on stderr whose tasks carry a ``note``."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -20,9 +20,8 @@ from veridice.errors import InputError
 from veridice.intensity import SCALE, measure_range
 from veridice.io.nifti import read_image, read_mask
 from veridice.simulate import CSF, GREY, LESION, WHITE, insert_lesions, paint_scan
-from veridice.spatial import GridTransform, fit_grid
+from veridice.spatial import fit_grid, scan_on_grid
 from veridice.types import Mask, Voxels
-from veridice.volume import Geometry, Volume
 
 Example = dict[str, torch.Tensor]
 
@@ -111,12 +110,6 @@ def _grid_scan(case: Case, settings: DataSettings, stripped: bool) -> GridScan:
         transform.to_grid(lesion).astype(np.float16),
         transform.to_grid(ignored) >= 0.5,
     )
-
-
-def scan_on_grid(image: Volume, transform: GridTransform) -> Voxels:
-    """Normalise to [0, 255] within the crop, resample to the cube and divide by 255 (float32, x y z)."""
-    canonical_box = transform.crop(image.voxels)
-    return transform.to_grid(measure_range(canonical_box).normalise(image.voxels)) / np.float32(SCALE)
 
 
 def _grid_anatomy(case: Case, settings: DataSettings) -> GridAnatomy:

@@ -62,6 +62,11 @@ def read_mask(path: Path, grid: Geometry) -> Volume:
     return volume.with_voxels(volume.voxels > 0)
 
 
+def read_map(path: Path) -> Volume:
+    """Read a map that was stored by veridice: like :func:`read_image`, but constant maps are welcome."""
+    return _read(path)
+
+
 def write_image(path: Path, volume: Volume) -> None:
     """Write booleans as uint8 and everything else as float32, with qform and sform set to the affine."""
     kind = np.uint8 if volume.voxels.dtype == bool else np.float32

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
-
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
@@ -116,7 +113,7 @@ def save_network(folder: Path, network: nn.Module, card: dict[str, Any]) -> Weig
     }
     save_file(state, temporary)
     complete = WeightCard(**card, sha256=hashlib.sha256(temporary.read_bytes()).hexdigest())
-    os.replace(temporary, path)
+    temporary.replace(path)
     (folder / f"{complete.name}.json").write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return complete
 

@@ -1,0 +1,261 @@
+"""The command line: the only place for argv, printing and exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+import warnings
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from veridice._version import __version__
+from veridice.assess import Clock, assess_scan, load_networks
+from veridice.case import Assessment
+from veridice.config import InferenceSettings, load_training_settings
+from veridice.errors import VeridiceError
+from veridice.io.bids import (
+    ASSESSMENT_SUFFIX,
+    REPORT_SUFFIX,
+    case_name,
+    file_stem,
+    staged_output,
+    write_dataset_files,
+    write_json,
+    write_maps,
+)
+from veridice.io.datasets import read_manifest
+from veridice.io.nifti import read_image, read_mask
+from veridice.networks.weights import NAMES, NetworkKind, bundled_weights, read_card, verify
+from veridice.overlap import dice
+from veridice.report import write_report
+
+EXIT_INTERNAL, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 130
+DISCLAIMER = "Research use only; not a medical device."
+
+app = typer.Typer(
+    help=f"Can this lesion mask be trusted? {DISCLAIMER}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for maps, result and report; made when absent.")]
+Weights = Annotated[Path | None, typer.Option(help="Folder of weights and cards; the ones that ship when absent.")]
+Passes = Annotated[int, typer.Option(min=2, max=1000, help="Stochastic passes.")]
+Seed = Annotated[int, typer.Option(min=0, help="The same scan and seed give the same answer.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show:
+        typer.echo(f"veridice {__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def check(
+    flair: Annotated[Path, typer.Option(help="FLAIR, NIfTI (.nii or .nii.gz).")],
+    output: Output,
+    t1: Annotated[Path | None, typer.Option(help="T1w on the FLAIR's grid; better with it.")] = None,
+    mask: Annotated[
+        Path | None, typer.Option(help="Binary lesion mask on the FLAIR's grid; judged instead of our own.")
+    ] = None,
+    case: Annotated[str | None, typer.Option(help="Name of the case; taken from the FLAIR's file name when absent.")] = None,
+    weights: Weights = None,
+    passes: Passes = 20,
+    seed: Seed = 0,
+    min_dice: Annotated[float, typer.Option(min=0, max=1, help="A predicted Dice below this is rejected.")] = 0.75,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Judge the lesion segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
+    if device not in ("auto", "cpu", "cuda"):
+        raise typer.BadParameter(f"'{device}' is none of auto, cpu, cuda", param_hint="--device")
+    settings = InferenceSettings(passes=passes, seed=seed, min_dice=min_dice, device=device)
+    assessment = _check(flair, t1, mask, output, case or case_name(flair), weights or bundled_weights(), settings)
+    if as_json:
+        sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
+    else:
+        _print_assessment(assessment, output)
+
+
+@app.command()
+def demo(
+    output: Output = Path("veridice-demo"),
+    weights: Weights = None,
+    passes: Passes = 20,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the real scan that ships with veridice and, as its truth is known, show the true Dice beside."""
+    scan = Path(str(resources.files("veridice") / "demo"))
+    flair, truth_file = scan / "sub-lesjak19_FLAIR.nii.gz", scan / "sub-lesjak19_label-lesion_mask.nii.gz"
+    settings = InferenceSettings(passes=passes, seed=seed)
+    assessment = _check(
+        flair, scan / "sub-lesjak19_T1w.nii.gz", None, output, case_name(flair), weights or bundled_weights(), settings
+    )
+    grid = read_image(flair).geometry
+    truth = read_mask(truth_file, grid).voxels
+    own = read_mask(output / assessment.maps["lesion_mask"], grid).voxels
+    true_dice = dice(own, truth).dice
+    if as_json:
+        sys.stdout.write(json.dumps({**_with_absolute_paths(assessment, output), "true_dice": true_dice}) + "\n")
+        return
+    _print_assessment(assessment, output, true_dice)
+    out.print(
+        "Scan: Lesjak et al. 2017 (doi:10.1007/s12021-017-9348-7), patient 19, CC-BY; no weights were trained on it.",
+        style="dim",
+    )
+
+
+@app.command()
+def train(
+    network: Annotated[NetworkKind, typer.Argument(help="segmenter, reconstructor or regressor, in this order.")],
+    manifest: Annotated[Path, typer.Option(help="CSV: id, patient, split, kind, flair, t1, mask, ... (docs/training.md).")],
+    data: Annotated[Path, typer.Option(help="Folder that the manifest's file names are relative to.")],
+    config: Annotated[str, typer.Option(help="TOML file, or a shipped one: default, paper.")] = "default",
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of checkpoints and weights; resumed when there.")
+    ] = Path("runs/default"),
+) -> None:
+    """Train one network; interrupt it with Ctrl-C and give the same command again to go on."""
+    from veridice import recipes
+
+    settings = load_training_settings(config)
+    cases = read_manifest(manifest, data)
+    recipe = {
+        "segmenter": recipes.train_segmenter,
+        "reconstructor": recipes.train_reconstructor,
+        "regressor": recipes.train_regressors,
+    }[network]
+    for card in recipe(settings, cases, output / network, output / "weights"):
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
+        err.print(escape(f"{card.name}: {metrics} on the validation split -> {output / 'weights'}"))
+
+
+@app.command()
+def models(
+    check_sums: Annotated[bool, typer.Option("--verify", help="Check every file against its card.")] = False,
+    weights: Weights = None,
+) -> None:
+    """Which weights are there, what they were trained on, and whether they are intact."""
+    folder = weights or bundled_weights()
+    for name in NAMES:
+        card = verify(folder, name) if check_sums else read_card(folder, name)
+        metrics = ", ".join(f"{key} {value:.3f}" for key, value in card.metrics.items())
+        out.print(
+            f"[bold]{escape(name)}[/bold]  {escape(card.configuration)}, cube {card.grid}, {card.best_step} steps, {card.created}"
+        )
+        out.print(escape(f"  validation: {metrics}"))
+        out.print(escape(f"  sha256 {card.sha256}{' (intact)' if check_sums else ''}"))
+    out.print(escape(f"Trained on: {card.data}"), style="dim")
+
+
+def _check(
+    flair: Path, t1: Path | None, mask: Path | None, output: Path, case: str, weights: Path, settings: InferenceSettings
+) -> Assessment:
+    """Read, judge, store; what is stored appears whole or not at all."""
+    clock = Clock()
+    with clock.stage("total"), staged_output(output) as stage:
+        with clock.stage("read"):
+            image = read_image(flair)
+            t1_image = read_image(t1) if t1 else None
+            given = read_mask(mask, image.geometry) if mask else None
+        with clock.stage("load_weights"):
+            networks = load_networks(weights)
+        with _pass_bar() as bar:
+            task = bar.add_task("stochastic passes", total=settings.passes)
+            judgement = assess_scan(case, image, t1_image, given, networks, settings, lambda: bar.advance(task))
+        made_by = {"GeneratedBy": {"Name": "veridice", "Version": __version__}}
+        provenance = {"Transform": judgement.transform.record(), "Model": judgement.assessment.model, **made_by}
+        with clock.stage("write"):
+            files = write_maps(stage, case, judgement.maps, provenance)
+            write_dataset_files(stage)
+        seconds = {**clock.seconds, **judgement.assessment.seconds}
+        assessment = judgement.assessment.model_copy(update={"maps": files, "seconds": seconds})
+        with clock.stage("report"):
+            stored = stage / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
+            write_json(stored, assessment.model_dump(mode="json"))
+            write_report(stored, image, t1_image, stage / f"{file_stem(case)}{REPORT_SUFFIX}")
+    return assessment.model_copy(update={"seconds": {**seconds, **clock.seconds}})
+
+
+def _with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:
+    row = assessment.model_dump(mode="json")
+    row["maps"] = {name: str((output / file).resolve()) for name, file in assessment.maps.items()}
+    return row
+
+
+VERDICT_STYLES = {"accept": "bold green", "review": "bold yellow", "reject": "bold red"}
+
+
+def _print_assessment(assessment: Assessment, output: Path, true_dice: float | None = None) -> None:
+    table = Table(title=escape(assessment.case), title_justify="left", show_header=False, min_width=60)
+    style = VERDICT_STYLES[assessment.verdict]
+    table.add_row("verdict (provisional)", f"[{style}]{assessment.verdict}[/{style}]")
+    table.add_row("predicted Dice", f"{assessment.predicted_dice:.3f}")
+    if true_dice is not None:
+        table.add_row("true Dice", f"{true_dice:.3f}  (known here; FLAIR's own grid)")
+    table.add_row("agreement among passes", f"{assessment.scores['pairwise_dice']:.3f}")
+    table.add_row(
+        "lesion volume", f"{assessment.volumes_ml['judged_mask']:.1f} ml in {assessment.scores['lesion_count']:.0f} lesions"
+    )
+    table.add_row("entropy, voxel-wise sum", f"{assessment.scores['entropy_sum']:.0f} bit")
+    table.add_row("seconds", f"{assessment.seconds['total']:.1f}")
+    out.print(table)
+    for warning in assessment.warnings:
+        out.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    report = output / f"{file_stem(assessment.case)}{REPORT_SUFFIX}"
+    out.print(f"report: {escape(str(report))}\nmaps:   {escape(str(output))}\n{DISCLAIMER}")
+
+
+def _pass_bar() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True)
+
+
+def main() -> None:
+    """Run the command line; every ending has its exit code and no traceback."""
+    # What libraries deprecate is our business, not the user's.
+    warnings.simplefilter("ignore")
+    # A job that is terminated cleans up as one that is interrupted does.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; ``VERIDICE_DEBUG=1`` shows the traceback of an internal error."""
+    try:
+        app(arguments, prog_name="veridice")
+        return 0
+    except SystemExit as ending:  # typer ends every command so: 0, 2 for wrong usage, 130 for Ctrl-C
+        if ending.code == EXIT_INTERRUPTED:
+            return _fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+        return ending.code if isinstance(ending.code, int) else 0
+    except VeridiceError as error:
+        return _fail(str(error), EXIT_INPUT)
+    except Exception as error:  # the last line of defence: one line instead of a traceback
+        if os.environ.get("VERIDICE_DEBUG"):
+            raise
+        return _fail(
+            f"internal error, please report it ({type(error).__name__}: {error}); VERIDICE_DEBUG=1 shows where", EXIT_INTERNAL
+        )
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"veridice: {' '.join(message.split())}\n")
+    return code

@@ -1,0 +1,49 @@
+"""Doubts about the images themselves, as warnings in plain words."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from veridice.types import Voxels
+from veridice.volume import Geometry
+
+THICK_SLICE_MM = 5.0
+SWAP_MARGIN = 0.05
+HEAD_LEVEL = 0.15
+
+
+def image_warnings(flair: Voxels, t1: Voxels | None, geometry: Geometry) -> list[str]:
+    """What a reader should know about the images (x, y, z on the cube, in [0, 1]) before trusting the numbers."""
+    warnings = []
+    if max(geometry.voxel_spacing) >= THICK_SLICE_MM:
+        warnings.append(f"slices are {max(geometry.voxel_spacing):.1f} mm thick: small lesions may be lost between them")
+    if t1 is None:
+        warnings.append("no T1w was given: judged from the FLAIR alone, which is less certain")
+    elif np.array_equal(flair, t1):
+        warnings.append("FLAIR and T1w are the same image: give the T1w of this scan, or none")
+    elif looks_swapped(flair, t1):
+        warnings.append("FLAIR and T1w look swapped (the 'T1w' has the contrast of a FLAIR): check the two files")
+    return warnings
+
+
+def looks_swapped(flair: Voxels, t1: Voxels) -> bool:
+    """Whether the tissue gets brighter towards the middle more clearly on the 'FLAIR' than on the 'T1w'.
+
+    White matter lies deep and cortex at the surface; a T1w shows white matter brighter than grey, a FLAIR does not.
+    """
+    return depth_correlation(flair, flair) - depth_correlation(t1, flair) > SWAP_MARGIN
+
+
+def depth_correlation(image: Voxels, flair: Voxels) -> float:
+    """Pearson correlation of intensity and depth below the head's surface, among all but the darkest voxels."""
+    # Every second voxel is plenty for a correlation and costs an eighth.
+    image, flair = image[::2, ::2, ::2], flair[::2, ::2, ::2]
+    head = ndimage.binary_fill_holes(ndimage.binary_opening(flair > HEAD_LEVEL))
+    values, depth = image[head], ndimage.distance_transform_edt(head)[head]
+    if values.size < 2:
+        return 0.0
+    tissue = values > np.percentile(values, 30)
+    if tissue.sum() < 2 or values[tissue].std() == 0 or depth[tissue].std() == 0:
+        return 0.0
+    return float(np.corrcoef(values[tissue], depth[tissue])[0, 1])

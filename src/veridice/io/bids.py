@@ -1,0 +1,144 @@
+"""Names and side files of BIDS derivatives, and output that appears whole or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veridice._version import __version__
+from veridice.case import Assessment
+from veridice.errors import InputError, OutputError
+from veridice.io.nifti import SUFFIXES, write_image
+from veridice.volume import Volume
+
+MAP_NAMES = {
+    "lesion_mask": "label-lesion_mask",
+    "lesion_probability": "label-lesion_probseg",
+    "input_mask": "label-lesion_desc-input_mask",
+    "entropy": "desc-entropy_uncertainty",
+    "variance": "desc-variance_uncertainty",
+    "mutual_information": "desc-mutualinformation_uncertainty",
+    "reconstruction": "desc-reconstruction_FLAIR",
+    "reconstruction_error": "desc-reconstruction_error",
+}
+"""File names of the maps after the case's name; the FLAIR's own grid, hence no ``space`` entity."""
+
+MAP_MEANINGS = {
+    "lesion_mask": ("Lesion probability at 0.5 or above", "1"),
+    "lesion_probability": ("Mean lesion probability over the stochastic passes", "1"),
+    "input_mask": ("The given lesion mask that was judged", "1"),
+    "entropy": ("Entropy of the mean lesion probability", "bit"),
+    "variance": ("Variance of the lesion probability over the stochastic passes", "1"),
+    "mutual_information": ("Entropy of the mean minus mean entropy of the passes", "bit"),
+    "reconstruction": ("FLAIR rebuilt with the judged mask cut out; intensities of the crop scaled to [0, 1]", "1"),
+    "reconstruction_error": ("FLAIR scaled to [0, 1] minus its reconstruction", "1"),
+}
+UNKNOWN_TO_BIDS = ("*_uncertainty.*", "*_error.*", "*_veridice.json", "*_report.html", "*_desc-reconstruction_FLAIR.*")
+ROUNDING = 2.0**-12
+"""Step of stored maps: a quarter of a thousandth costs nobody anything and makes files many times smaller."""
+ASSESSMENT_SUFFIX = "_veridice.json"
+REPORT_SUFFIX = "_report.html"
+
+
+def case_name(flair: Path) -> str:
+    """Name of the case after its FLAIR: ``sub-01_ses-2_FLAIR.nii.gz`` gives ``sub-01_ses-2``, ``a b.nii`` gives ``a b``."""
+    stem = flair.name
+    for suffix in SUFFIXES:
+        stem = stem.removesuffix(suffix)
+    return re.sub(r"_(FLAIR|flair)$", "", stem) or "scan"
+
+
+def file_stem(case: str) -> str:
+    """The case's name as the beginning of BIDS file names: safe characters only, ``sub-`` in front."""
+    if re.fullmatch(r"sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*", case):
+        return case
+    return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", case)[:80] or "scan")
+
+
+@contextlib.contextmanager
+def staged_output(folder: Path) -> Iterator[Path]:
+    """A hidden folder inside ``folder`` whose files move there when the block ends well, and vanish when it does not.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    created = not folder.exists()
+    stage: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        stage = Path(tempfile.mkdtemp(prefix=".veridice-", dir=folder))
+        yield stage
+        for file in sorted(stage.iterdir()):
+            file.replace(folder / file.name)
+    except OSError as error:
+        raise OutputError(f"{folder}: {_how_to_mend(error)}") from error
+    finally:
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
+        if created and folder.is_dir() and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _how_to_mend(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "no room left while writing, nothing was kept; free some space or give another -o folder"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "is a file or lies below one; give a folder to -o"
+    return f"cannot be written ({error.strerror or error}); give a folder of yours to -o"
+
+
+def write_maps(folder: Path, case: str, maps: dict[str, Volume], provenance: dict[str, Any]) -> dict[str, str]:
+    """Write maps with a JSON sidecar each; returns their file names by map name."""
+    stem, files = file_stem(case), {}
+    for name, volume in maps.items():
+        description, units = MAP_MEANINGS[name]
+        file = f"{stem}_{MAP_NAMES[name]}.nii.gz"
+        write_image(folder / file, _rounded(volume))
+        sidecar = {"Description": description, "Units": units, "SpatialReference": "orig", "Rounding": ROUNDING, **provenance}
+        write_json(folder / file.replace(".nii.gz", ".json"), sidecar)
+        files[name] = file
+    return files
+
+
+def _rounded(volume: Volume) -> Volume:
+    if volume.voxels.dtype == bool:
+        return volume
+    return volume.with_voxels(np.round(volume.voxels / ROUNDING).astype(np.float32) * np.float32(ROUNDING))
+
+
+def write_dataset_files(folder: Path) -> None:
+    """``dataset_description.json`` and ``.bidsignore`` of a folder of derivatives."""
+    description = {
+        "Name": "veridice: quality of lesion segmentations",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "veridice", "Version": __version__}],
+    }
+    write_json(folder / "dataset_description.json", description)
+    (folder / ".bidsignore").write_text("\n".join(UNKNOWN_TO_BIDS) + "\n", encoding="utf-8")
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON for people: indented, finite numbers only."""
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+def read_assessment(path: Path) -> Assessment:
+    """Read a stored assessment.
+
+    Raises:
+        InputError: missing or not an assessment.
+    """
+    try:
+        return Assessment.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a stored assessment; run veridice check again") from error

@@ -1,0 +1,163 @@
+"""Segmentations of every quality with their true Dice, for the regression networks to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import nn
+from torch.utils.data import Dataset
+
+from veridice.config import RegressorInput, RegressorSettings
+from veridice.error_maps import error_map
+from veridice.inference import Backend, reconstruct, stochastic_passes
+from veridice.overlap import dice
+from veridice.training_data import Example, ExampleStream
+from veridice.types import Mask, Voxels
+
+CHANNELS: dict[RegressorInput, tuple[str, ...]] = {
+    "image": ("flair", "t1", "segmentation"),
+    "uncertainty": ("entropy", "segmentation"),
+    "error": ("error", "segmentation"),
+}
+"""What each regression network sees, the segmentation last (paper, Reg-net)."""
+
+
+@dataclass(frozen=True)
+class Segmenters:
+    """The final segmenter and poorer ones from earlier in its training."""
+
+    final: nn.Module
+    poorer: tuple[nn.Module, ...]
+    poorer_share: float = 0.4
+
+    def draw(self, rng: np.random.Generator) -> nn.Module:
+        """One of them; a poorer one in ``poorer_share`` of the draws."""
+        if self.poorer and rng.random() < self.poorer_share:
+            return self.poorer[rng.integers(len(self.poorer))]
+        return self.final
+
+
+def make_quality_cases(
+    folder: Path,
+    stream: ExampleStream,
+    segmenters: Segmenters,
+    reconstructor: nn.Module,
+    settings: RegressorSettings,
+    backend: Backend,
+    tick: Callable[[], None],
+) -> list[Path]:
+    """Segment every example of ``stream`` and store maps and true Dice; files that are there already are kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    files = []
+    for index in range(len(stream)):
+        file = folder / f"{index:04d}.npz"
+        if not file.exists():
+            rng = np.random.default_rng([stream.seed, index, 1])
+            maps = quality_case(stream[index], segmenters.draw(rng), reconstructor, settings, backend, rng)
+            temporary = folder / f".{index:04d}.tmp.npz"
+            np.savez(temporary, allow_pickle=False, **maps)
+            temporary.replace(file)
+        files.append(file)
+        tick()
+    return files
+
+
+def quality_case(
+    example: Example,
+    segmenter: nn.Module,
+    reconstructor: nn.Module,
+    settings: RegressorSettings,
+    backend: Backend,
+    rng: np.random.Generator,
+) -> dict[str, np.ndarray]:
+    """Maps (float16, x y z) of one segmented example and the true ``dice`` of the segmentation."""
+    images = example["images"].numpy()
+    truth, judged = example["lesion"][0].numpy() >= 0.5, example["ignored"][0].numpy() < 0.5
+    result = stochastic_passes(segmenter, images, backend, settings.passes, seed=int(rng.integers(2**31)))
+    segmentation = result.maps.mean
+    if rng.random() < settings.binary_fraction:
+        source = truth if rng.random() < 0.5 else segmentation >= 0.5
+        segmentation = damage_mask(source, rng).astype(np.float32)
+    mask = segmentation >= 0.5
+    maps = {
+        "flair": images[0],
+        "t1": images[1],
+        "segmentation": segmentation,
+        "entropy": result.maps.entropy,
+        "error": error_map(images[0], reconstruct(reconstructor, images[0], mask, backend)),
+    }
+    true_dice = dice(mask & judged, truth & judged).dice
+    return {**{name: map_.astype(np.float16) for name, map_ in maps.items()}, "dice": np.float32(true_dice)}
+
+
+def damage_mask(mask: Mask, rng: np.random.Generator) -> Mask:
+    """A mask with one or two of the errors that segmenters and people make, of random amount."""
+    damages = (_grow_or_shrink, _drop_lesions, _shift, _invent_lesions)
+    for number in rng.choice(len(damages), size=rng.integers(1, 3), replace=False):
+        mask = damages[number](mask, rng)
+    return mask
+
+
+def _grow_or_shrink(mask: Mask, rng: np.random.Generator) -> Mask:
+    change = ndimage.binary_dilation if rng.random() < 0.5 else ndimage.binary_erosion
+    return change(mask, iterations=int(rng.integers(1, 4)))
+
+
+def _drop_lesions(mask: Mask, rng: np.random.Generator) -> Mask:
+    labels, count = ndimage.label(mask)
+    return np.concatenate([[False], rng.random(count) < rng.uniform(0.0, 0.9)])[labels]
+
+
+def _shift(mask: Mask, rng: np.random.Generator) -> Mask:
+    return np.roll(mask, rng.integers(-4, 5, size=3), axis=(0, 1, 2))
+
+
+def _invent_lesions(mask: Mask, rng: np.random.Generator) -> Mask:
+    # Blobs where smooth noise is highest, within the middle of the cube, where brains are.
+    noise = ndimage.gaussian_filter(rng.standard_normal(mask.shape), rng.uniform(1.5, 3.0))
+    middle = tuple(slice(n // 5, n - n // 5) for n in mask.shape)
+    invented = np.zeros_like(mask)
+    invented[middle] = noise[middle] > np.quantile(noise[middle], 1 - rng.uniform(0.0005, 0.02))
+    return mask | invented
+
+
+class QualityDataset(Dataset[Example]):
+    """Stored quality cases as the regression network sees them, mirrored at random; endless for training.
+
+    Items: ``maps`` (channels, x, y, z) float32 and ``dice`` (scalar).
+
+    Args:
+        files: from :func:`make_quality_cases`.
+        channels: names of the maps, see :data:`CHANNELS`.
+        seed: of order and mirroring; None gives every file once, as it is.
+        length: number of items.
+    """
+
+    def __init__(self, files: Sequence[Path], channels: tuple[str, ...], seed: int | None, length: int) -> None:
+        self.files, self.channels, self.seed, self.length = list(files), channels, seed, length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, index: int) -> Example:
+        if self.seed is None:
+            return self._read(self.files[index], mirrored=False)
+        # Each round visits every file once, in an order of its own.
+        turn, place = divmod(index, len(self.files))
+        rng = np.random.default_rng([self.seed, turn])
+        order = rng.permutation(len(self.files))
+        mirrored = np.random.default_rng([self.seed, index, 2]).random() < 0.5
+        return self._read(self.files[order[place]], bool(mirrored))
+
+    def _read(self, file: Path, mirrored: bool) -> Example:
+        with np.load(file) as stored:
+            maps: Voxels = np.stack([stored[name] for name in self.channels]).astype(np.float32)
+            true_dice = float(stored["dice"])
+        if mirrored:
+            maps = np.ascontiguousarray(maps[:, ::-1])
+        return {"maps": torch.from_numpy(maps), "dice": torch.tensor(true_dice, dtype=torch.float32)}

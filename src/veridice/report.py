@@ -1,0 +1,210 @@
+"""One self-contained HTML page a scan, from what was stored: no live objects, no network, no script."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib
+import matplotlib.pyplot as plt
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
+
+from veridice.case import Assessment
+from veridice.io.bids import read_assessment
+from veridice.io.nifti import read_map
+from veridice.spatial import fit_grid
+from veridice.types import Voxels
+from veridice.volume import Volume
+
+matplotlib.use("Agg")
+SLICES = 4
+MASK_COLOUR = "#ffd21f"
+OWN_COLOUR = "#35d0ff"
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One row of the mosaic: an image with how it is to be shown."""
+
+    title: str
+    voxels: Voxels
+    colours: str
+    low: float
+    high: float
+    outlined: bool = False
+    unit: str = ""
+
+
+def write_report(assessment_file: Path, flair: Volume, t1: Volume | None, output: Path) -> None:
+    """Write the report of a stored assessment.
+
+    Args:
+        assessment_file: ``*_veridice.json``; its maps lie beside it.
+        flair, t1: the scan that was judged.
+        output: HTML file to write.
+    """
+    assessment = read_assessment(assessment_file)
+    maps = {name: read_map(assessment_file.parent / file) for name, file in assessment.maps.items()}
+    environment = Environment(
+        loader=PackageLoader("veridice"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.get_template("report.html.j2").render(
+        a=assessment,
+        mosaic=_mosaic(flair, t1, maps),
+        scores=[(label, _shown(assessment, name), meaning) for name, label, meaning in SCORE_ROWS],
+        grid=flair.geometry.describe(),
+        verdict_words=VERDICT_WORDS[assessment.verdict],
+        given="input_mask" in maps,
+    )
+    output.write_text(html, encoding="utf-8")
+
+
+VERDICT_WORDS = {
+    "accept": "The mask is expected to be good enough.",
+    "review": "A person should look at this mask.",
+    "reject": "The mask is expected to have failed.",
+}
+
+SCORE_ROWS = (
+    ("predicted_dice_image", "Predicted Dice, image + mask", "regression network on FLAIR, T1w and the mask"),
+    ("predicted_dice_uncertainty", "Predicted Dice, uncertainty + mask", "regression network on the entropy map and the mask"),
+    ("predicted_dice_error", "Predicted Dice, error + mask", "regression network on the reconstruction error and the mask"),
+    (
+        "pairwise_dice",
+        "Agreement among passes",
+        "mean Dice over all pairs of stochastic passes; 1 = they all draw the same mask",
+    ),
+    ("sample_agreement", "Agreement of the mask with the passes", "mean Dice of the judged mask with each stochastic pass"),
+    ("mean_foreground_entropy", "Mean entropy in the mask", "bits; 0 = certain, 1 = a coin toss in every voxel"),
+    (
+        "entropy_sum",
+        "Entropy, voxel-wise sum",
+        "bits over the cube; low sums often mean few lesions found (paper: doubtful below 1100)",
+    ),
+    ("error_sum", "Reconstruction error, voxel-wise sum", "signed; FLAIR in [0, 1]"),
+    ("absolute_error_sum", "Absolute error, voxel-wise sum", "FLAIR in [0, 1]"),
+    ("variance_sum", "Predictive variance, voxel-wise sum", "how much the passes differ in each voxel"),
+    (
+        "mutual_information_sum",
+        "Mutual information, voxel-wise sum",
+        "bits; doubt of the network as opposed to blur in the image",
+    ),
+    ("lesion_count", "Lesions", "connected parts of the judged mask"),
+)
+
+
+def _shown(assessment: Assessment, name: str) -> str:
+    value = assessment.scores.get(name)
+    if value is None:
+        return "–"
+    if name == "lesion_count" or abs(value) >= 1000:
+        return f"{value:,.0f}"
+    return f"{value:.3f}" if abs(value) < 10 else f"{value:.1f}"
+
+
+def _mosaic(flair: Volume, t1: Volume | None, maps: dict[str, Volume]) -> str:
+    """PNG (base64) with one row a slice and one column a map; radiological convention, cropped to the head."""
+    judged = maps.get("input_mask", maps["lesion_mask"])
+    # The planned crop serves the pictures too; the shape of the cube does not matter here.
+    plan = fit_grid(flair, (16, 16, 16))
+    spacing = np.array(flair.geometry.voxel_spacing)[np.argsort(plan.orientation[:, 0])]
+
+    def cut(volume: Volume) -> Voxels:
+        return plan.crop(np.asarray(volume.voxels, dtype=np.float32))
+
+    panels = [Panel("FLAIR", cut(flair), "gray", *_window(cut(flair)))]
+    if t1 is not None:
+        panels.append(Panel("T1w", cut(t1), "gray", *_window(cut(t1))))
+    panels += [
+        Panel("judged mask", cut(flair), "gray", *_window(cut(flair)), outlined=True),
+        Panel("lesion probability", cut(maps["lesion_probability"]), "magma", 0, 1),
+        Panel("entropy", cut(maps["entropy"]), "magma", 0, 1, unit="bit"),
+        Panel("reconstruction", cut(maps["reconstruction"]), "gray", 0, 1),
+        Panel("error", cut(maps["reconstruction_error"]), "RdBu_r", -0.4, 0.4),
+    ]
+    outlines = [(cut(judged), MASK_COLOUR)]
+    if "input_mask" in maps:
+        outlines.append((cut(maps["lesion_mask"]), OWN_COLOUR))
+    slices = choose_slices(cut(judged), cut(maps["entropy"]), SLICES)
+    return _draw(panels, outlines, slices, spacing)
+
+
+def choose_slices(mask: Voxels, entropy: Voxels, count: int) -> list[int]:
+    """Axial slices (indices of the last axis, ascending) with most lesion and most doubt, not next to each other."""
+    interest = sum(_share(map_.sum(axis=(0, 1))) for map_ in (mask, entropy))
+    # Without lesions and doubt the middle of the head is as good as any.
+    interest = interest + 1e-6 * np.hanning(len(interest) + 2)[1:-1]
+    apart = max(1, len(interest) // (3 * count))
+    chosen: list[int] = []
+    for index in np.argsort(-interest, kind="stable"):
+        if all(abs(int(index) - other) >= apart for other in chosen):
+            chosen.append(int(index))
+        if len(chosen) == count:
+            break
+    return sorted(chosen)
+
+
+def _share(profile: Voxels) -> Voxels:
+    return profile / profile.max() if profile.max() > 0 else profile * 0.0
+
+
+def _window(voxels: Voxels) -> tuple[float, float]:
+    low, high = np.percentile(voxels, (1, 99.7))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _draw(panels: list[Panel], outlines: list[tuple[Voxels, str]], slices: list[int], spacing: Voxels) -> str:
+    width_mm, height_mm = (np.array(panels[0].voxels.shape[:2]) * spacing[:2]).tolist()
+    column = 2.1
+    row = column * height_mm / width_mm
+    size = (column * len(panels), row * len(slices) + 0.75)
+    figure, axes = plt.subplots(len(slices), len(panels), figsize=size, facecolor="black", squeeze=False)
+    bottom, top = 0.42 / size[1], 1 - 0.3 / size[1]
+    figure.subplots_adjust(0, bottom, 1, top, wspace=0.02, hspace=0.02)
+    for number, (axis_row, index) in enumerate(zip(axes, reversed(slices), strict=True)):
+        for axis, panel in zip(axis_row, panels, strict=True):
+            axis.axis("off")
+            shown = axis.imshow(
+                _radiological(panel.voxels[:, :, index]),
+                cmap=panel.colours,
+                vmin=panel.low,
+                vmax=panel.high,
+                aspect=spacing[1] / spacing[0],
+                interpolation="nearest",
+            )
+            if panel.outlined:
+                for voxels, colour in outlines:
+                    mask = _radiological(voxels[:, :, index])
+                    if mask.any():
+                        axis.contour(mask, levels=[0.5], colors=[colour], linewidths=0.7)
+            if number == 0:
+                axis.set_title(panel.title, color="white", fontsize=10, pad=4)
+            if number == len(slices) - 1:
+                _colour_bar(figure, axis, shown, panel)
+        axis_row[0].text(0.02, 0.5, "R", color="white", fontsize=9, transform=axis_row[0].transAxes, va="center")
+        axis_row[0].text(0.98, 0.5, "L", color="white", fontsize=9, transform=axis_row[0].transAxes, va="center", ha="right")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110, facecolor="black")
+    plt.close(figure)
+    return base64.b64encode(buffer.getvalue()).decode("ascii")
+
+
+def _radiological(slice_: Voxels) -> Voxels:
+    """Axial slice of a canonical volume as seen from the feet: right is left, front is up."""
+    return slice_[::-1, ::-1].T
+
+
+def _colour_bar(figure: Figure, axis: Axes, shown: AxesImage, panel: Panel) -> None:
+    if panel.colours == "gray":
+        return
+    place = axis.get_position()
+    bar = figure.add_axes((place.x0 + 0.1 * place.width, 0.62 * place.y0, 0.8 * place.width, 0.12 * place.y0))
+    figure.colorbar(shown, cax=bar, orientation="horizontal", ticks=[panel.low, (panel.low + panel.high) / 2, panel.high])
+    bar.tick_params(colors="white", labelsize=7, length=2, pad=1)
+    bar.text(1.04, 0.5, panel.unit, transform=bar.transAxes, color="white", fontsize=7, va="center")
