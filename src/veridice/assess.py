@@ -178,7 +178,6 @@ def predict_all(regressors: dict[str, nn.Module], images: Voxels, maps: GridMaps
 def native_maps(maps: GridMaps, reconstruction: Voxels, transform: GridTransform, mask: Volume | None) -> dict[str, Volume]:
     """Maps back in the FLAIR's grid; our own mask is the native probability map at 0.5, not a resampled mask."""
     on_grid = {
-        "lesion_probability": maps.probability,
         "entropy": maps.entropy,
         "variance": maps.variance,
         "mutual_information": maps.mutual_information,
@@ -186,7 +185,9 @@ def native_maps(maps: GridMaps, reconstruction: Voxels, transform: GridTransform
         "reconstruction_error": maps.error,
     }
     native = {name: Volume(transform.to_native(voxels), transform.native) for name, voxels in on_grid.items()}
-    native["lesion_mask"] = Volume(native["lesion_probability"].voxels >= 0.5, transform.native)
+    probability = transform.to_native(maps.probability, order=3)
+    native["lesion_probability"] = Volume(probability, transform.native)
+    native["lesion_mask"] = Volume(probability >= 0.5, transform.native)
     if mask is not None:
         native["input_mask"] = mask
     return native

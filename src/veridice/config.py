@@ -45,9 +45,16 @@ class StageSettings(Settings):
     batch_size: int = Field(1, ge=1)
     crop: int = Field(96, ge=0, description="edge of the training patch in voxels; 0 takes the whole grid")
     learning_rate: float = Field(1e-3, gt=0, description="peak of a one-cycle schedule for Adam")
-    validate_every: int = Field(200, ge=1, description="steps between two validations and checkpoints")
+    validate_every: int = Field(200, ge=1, description="steps between two validations")
+    checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints, what an interruption may cost")
     patience: int = Field(10, ge=1, description="validations without a better value until training stops early")
     workers: int = Field(1, ge=0, description="processes that prepare examples beside the training")
+    devices: int = Field(1, ge=1, description="GPUs (or CPU processes) that share each step, each with its own batch")
+
+    @property
+    def examples(self) -> int:
+        """Training examples behind all steps."""
+        return self.steps * self.batch_size * self.devices
 
 
 class SegmenterSettings(StageSettings):

@@ -7,7 +7,7 @@ Each step is recorded in a :class:`GridTransform`, from which the inverse is der
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -22,9 +22,6 @@ from veridice.volume import Geometry, Volume
 CROP_MARGIN_VOXELS = 2
 PADDED_BACKGROUND_FRACTION = 0.3
 """When more voxels than this share the lowest value, that value is padding (a skull-stripped or cut-out scan)."""
-
-UNSMOOTHED_SCALE = 1.5
-"""Up to this many scan voxels a cube voxel, smoothing costs small lesions more than aliasing does (docs/grid.md)."""
 
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
@@ -68,24 +65,30 @@ class GridTransform:
         return canonical[tuple(slice(start, stop) for start, stop in self.box)]
 
     def to_grid(self, voxels: Voxels) -> Voxels:
-        """Resample native voxels (x y z) to the cube, trilinearly, smoothed first where the cube is much coarser."""
+        """Resample native voxels (x y z) to the cube, trilinearly, smoothed first where the cube is coarser."""
         cropped = self.crop(np.asarray(voxels, dtype=np.float32))
-        sigma = np.where(self.scale > UNSMOOTHED_SCALE, (self.scale - 1.0) / 2.0, 0.0)
+        sigma = np.maximum(0.0, (self.scale - 1.0) / 2.0)
         if sigma.any():
             cropped = ndimage.gaussian_filter(cropped, sigma, mode="nearest")
         return _scale_axes(cropped, self.scale, self.grid_shape)
 
-    def to_native(self, grid_voxels: Voxels, fill: float = 0.0) -> Voxels:
-        """Resample a map on the cube back to the native grid, trilinearly; ``fill`` outside the crop."""
+    def to_native(self, grid_voxels: Voxels, order: Literal[1, 3] = 1) -> Voxels:
+        """Resample a map on the cube back to the native grid; 0 outside the crop.
+
+        Args:
+            grid_voxels: (x, y, z) on the cube.
+            order: of the spline: 1 is trilinear; 3 keeps the borders of small lesions better (docs/grid.md) at more
+                time. Values never leave the range of the map.
+        """
         if grid_voxels.shape != self.grid_shape:
             raise ValueError(f"map has shape {grid_voxels.shape}, the grid is {self.grid_shape}")
+        grid_voxels = np.asarray(grid_voxels, dtype=np.float32)
         box_shape = tuple(stop - start for start, stop in self.box)
-        inside = _scale_axes(np.asarray(grid_voxels, dtype=np.float32), 1.0 / self.scale, box_shape)
-        to_canonical = self.orientation
-        order = np.argsort(to_canonical[:, 0])
-        canonical = np.full(np.array(self.native.shape)[order], fill, dtype=np.float32)
-        canonical[tuple(slice(start, stop) for start, stop in self.box)] = inside
-        back = nib.orientations.ornt_transform(_canonical_orientation(), to_canonical)
+        inside = _scale_axes(grid_voxels, 1.0 / self.scale, box_shape, order)
+        lengths = np.array(self.native.shape)[np.argsort(self.orientation[:, 0])]
+        canonical = np.zeros(lengths, dtype=np.float32)
+        canonical[tuple(slice(start, stop) for start, stop in self.box)] = inside.clip(grid_voxels.min(), grid_voxels.max())
+        back = nib.orientations.ornt_transform(_canonical_orientation(), self.orientation)
         return np.ascontiguousarray(nib.orientations.apply_orientation(canonical, back))
 
     def record(self) -> dict[str, Any]:
@@ -104,9 +107,9 @@ def _canonical_orientation() -> np.ndarray[Any, Any]:
     return np.array([[0, 1], [1, 1], [2, 1]], dtype=np.float64)
 
 
-def _scale_axes(voxels: Voxels, scale: np.ndarray[Any, Any], shape: tuple[int, ...]) -> Voxels:
+def _scale_axes(voxels: Voxels, scale: np.ndarray[Any, Any], shape: tuple[int, ...], order: Literal[1, 3] = 1) -> Voxels:
     offset = 0.5 * scale - 0.5
-    return ndimage.affine_transform(voxels, scale, offset=offset, output_shape=shape, order=1, mode="nearest")
+    return ndimage.affine_transform(voxels, scale, offset=offset, output_shape=shape, order=order, mode="nearest")
 
 
 def foreground_mask(voxels: Voxels) -> Mask:

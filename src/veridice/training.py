@@ -56,6 +56,14 @@ class Progression:
     best_step: int = 0
     stale: int = 0
 
+    def note(self, value: float, goal: Goal) -> bool:
+        """Take in a validation; True when it is the best so far."""
+        if not goal.better(value, self.best):
+            self.stale += 1
+            return False
+        self.best, self.best_step, self.stale = value, self.step, 0
+        return True
+
 
 def train_network(
     network: nn.Module,
@@ -72,7 +80,7 @@ def train_network(
 
     Args:
         network: trained in place.
-        examples: example ``i`` belongs to optimiser step ``i // batch_size``.
+        examples: in the order of the optimiser steps, ``settings.examples`` in all.
         loss: scalar of network, batch and the step's random generator.
         validate: metrics of the network in evaluation mode.
         goal: the metric that is watched.
@@ -85,13 +93,12 @@ def train_network(
         InputError: the checkpoint in ``run`` belongs to another network or cannot be read.
     """
     run.mkdir(parents=True, exist_ok=True)
-    fabric = Fabric(accelerator="auto", devices="auto", precision=training_precision())
+    fabric = Fabric(accelerator="auto", devices=settings.devices, precision=training_precision())
     fabric.launch()
     optimiser: torch.optim.Optimizer = torch.optim.Adam(network.parameters(), lr=settings.learning_rate)
     wrapped, optimiser = fabric.setup(network, optimiser)
     state = _resume(run, network, optimiser)
-    log = _MetricLog(run, state.step)
-    remaining = Subset(examples, range(state.step * settings.batch_size, settings.steps * settings.batch_size))
+    remaining = Subset(examples, range(state.step * settings.batch_size * settings.devices, settings.examples))
     loader = fabric.setup_dataloaders(
         DataLoader(
             remaining,
@@ -101,34 +108,46 @@ def train_network(
             multiprocessing_context="spawn" if settings.workers else None,
         )
     )
+    store = _Store(run, network, optimiser, state) if fabric.is_global_zero else None
     losses: list[float] = []
     with progress_bar(fabric.is_global_zero) as progress:
         task = progress.add_task(run.name, total=settings.steps, completed=state.step, note="")
         for batch in loader if state.stale < settings.patience else ():
-            wrapped.train()
             _set_learning_rate(optimiser, settings, state.step)
-            generator = torch.Generator().manual_seed(seed * 1_000_003 + state.step)
-            value = loss(wrapped, batch, generator)
-            optimiser.zero_grad()
-            fabric.backward(value)
-            fabric.clip_gradients(wrapped, optimiser, max_norm=1.0)
-            optimiser.step()
-            losses.append(float(value.detach()))
+            losses.append(_optimise(fabric, wrapped, optimiser, loss, batch, seed * 1_000_003 + state.step))
             state.step += 1
-            if state.step in keep_at:
-                save_weights_file(network, run / f"step-{state.step}.safetensors")
-            if state.step % settings.validate_every == 0 or state.step == settings.steps:
+            validated = state.step % settings.validate_every == 0 or state.step == settings.steps
+            if validated:
                 metrics = {"train_loss": float(np.mean(losses)), **evaluate(network, validate)}
                 losses = []
-                _note(state, metrics[goal.metric], goal, network, run)
-                log.write(state.step, metrics)
-                _save_checkpoint(run, network, optimiser, state)
+                improved = state.note(metrics[goal.metric], goal)
+                if store:
+                    store.validation(metrics, improved)
                 progress.update(task, note=f"{goal.metric} {metrics[goal.metric]:.3f} (best {state.best:.3f})")
+            if store and (validated or state.step % settings.checkpoint_every == 0):
+                store.checkpoint()
+            if store and state.step in keep_at:
+                save_weights_file(network, run / f"step-{state.step}.safetensors")
             progress.update(task, completed=state.step)
             if state.stale >= settings.patience:
                 break
+    fabric.barrier()
     network.load_state_dict(load_file(run / BEST))
     return state
+
+
+def _optimise(
+    fabric: Fabric, network: nn.Module, optimiser: torch.optim.Optimizer, loss: LossFunction, batch: Example, seed: int
+) -> float:
+    """One step; returns its loss. Every device draws its own dropout."""
+    network.train()
+    generator = torch.Generator().manual_seed(seed + 7_919 * fabric.global_rank)
+    value = loss(network, batch, generator)
+    optimiser.zero_grad()
+    fabric.backward(value)
+    fabric.clip_gradients(network, optimiser, max_norm=1.0)
+    optimiser.step()
+    return float(value.detach())
 
 
 def training_precision() -> Any:
@@ -150,27 +169,12 @@ def evaluate(network: nn.Module, validate: Validation) -> dict[str, float]:
         return validate(network)
 
 
-def _note(state: Progression, value: float, goal: Goal, network: nn.Module, run: Path) -> None:
-    if goal.better(value, state.best):
-        state.best, state.best_step, state.stale = value, state.step, 0
-        save_weights_file(network, run / BEST)
-    else:
-        state.stale += 1
-
-
 def _set_learning_rate(optimiser: torch.optim.Optimizer, settings: StageSettings, step: int) -> None:
     """One cycle as a closed form of the step: 5 % linear warm-up, then half a cosine down to a hundredth."""
     done = step / settings.steps
     factor = done / 0.05 if done < 0.05 else 0.505 + 0.495 * np.cos(np.pi * (done - 0.05) / 0.95)
     for group in optimiser.param_groups:
         group["lr"] = settings.learning_rate * max(float(factor), 0.01)
-
-
-def _save_checkpoint(run: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: Progression) -> None:
-    temporary = run / f".{CHECKPOINT}.tmp"
-    content = {"network": network.state_dict(), "optimiser": optimiser.state_dict(), "state": json.dumps(vars(state))}
-    torch.save(content, temporary)
-    temporary.replace(run / CHECKPOINT)
 
 
 def _resume(run: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> Progression:
@@ -188,23 +192,38 @@ def _resume(run: Path, network: nn.Module, optimiser: torch.optim.Optimizer) -> 
         ) from error
 
 
-class _MetricLog:
-    """Metrics to CSV and TensorBoard; rows after the resumed step are dropped, not doubled."""
+class _Store:
+    """All that one run writes: checkpoint, best weights, metrics as CSV and for TensorBoard."""
 
-    def __init__(self, run: Path, step: int) -> None:
-        self.path = run / METRICS
-        known = pd.read_csv(self.path) if self.path.exists() else pd.DataFrame({"step": []})
-        self.rows: list[dict[str, Any]] = known[known["step"] <= step].to_dict("records")  # type: ignore[assignment]
-        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=step + 1)
+    def __init__(self, run: Path, network: nn.Module, optimiser: torch.optim.Optimizer, state: Progression) -> None:
+        self.run, self.network, self.optimiser, self.state = run, network, optimiser, state
+        known = pd.read_csv(run / METRICS) if (run / METRICS).exists() else pd.DataFrame({"step": []})
+        # Rows behind the resumed step are dropped, not doubled.
+        self.rows: list[Any] = known[known["step"] <= state.step].to_dict("records")
+        self.board = SummaryWriter(str(run / "tensorboard"), purge_step=state.step + 1)
 
-    def write(self, step: int, metrics: dict[str, float]) -> None:
-        self.rows.append({"step": step, **metrics})
-        temporary = self.path.with_name(f".{self.path.name}.tmp")
+    def validation(self, metrics: dict[str, float], improved: bool) -> None:
+        """Keep the metrics of this step and, when they are the best so far, the weights."""
+        if improved:
+            save_weights_file(self.network, self.run / BEST)
+        self.rows.append({"step": self.state.step, **metrics})
+        temporary = self.run / f".{METRICS}.tmp"
         pd.DataFrame(self.rows).to_csv(temporary, index=False)
-        temporary.replace(self.path)
+        temporary.replace(self.run / METRICS)
         for name, value in metrics.items():
-            self.board.add_scalar(name, value, step)
+            self.board.add_scalar(name, value, self.state.step)
         self.board.flush()
+
+    def checkpoint(self) -> None:
+        """Keep everything that the next step depends on."""
+        temporary = self.run / f".{CHECKPOINT}.tmp"
+        content = {
+            "network": self.network.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "state": json.dumps(vars(self.state)),
+        }
+        torch.save(content, temporary)
+        temporary.replace(self.run / CHECKPOINT)
 
 
 def progress_bar(shown: bool = True) -> Progress:

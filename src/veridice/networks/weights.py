@@ -64,11 +64,16 @@ def read_card(folder: Path, name: str) -> WeightCard:
     """
     path = folder / f"{name}.json"
     try:
-        return WeightCard.model_validate_json(path.read_text(encoding="utf-8"))
+        card = WeightCard.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"{path}: no such weight card; reinstall veridice or check --weights") from error
     except ValidationError as error:
         raise WeightsError(f"{path}: not a weight card ({error.error_count()} wrong fields); reinstall veridice") from error
+    if card.name != name or card.kind != name.split("-")[0]:
+        raise WeightsError(
+            f"{path}: is the card of a {card.kind} named {card.name}; put the {name} there or reinstall veridice"
+        )
+    return card
 
 
 def load_network(folder: Path, name: str) -> tuple[nn.Module, WeightCard]:

@@ -1,0 +1,5 @@
+"""``python -m veridice`` is ``veridice``."""
+
+from veridice.cli import main
+
+main()

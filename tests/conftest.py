@@ -1,0 +1,92 @@
+"""Tiny scans and weights that several tests share."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from veridice.io.nifti import write_image
+from veridice.networks.mc_unet import McUnet
+from veridice.networks.reconstruction_unet import ReconstructionUnet
+from veridice.networks.regression_net import RegressionNet
+from veridice.networks.weights import save_network
+from veridice.volume import Geometry, Volume
+
+GRID = 32
+
+
+@pytest.fixture(scope="session")
+def _tiny_weights_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    card = {
+        "grid": GRID,
+        "configuration": "tiny",
+        "data": "nothing: random weights",
+        "people": {},
+        "steps": 0,
+        "best_step": 0,
+        "seed": 0,
+        "commit": "none",
+        "created": "2026-01-01",
+        "metrics": {"dice": 0.0},
+        "version": "0",
+    }
+    torch.manual_seed(0)
+    unet = {"features": 2, "depth": 3}
+    save_network(folder, McUnet(**unet), {"name": "segmenter", "kind": "segmenter", "arguments": unet, **card})
+    save_network(
+        folder, ReconstructionUnet(**unet), {"name": "reconstructor", "kind": "reconstructor", "arguments": unet, **card}
+    )
+    for pair, channels in (("image", 3), ("uncertainty", 2), ("error", 2)):
+        arguments = {"in_channels": channels, "widths": [2, 4]}
+        network = RegressionNet(channels, (2, 4))
+        save_network(folder, network, {"name": f"regressor-{pair}", "kind": "regressor", "arguments": arguments, **card})
+    return folder
+
+
+@pytest.fixture
+def tiny_weights(_tiny_weights_once: Path, tmp_path: Path) -> Path:
+    """Folder of all five networks, tiny, with random weights; a copy that a test may spoil."""
+    folder = tmp_path / "weights"
+    shutil.copytree(_tiny_weights_once, folder)
+    return folder
+
+
+@pytest.fixture
+def tiny_scan() -> dict[str, Volume]:
+    """An oblique, anisotropic, flipped pair of FLAIR and T1w with a bright lesion, float32."""
+    shape = (26, 31, 17)
+    angle = 0.2
+    turn = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, 1]])
+    affine = np.eye(4)
+    affine[:3, :3] = turn @ np.diag([-5.0, 4.5, 7.0])
+    affine[:3, 3] = (60, -70, -50)
+    geometry = Geometry(shape, affine)
+    rng = np.random.default_rng(3)
+    place = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in shape], indexing="ij"))
+    radius = np.sqrt((place**2).sum(axis=0))
+    head = radius < 0.85
+    flair = np.where(head, 500 + 40 * rng.standard_normal(shape), 0)
+    flair[12:16, 10:14, 8:10] = 900
+    t1 = np.where(head, 300 + 500 * (0.85 - radius) + 20 * rng.standard_normal(shape), 0)
+    flair, t1 = (ndimage.gaussian_filter(image, 0.4).astype(np.float32) * head for image in (flair, t1))
+    return {"flair": Volume(flair.astype(np.float32), geometry), "t1": Volume(t1.astype(np.float32), geometry)}
+
+
+@pytest.fixture
+def scan_files(tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path) -> dict[str, Path]:
+    """The tiny scan and a mask of its lesion as files, tiny weights, and an output folder that is not there yet."""
+    folder = tmp_path / "input"
+    folder.mkdir()
+    mask = tiny_scan["flair"].with_voxels(tiny_scan["flair"].voxels > 750)
+    files = {}
+    for name, volume in {**tiny_scan, "mask": mask}.items():
+        files[name] = folder / f"{name}.nii.gz"
+        write_image(files[name], volume)
+    files["flair"] = files["flair"].rename(folder / "sub-1_flair.nii.gz")
+    return {**files, "weights": tiny_weights, "output": tmp_path / "out"}

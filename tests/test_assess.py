@@ -1,0 +1,93 @@
+"""One scan end to end on tiny networks and volumes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from veridice.assess import Judgement, assess_scan, load_networks
+from veridice.config import InferenceSettings
+from veridice.errors import GeometryError, WeightsError
+from veridice.networks.regression_net import RegressionNet
+from veridice.networks.weights import read_card, save_network
+from veridice.volume import Geometry, Volume
+
+SETTINGS = InferenceSettings(passes=3)
+
+
+@pytest.fixture
+def judged(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> Judgement:
+    return assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, load_networks(tiny_weights), SETTINGS)
+
+
+def test_maps_lie_on_the_flairs_own_grid(judged: Judgement, tiny_scan: dict[str, Volume]) -> None:
+    for name, volume in judged.maps.items():
+        assert volume.shape == tiny_scan["flair"].shape, name
+        np.testing.assert_allclose(volume.affine, tiny_scan["flair"].affine, atol=1e-4)
+
+
+def test_our_mask_is_the_native_probability_at_one_half(judged: Judgement) -> None:
+    probability = judged.maps["lesion_probability"].voxels
+    np.testing.assert_array_equal(judged.maps["lesion_mask"].voxels, probability >= 0.5)
+    voxel_ml = judged.maps["lesion_mask"].geometry.voxel_volume_ml
+    assert judged.assessment.volumes_ml["judged_mask"] == pytest.approx((probability >= 0.5).sum() * voxel_ml)
+
+
+def test_predicted_dice_is_the_clipped_mean_of_the_regressors(judged: Judgement) -> None:
+    scores = judged.assessment.scores
+    raw = np.mean([scores[f"predicted_dice_{pair}"] for pair in ("image", "uncertainty", "error")])
+    assert scores["predicted_dice_raw"] == pytest.approx(raw)
+    assert judged.assessment.predicted_dice == pytest.approx(min(1.0, max(0.0, raw)))
+
+
+def test_interval_fields_are_there_and_null(judged: Judgement) -> None:
+    row = judged.assessment.model_dump()
+    assert (row["interval"], row["coverage"], row["calibration"]) == (None, None, None)
+
+
+def test_same_scan_gives_the_same_answer_whatever_ran_before(
+    judged: Judgement, tiny_weights: Path, tiny_scan: dict[str, Volume]
+) -> None:
+    networks = load_networks(tiny_weights)
+    assess_scan("other", tiny_scan["t1"], None, None, networks, InferenceSettings(passes=2, seed=9))
+    again = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, networks, SETTINGS)
+    assert again.assessment.scores == judged.assessment.scores
+    for name, volume in judged.maps.items():
+        np.testing.assert_array_equal(again.maps[name].voxels, volume.voxels)
+
+
+def test_a_given_mask_is_judged_in_its_native_grid(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    mask = tiny_scan["flair"].with_voxels(tiny_scan["flair"].voxels > np.percentile(tiny_scan["flair"].voxels, 97))
+    result = assess_scan("sub-1", tiny_scan["flair"], None, mask, load_networks(tiny_weights), SETTINGS)
+    assert result.assessment.volumes_ml["judged_mask"] == pytest.approx(mask.voxels.sum() * mask.geometry.voxel_volume_ml)
+    np.testing.assert_array_equal(result.maps["input_mask"].voxels, mask.voxels)
+    assert any("no T1w" in warning for warning in result.assessment.warnings)
+
+
+def test_an_empty_mask_is_judged_and_said_so(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    mask = tiny_scan["flair"].with_voxels(np.zeros(tiny_scan["flair"].shape, dtype=bool))
+    result = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], mask, load_networks(tiny_weights), SETTINGS)
+    assert any("empty" in warning for warning in result.assessment.warnings)
+    assert result.assessment.scores["mean_foreground_entropy"] is None
+    assert result.assessment.volumes_ml["judged_mask"] == 0.0
+
+
+@pytest.mark.parametrize("name", ["t1", "mask"])
+def test_another_grid_is_refused(name: str, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    moved = tiny_scan["flair"].affine.copy()
+    moved[0, 3] += 1.0
+    other = Volume(
+        tiny_scan["t1"].voxels > 0 if name == "mask" else tiny_scan["t1"].voxels, Geometry(tiny_scan["t1"].shape, moved)
+    )
+    given = {"t1": None, "mask": None, name: other}
+    with pytest.raises(GeometryError, match=r"grid is .* the FLAIR's is"):
+        assess_scan("sub-1", tiny_scan["flair"], given["t1"], given["mask"], load_networks(tiny_weights), SETTINGS)
+
+
+def test_weights_for_different_cubes_are_refused(tiny_weights: Path) -> None:
+    card = read_card(tiny_weights, "regressor-image").model_dump(exclude={"sha256"})
+    save_network(tiny_weights, RegressionNet(**card["arguments"]), {**card, "grid": 64})
+    with pytest.raises(WeightsError, match="different cubes"):
+        load_networks(tiny_weights)

@@ -1,0 +1,96 @@
+"""Names, side files and output that appears whole or not at all."""
+
+from __future__ import annotations
+
+import errno
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from veridice.errors import InputError, OutputError
+from veridice.io import bids
+from veridice.io.nifti import read_map
+from veridice.volume import Geometry, Volume
+
+
+@pytest.mark.parametrize(
+    ("file", "case"),
+    [
+        ("sub-01_ses-2_FLAIR.nii.gz", "sub-01_ses-2"),
+        ("sub-01_flair.nii", "sub-01"),
+        ("a b.nii.gz", "a b"),
+        ("_FLAIR.nii.gz", "scan"),
+    ],
+)
+def test_case_is_named_after_its_flair(file: str, case: str) -> None:
+    assert bids.case_name(Path("/somewhere") / file) == case
+
+
+@pytest.mark.parametrize(
+    ("case", "stem"),
+    [
+        ("sub-01_ses-2", "sub-01_ses-2"),
+        ("</script><img onerror=alert(1)>", "sub-scriptimgonerroralert1"),
+        ("../../etc/passwd", "sub-etcpasswd"),
+        ("脳", "sub-scan"),
+        ("x" * 500, "sub-" + "x" * 80),
+    ],
+)
+def test_file_names_hold_safe_characters_only(case: str, stem: str) -> None:
+    assert bids.file_stem(case) == stem
+
+
+def test_files_appear_when_the_block_ends_well(tmp_path: Path) -> None:
+    with bids.staged_output(tmp_path / "out") as stage:
+        (stage / "a.txt").write_text("a")
+        assert not (tmp_path / "out" / "a.txt").exists()
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["a.txt"]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError("x"), KeyboardInterrupt(), OSError(errno.ENOSPC, "full")])
+def test_nothing_is_left_when_the_block_fails(tmp_path: Path, failure: BaseException) -> None:
+    expected = OutputError if isinstance(failure, OSError) else type(failure)
+    with pytest.raises(expected), bids.staged_output(tmp_path / "new" / "out") as stage:
+        (stage / "a.txt").write_text("a")
+        raise failure
+    assert not (tmp_path / "new" / "out").exists()
+
+
+def test_earlier_results_survive_a_failure(tmp_path: Path) -> None:
+    (tmp_path / "kept.txt").write_text("kept")
+    with pytest.raises(OutputError, match="no room left"), bids.staged_output(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(OutputError, match="give a folder"), bids.staged_output(tmp_path / "file"):
+        pass
+
+
+def test_maps_keep_geometry_and_sidecars_name_no_path(tmp_path: Path) -> None:
+    affine = np.array([[0, -1.2, 0, 3], [0.9, 0, 0.1, -4], [0, 0.2, 3, 5], [0, 0, 0, 1]])
+    voxels = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    maps = {"entropy": Volume(voxels, Geometry(voxels.shape, affine))}
+    files = bids.write_maps(tmp_path, "sub-1", maps, {"Model": {"passes": 2}})
+    assert files == {"entropy": "sub-1_desc-entropy_uncertainty.nii.gz"}
+    stored = read_map(tmp_path / files["entropy"])
+    np.testing.assert_allclose(stored.affine, affine, atol=1e-4)
+    np.testing.assert_allclose(stored.voxels, voxels, atol=bids.ROUNDING / 2 + 1e-7)
+    sidecar = json.loads((tmp_path / "sub-1_desc-entropy_uncertainty.json").read_text())
+    assert sidecar["Units"] == "bit"
+    assert sidecar["Model"] == {"passes": 2}
+    assert str(tmp_path) not in json.dumps(sidecar)
+
+
+def test_every_map_has_a_name_and_a_meaning() -> None:
+    assert bids.MAP_NAMES.keys() == bids.MAP_MEANINGS.keys()
+
+
+def test_damaged_assessment_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.json").write_text("{}")
+    with pytest.raises(InputError, match="not a stored assessment"):
+        bids.read_assessment(tmp_path / "x.json")

@@ -1,0 +1,125 @@
+"""The command line as a user meets it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from veridice import cli
+from veridice.case import Assessment
+from veridice.io.nifti import read_map
+
+
+def check(files: dict[str, Path], *more: str) -> int:
+    return cli.run(["check", "--passes=2", *[f"--{name}={path}" for name, path in files.items()], *more])
+
+
+def test_json_is_one_object_with_absolute_paths(scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(scan_files, "--json") == 0
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    row = json.loads(printed)
+    assert set(row) == set(Assessment.model_fields)
+    assert "input_mask" in row["maps"]
+    for path in row["maps"].values():
+        assert Path(path).is_absolute()
+        assert Path(path).is_file()
+    assert {"read", "segmentation", "write", "report", "total"} <= set(row["seconds"])
+
+
+def test_stored_files_name_no_absolute_path(scan_files: dict[str, Path]) -> None:
+    assert check(scan_files) == 0
+    texts = [p for p in scan_files["output"].iterdir() if p.suffix in (".json", ".html") or p.name == ".bidsignore"]
+    assert len(texts) > 5
+    for path in texts:
+        assert str(scan_files["flair"].parent) not in path.read_text()
+
+
+def test_own_mask_when_none_is_given(scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    del scan_files["mask"]
+    assert check(scan_files, "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert "lesion_mask" in row["maps"]
+    assert "input_mask" not in row["maps"]
+    flair = nib.load(scan_files["flair"])
+    for path in row["maps"].values():
+        stored = read_map(Path(path))
+        assert stored.shape == flair.shape
+        np.testing.assert_allclose(stored.affine, flair.affine, atol=1e-4)
+
+
+def test_a_hostile_case_name_stays_text(scan_files: dict[str, Path]) -> None:
+    assert check(scan_files, "--case=</script><img onerror=alert(1)>") == 0
+    (report,) = scan_files["output"].glob("*_report.html")
+    html = report.read_text()
+    assert "&lt;/script&gt;&lt;img onerror=alert(1)&gt;" in html
+    assert "<img onerror" not in html
+    assert "<script" not in html
+
+
+def test_report_needs_no_network(scan_files: dict[str, Path]) -> None:
+    assert check(scan_files) == 0
+    html = (scan_files["output"] / "sub-1_report.html").read_text()
+    assert "http" not in html.replace('http-equiv="Content-Security-Policy"', "")
+    assert "data:image/png;base64," in html
+    assert "not a medical device" in html
+
+
+def test_a_second_run_gives_the_same_numbers(scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    rows = []
+    for _ in range(2):
+        assert check(scan_files, "--json") == 0
+        rows.append(json.loads(capsys.readouterr().out))
+    assert rows[0]["scores"] == rows[1]["scores"]
+
+
+@pytest.mark.parametrize(
+    "arguments", [["check", "--flai", "x"], ["check"], ["nonsense"], ["check", "--flair=a", "-o", "b", "--passes=1"]]
+)
+def test_wrong_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(arguments) == 2
+    assert "Usage" in capsys.readouterr().err
+
+
+def test_unknown_device_is_exit_2(scan_files: dict[str, Path]) -> None:
+    assert check(scan_files, "--device=abacus") == 2
+
+
+def test_interruption_is_exit_130_and_leaves_nothing(
+    scan_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "assess_scan", interrupt)
+    assert check(scan_files) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not scan_files["output"].exists()
+
+
+def test_an_internal_error_is_one_line_and_exit_1(
+    scan_files: dict[str, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError("broken\nbadly")
+
+    monkeypatch.setattr(cli, "assess_scan", fail)
+    assert check(scan_files) == 1
+    assert "ZeroDivisionError: broken badly" in capsys.readouterr().err
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("veridice ")
+
+
+def test_models_lists_and_verifies(tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 0
+    assert capsys.readouterr().out.count("(intact)") == 5
+    (tiny_weights / "segmenter.safetensors").write_bytes(b"x")
+    assert cli.run(["models", f"--weights={tiny_weights}"]) == 0
+    assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 3

@@ -1,0 +1,107 @@
+"""The shipped weights on the real scan that ships, from source and from a wheel installed elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+import veridice
+from veridice.io.datasets import FILE_COLUMNS
+from veridice.io.nifti import read_map
+from veridice.networks.weights import NAMES, bundled_weights, verify
+
+ROOT = Path(__file__).parent.parent
+DEMO = Path(str(resources.files("veridice") / "demo"))
+
+
+def demo(folder: Path, **environment: str) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-m", "veridice", "demo", "--json", "--passes=3", "-o", str(folder / "out")],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        cwd=folder,
+        env={**os.environ, "OMP_NUM_THREADS": "2", **environment},
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    row: dict[str, object] = json.loads(done.stdout)
+    return row
+
+
+def test_demo_judges_the_real_scan(tmp_path: Path) -> None:
+    row = demo(tmp_path)
+    truth = read_map(DEMO / "sub-lesjak19_label-lesion_mask.nii.gz")
+    own = read_map(Path(str(row["maps"]["lesion_mask"])))  # type: ignore[index]
+    # F1 of the voxels is the Dice, computed here by another library.
+    assert row["true_dice"] == pytest.approx(f1_score(truth.voxels.ravel() > 0, own.voxels.ravel() > 0), abs=1e-6)
+    assert float(str(row["true_dice"])) > 0.5
+    flair = read_map(DEMO / "sub-lesjak19_FLAIR.nii.gz")
+    for path in row["maps"].values():  # type: ignore[attr-defined]
+        stored = read_map(Path(path))
+        assert stored.shape == flair.shape
+        np.testing.assert_allclose(stored.affine, flair.affine, atol=1e-4)
+
+
+def test_a_wheel_installed_elsewhere_runs_the_demo(tmp_path: Path) -> None:
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    (wheel,) = tmp_path.glob("*.whl")
+    site = tmp_path / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True, timeout=300)
+    row = demo(tmp_path, PYTHONPATH=str(site))
+    assert row["version"] == veridice.__version__
+    assert (site / "veridice" / "weights" / "segmenter.safetensors").is_file()
+
+
+def test_shipped_weights_are_intact_small_and_never_saw_the_demo() -> None:
+    for name in NAMES:
+        card = verify(bundled_weights(), name)
+        assert not any("19" in person.split("-")[-1:] for people in card.people.values() for person in people)
+    assert sum(path.stat().st_size for path in bundled_weights().iterdir()) < 30e6
+    assert sum(path.stat().st_size for path in DEMO.iterdir()) < 6e6
+
+
+def test_the_training_manifest_names_no_reserved_person() -> None:
+    text = (ROOT / "data" / "training.csv").read_text()
+    assert all(column in text.splitlines()[0] for column in FILE_COLUMNS)
+    for number in ("05", "06", "08", "19", *map(str, range(20, 31))):
+        assert f"lesjak-{number}," not in text
+        assert f"patient{number}" not in text
+
+
+def test_the_public_api_is_pinned() -> None:
+    assert sorted(veridice.__all__) == [
+        "Assessment",
+        "Geometry",
+        "InferenceSettings",
+        "Judgement",
+        "VeridiceError",
+        "Volume",
+        "__version__",
+        "assess_scan",
+        "bundled_weights",
+        "dice",
+        "load_networks",
+        "read_image",
+        "read_mask",
+        "write_image",
+    ]
+    for name in veridice.__all__:
+        assert getattr(veridice, name) is not None
+    with pytest.raises(AttributeError):
+        _ = veridice.nonsense  # type: ignore[attr-defined]
+
+
+def test_stored_results_are_read_without_torch() -> None:
+    code = "import sys; sys.modules['torch'] = None; import veridice.io.bids, veridice.scores, veridice.overlap, veridice"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)

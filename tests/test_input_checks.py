@@ -1,0 +1,43 @@
+"""Doubts about the images, told where they can be."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+from veridice.input_checks import image_warnings, looks_swapped
+from veridice.types import Voxels
+from veridice.volume import Geometry
+
+
+def brain(contrast: float) -> Voxels:
+    """A ball whose middle is brighter than its rim by ``contrast``."""
+    grid = np.stack(np.meshgrid(*[np.linspace(-1, 1, 32)] * 3, indexing="ij"))
+    radius = np.sqrt((grid**2).sum(axis=0))
+    noise = np.random.default_rng(0).normal(0, 0.02, radius.shape)
+    image = np.where(radius < 0.9, 0.5 + contrast * (0.9 - radius) + noise, 0.0)
+    return ndimage.gaussian_filter(image, 0.5).astype(np.float32)
+
+
+FLAIR, T1 = brain(-0.1), brain(0.4)
+THIN, THICK = Geometry((32, 32, 32), np.eye(4)), Geometry((32, 32, 32), np.diag([1.0, 1.0, 6.0, 1.0]))
+
+
+def test_swapped_images_are_told_and_right_ones_are_not() -> None:
+    assert looks_swapped(T1, FLAIR)
+    assert not looks_swapped(FLAIR, T1)
+
+
+def test_a_right_pair_gives_no_warning() -> None:
+    assert image_warnings(FLAIR, T1, THIN) == []
+
+
+def test_each_doubt_is_named() -> None:
+    assert "swapped" in image_warnings(T1, FLAIR, THIN)[0]
+    assert "same image" in image_warnings(FLAIR, FLAIR, THIN)[0]
+    assert "no T1w" in image_warnings(FLAIR, None, THIN)[0]
+    assert "6.0 mm thick" in image_warnings(FLAIR, T1, THICK)[0]
+
+
+def test_an_image_without_tissue_is_not_an_error() -> None:
+    assert not looks_swapped(np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.float32))

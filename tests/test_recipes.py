@@ -1,0 +1,133 @@
+"""`veridice train` from a manifest to weights that `veridice check` uses, tiny and on synthetic scans."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from veridice import cli
+from veridice.io.nifti import write_image
+from veridice.networks.weights import read_card
+from veridice.volume import Volume
+
+CONFIG = """
+name = "tiny"
+[data]
+grid = 16
+simulated_validation = 1
+artefact = 0.5
+[segmenter]
+features = 2
+depth = 3
+steps = 4
+crop = 8
+validate_every = 2
+workers = 0
+[reconstructor]
+features = 2
+depth = 3
+steps = 2
+crop = 12
+validate_every = 2
+workers = 0
+[regressor]
+widths = [2, 4]
+steps = 2
+batch_size = 2
+crop = 0
+passes = 2
+train_cases = 4
+validation_cases = 3
+binary_fraction = 0.5
+validate_every = 1
+workers = 0
+"""
+
+
+@pytest.fixture
+def study(tiny_scan: dict[str, Volume], tmp_path: Path) -> Path:
+    """A folder with two labelled scans, two label maps and two lesion masks, and its manifest."""
+    flair, t1 = tiny_scan["flair"], tiny_scan["t1"]
+    mask = flair.with_voxels(flair.voxels > 750)
+    labels = flair.with_voxels(np.digitize(t1.voxels, [1, 400, 550]).astype(np.float32) + mask.voxels)
+    for name, volume in {
+        "flair": flair,
+        "t1": t1,
+        "mask": mask,
+        "labels": labels,
+        "brain": flair.with_voxels(flair.voxels > 0),
+    }.items():
+        write_image(tmp_path / f"{name}.nii.gz", volume)
+    rows = []
+    for split in ("train", "validation"):
+        scan = {"flair": "flair.nii.gz", "t1": "t1.nii.gz", "mask": "mask.nii.gz"}
+        more = {"brain_mask": "brain.nii.gz", "ventricles": "mask.nii.gz"}
+        rows.append({"id": f"scan-{split}", "patient": f"a-{split}", "split": split, "kind": "real", **scan, **more})
+        rows.append(
+            {"id": f"labels-{split}", "patient": f"b-{split}", "split": split, "kind": "labels", "labels": "labels.nii.gz"}
+        )
+        donor = {"flair": "flair.nii.gz", "mask": "mask.nii.gz"}
+        rows.append({"id": f"lesions-{split}", "patient": f"b-{split}", "split": split, "kind": "lesions", **donor})
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    (tmp_path / "tiny.toml").write_text(CONFIG)
+    return tmp_path
+
+
+def train(network: str, study: Path) -> int:
+    options = {"manifest": "manifest.csv", "data": ".", "config": "tiny.toml", "output": "run"}
+    return cli.run(["train", network, *[f"--{name}={study / value}" for name, value in options.items()]])
+
+
+def test_three_trainings_give_weights_that_check_uses(
+    study: Path, scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    for network in ("segmenter", "reconstructor", "regressor"):
+        assert train(network, study) == 0, capsys.readouterr().err
+    card = read_card(study / "run" / "weights", "regressor-error")
+    assert card.people == {"train": ["a-train", "b-train"], "validation": ["a-validation", "b-validation"]}
+    assert {"mae", "mae_of_constant", "pearson"} == set(card.metrics)
+    metrics = pd.read_csv(study / "run" / "segmenter" / "metrics.csv")
+    assert list(metrics["step"]) == [2, 4]
+    assert list((study / "run" / "segmenter" / "tensorboard").iterdir())
+    scan_files["weights"] = study / "run" / "weights"
+    assert cli.run(["check", "--passes=2", *[f"--{name}={path}" for name, path in scan_files.items()]]) == 0
+
+
+def test_a_finished_training_is_not_done_again(study: Path) -> None:
+    assert train("segmenter", study) == 0
+    weights = study / "run" / "weights" / "segmenter.safetensors"
+    before = weights.read_bytes()
+    metrics = (study / "run" / "segmenter" / "metrics.csv").read_bytes()
+    assert train("segmenter", study) == 0
+    assert weights.read_bytes() == before
+    assert (study / "run" / "segmenter" / "metrics.csv").read_bytes() == metrics
+
+
+def test_training_twice_gives_the_same_weights(study: Path) -> None:
+    assert train("segmenter", study) == 0
+    first = (study / "run" / "weights" / "segmenter.safetensors").read_bytes()
+    (study / "run").rename(study / "earlier")
+    assert train("segmenter", study) == 0
+    assert (study / "run" / "weights" / "segmenter.safetensors").read_bytes() == first
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("steps = 4", "steps = 0", "segmenter.steps"),
+        ("[data]", "[data", "not TOML"),
+        ("grid = 16", "gird = 16", "data.gird"),
+    ],
+)
+def test_a_wrong_configuration_is_named(study: Path, old: str, new: str, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (study / "tiny.toml").write_text(CONFIG.replace(old, new))
+    assert train("segmenter", study) == 3
+    assert said in capsys.readouterr().err
+
+
+def test_a_regressor_without_the_other_two_says_what_is_missing(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("regressor", study) == 3
+    assert "segmenter" in capsys.readouterr().err
