@@ -36,10 +36,8 @@ def thicken(volume: Volume, factor: int) -> Volume:
 
 def ceilings(case: Case, edge: int, factor: int) -> dict[str, object]:
     """Load, slice thickness and both ceilings of one mask."""
-    assert case.flair is not None
-    assert case.mask is not None
-    flair = read_image(case.flair)
-    mask = read_mask(case.mask, flair.geometry)
+    flair = read_image(Path(str(case.flair)))
+    mask = read_mask(Path(str(case.mask)), flair.geometry)
     if factor > 1:
         flair = thicken(flair, factor)
         mask = flair.with_voxels(thicken(mask, factor).voxels >= 0.5)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from scipy import ndimage
@@ -90,3 +91,66 @@ def scan_files(tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path)
         write_image(files[name], volume)
     files["flair"] = files["flair"].rename(folder / "sub-1_flair.nii.gz")
     return {**files, "weights": tiny_weights, "output": tmp_path / "out"}
+
+
+TINY_CONFIG = """
+name = "tiny"
+[data]
+grid = 16
+simulated_validation = 1
+artefact = 0.5
+[segmenter]
+features = 2
+depth = 3
+steps = 4
+crop = 8
+validate_every = 2
+workers = 0
+[reconstructor]
+features = 2
+depth = 3
+steps = 2
+crop = 12
+validate_every = 2
+workers = 0
+[regressor]
+widths = [2, 4]
+steps = 2
+batch_size = 2
+crop = 0
+passes = 2
+train_cases = 4
+validation_cases = 3
+binary_fraction = 0.5
+validate_every = 1
+workers = 0
+"""
+
+
+@pytest.fixture
+def study(tiny_scan: dict[str, Volume], tmp_path: Path) -> Path:
+    """A folder with two labelled scans, two label maps and two lesion masks, and its manifest."""
+    flair, t1 = tiny_scan["flair"], tiny_scan["t1"]
+    mask = flair.with_voxels(flair.voxels > 750)
+    labels = flair.with_voxels(np.digitize(t1.voxels, [1, 400, 550]).astype(np.float32) + mask.voxels)
+    for name, volume in {
+        "flair": flair,
+        "t1": t1,
+        "mask": mask,
+        "labels": labels,
+        "brain": flair.with_voxels(flair.voxels > 0),
+    }.items():
+        write_image(tmp_path / f"{name}.nii.gz", volume)
+    rows = []
+    for split in ("train", "validation"):
+        scan = {"flair": "flair.nii.gz", "t1": "t1.nii.gz", "mask": "mask.nii.gz"}
+        more = {"brain_mask": "brain.nii.gz", "ventricles": "mask.nii.gz"}
+        rows.append({"id": f"scan-{split}", "patient": f"a-{split}", "split": split, "kind": "real", **scan, **more})
+        rows.append(
+            {"id": f"labels-{split}", "patient": f"b-{split}", "split": split, "kind": "labels", "labels": "labels.nii.gz"}
+        )
+        donor = {"flair": "flair.nii.gz", "mask": "mask.nii.gz"}
+        rows.append({"id": f"lesions-{split}", "patient": f"b-{split}", "split": split, "kind": "lesions", **donor})
+    pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
+    (tmp_path / "tiny.toml").write_text(TINY_CONFIG)
+    return tmp_path

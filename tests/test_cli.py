@@ -123,3 +123,12 @@ def test_models_lists_and_verifies(tiny_weights: Path, capsys: pytest.CaptureFix
     (tiny_weights / "segmenter.safetensors").write_bytes(b"x")
     assert cli.run(["models", f"--weights={tiny_weights}"]) == 0
     assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 3
+
+
+def test_demo_prints_true_beside_predicted_dice(tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["demo", f"--weights={tiny_weights}", "--passes=2", f"--output={tmp_path / 'demo'}"]) == 0
+    printed = capsys.readouterr().out
+    assert "predicted Dice" in printed
+    assert "true Dice" in printed
+    assert "CC-BY" in printed
+    assert (tmp_path / "demo" / "sub-lesjak19_report.html").is_file()

@@ -157,9 +157,8 @@ def models(
     for name in NAMES:
         card = verify(folder, name) if check_sums else read_card(folder, name)
         metrics = ", ".join(f"{key} {value:.3f}" for key, value in card.metrics.items())
-        out.print(
-            f"[bold]{escape(name)}[/bold]  {escape(card.configuration)}, cube {card.grid}, {card.best_step} steps, {card.created}"
-        )
+        made = f"configuration {card.configuration}, cube {card.grid}, {card.best_step} steps, {card.created}"
+        out.print(f"[bold]{escape(name)}[/bold]  {escape(made)}")
         out.print(escape(f"  validation: {metrics}"))
         out.print(escape(f"  sha256 {card.sha256}{' (intact)' if check_sums else ''}"))
     out.print(escape(f"Trained on: {card.data}"), style="dim")
