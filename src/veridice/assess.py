@@ -98,9 +98,7 @@ def assess_scan(
         InputError: nothing can be judged in this image.
     """
     clock = Clock()
-    _require_grid(
-        flair, t1, "T1w", "registration is not done here yet: resample the T1w to the FLAIR first (for example: flirt)"
-    )
+    _require_grid(flair, t1, "T1w", "register and resample the T1w to the FLAIR first (for example with flirt)")
     _require_grid(flair, mask, "mask", "resample it with nearest neighbour first")
     backend = choose_backend(settings)
     with clock.stage("grid"):
@@ -123,37 +121,29 @@ def assess_scan(
     )
     with clock.stage("regression"):
         predictions = predict_all(networks.regressors, images, maps, backend)
-    with clock.stage("scores"):
-        scores = all_scores(maps)
     with clock.stage("native_maps"):
         native = native_maps(maps, reconstruction, transform, mask)
     judged = native["lesion_mask"] if mask is None else mask
-    raw = float(np.mean(list(predictions.values())))
-    predicted = clip_dice(raw)
-    return Judgement(
-        Assessment(
-            case=case,
-            verdict=provisional_verdict(predicted, settings.min_dice),
-            predicted_dice=predicted,
-            scores={
-                "predicted_dice_raw": raw,
-                **{f"predicted_dice_{pair}": value for pair, value in predictions.items()},
-                **scores,
-                "lesion_count": lesion_count(judged.voxels),
-            },
-            volumes_ml={
-                "judged_mask": lesion_volume_ml(judged.voxels, flair.geometry.voxel_volume_ml),
-                "own_mask": lesion_volume_ml(native["lesion_mask"].voxels, flair.geometry.voxel_volume_ml),
-            },
-            warnings=(*warnings, *_mask_warnings(judged)),
-            maps={},
-            seconds=clock.seconds,
-            model=describe_model(networks, settings, backend),
-            version=__version__,
-        ),
-        native,
-        transform,
+    with clock.stage("scores"):
+        scores = {**predictions, **all_scores(maps), "lesion_count": lesion_count(judged.voxels)}
+    predicted = clip_dice(predictions["predicted_dice_raw"])
+    voxel_ml = flair.geometry.voxel_volume_ml
+    assessment = Assessment(
+        case=case,
+        verdict=provisional_verdict(predicted, settings.min_dice),
+        predicted_dice=predicted,
+        scores=scores,
+        volumes_ml={
+            "judged_mask": lesion_volume_ml(judged.voxels, voxel_ml),
+            "own_mask": lesion_volume_ml(native["lesion_mask"].voxels, voxel_ml),
+        },
+        warnings=(*warnings, *_mask_warnings(judged)),
+        maps={},
+        seconds=clock.seconds,
+        model=describe_model(networks, settings, backend),
+        version=__version__,
     )
+    return Judgement(assessment, native, transform)
 
 
 def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> Voxels:
@@ -163,7 +153,7 @@ def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> V
 
 
 def predict_all(regressors: dict[str, nn.Module], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
-    """Dice predicted from each of the paper's input pairs (Reg-net), not clipped.
+    """Dice predicted from each of the paper's input pairs (Reg-net) and their mean, not clipped, as scores by name.
 
     Args:
         regressors: by input pair: ``image``, ``uncertainty``, ``error``.
@@ -172,7 +162,11 @@ def predict_all(regressors: dict[str, nn.Module], images: Voxels, maps: GridMaps
         backend: device and precision.
     """
     inputs = {"image": [*images], "uncertainty": [maps.entropy], "error": [maps.error]}
-    return {pair: predict_dice(network, inputs[pair], maps.segmentation, backend) for pair, network in regressors.items()}
+    predictions = {
+        f"predicted_dice_{pair}": predict_dice(network, inputs[pair], maps.segmentation, backend)
+        for pair, network in regressors.items()
+    }
+    return {"predicted_dice_raw": float(np.mean(list(predictions.values()))), **predictions}
 
 
 def native_maps(maps: GridMaps, reconstruction: Voxels, transform: GridTransform, mask: Volume | None) -> dict[str, Volume]:

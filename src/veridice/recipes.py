@@ -121,22 +121,27 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
         checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
 
         def validate(model: nn.Module, checks: QualityDataset = checks) -> dict[str, float]:
-            pairs = [
-                (float(_plain_pass(model, item["maps"])), float(item["dice"]))
-                for item in map(checks.__getitem__, range(len(checks)))
-            ]
-            predicted, true = np.array(pairs).T
-            constant = np.abs(true - true.mean()).mean()
-            return {
-                "mae": float(np.abs(predicted - true).mean()),
-                "mae_of_constant": float(constant),
-                "pearson": float(np.corrcoef(predicted, true)[0, 1]) if predicted.std() > 0 < true.std() else 0.0,
-            }
+            return _dice_prediction_metrics(model, checks)
 
         state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run / pair, settings.seed)
         metrics = evaluate(network, validate)
         cards.append(_export(weights, f"regressor-{pair}", "regressor", network, arguments, settings, cases, state, metrics))
     return cards
+
+
+def _dice_prediction_metrics(model: nn.Module, checks: QualityDataset) -> dict[str, float]:
+    """Mean absolute error and correlation of predicted and true Dice; what predicting their mean would get, beside it."""
+    pairs = []
+    for index in range(len(checks)):
+        item = checks[index]
+        pairs.append((float(_plain_pass(model, item["maps"], bf16=False)), float(item["dice"])))
+    predicted, true = np.array(pairs).T
+    correlated = predicted.std() > 0 and true.std() > 0
+    return {
+        "mae": float(np.abs(predicted - true).mean()),
+        "mae_of_constant": float(np.abs(true - true.mean()).mean()),
+        "pearson": float(np.corrcoef(predicted, true)[0, 1]) if correlated else 0.0,
+    }
 
 
 def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> dict[str, list[Path]]:
@@ -182,9 +187,9 @@ def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> t
     return prepare_material(split["train"], settings.data), checks
 
 
-def _plain_pass(model: nn.Module, images: Tensor) -> Tensor:
+def _plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16_supported(device.type)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and bf16_supported(device.type)):
         result: Tensor = model(images[None].to(device))
     return result.float().cpu()
 
