@@ -1,0 +1,37 @@
+"""Linear normalisation and its inverse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veridice.errors import InputError
+from veridice.intensity import SCALE, IntensityRange, measure_range
+
+
+@given(st.floats(-1e4, 1e4), st.floats(1e-2, 1e4))
+def test_inside_the_range_the_step_is_inverted(low: float, width: float) -> None:
+    scale = IntensityRange(low, low + width)
+    voxels = np.linspace(low, low + width, 27).reshape(3, 3, 3)
+    normalised = scale.normalise(voxels)
+    assert 0 <= normalised.min() <= normalised.max() <= SCALE
+    np.testing.assert_allclose(scale.restore(normalised), voxels, atol=1e-4 * (abs(low) + width))
+
+
+def test_one_bright_voxel_does_not_decide() -> None:
+    voxels = np.random.default_rng(0).uniform(0, 100, (30, 30, 30))
+    voxels[0, 0, 0] = 1e6
+    assert measure_range(voxels).high < 101
+
+
+def test_a_nearly_constant_image_falls_back_to_its_extremes() -> None:
+    voxels = np.zeros((20, 20, 20))
+    voxels[0, 0, 0] = 3
+    assert measure_range(voxels) == IntensityRange(0.0, 3.0)
+
+
+def test_a_constant_image_is_refused() -> None:
+    with pytest.raises(InputError, match="constant"):
+        measure_range(np.ones((4, 4, 4)))

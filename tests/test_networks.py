@@ -1,0 +1,110 @@
+"""The three networks: shapes, dropout, gradients, and the counts that the docs state."""
+
+from __future__ import annotations
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+
+from veridice.networks.blocks import stochastic_dropout
+from veridice.networks.mc_unet import McUnet
+from veridice.networks.reconstruction_unet import ReconstructionUnet
+from veridice.networks.regression_net import RegressionNet
+
+ROOT = Path(__file__).parent.parent
+
+
+def seeded(seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("shape", [(16, 16, 16), (17, 20, 23)])
+def test_unets_keep_the_shape(shape: tuple[int, int, int]) -> None:
+    assert McUnet(features=2, depth=3)(torch.rand(1, 2, *shape)).shape == (1, 1, *shape)
+    rebuilt = ReconstructionUnet(features=2, depth=3)(torch.rand(1, 1, *shape))
+    assert rebuilt.shape == (1, 1, *shape)
+    assert rebuilt.min() >= 0
+
+
+@pytest.mark.parametrize("kind", ["channel", "element"])
+def test_a_pass_is_a_function_of_image_and_seed(kind: str) -> None:
+    network = McUnet(features=4, depth=3, dropout_kind=kind).eval()  # type: ignore[arg-type]
+    image = torch.rand(1, 2, 16, 16, 16)
+    first = network(image, seeded(1))
+    torch.rand(5)
+    assert torch.equal(first, network(image, seeded(1)))
+    assert not torch.equal(first, network(image, seeded(2)))
+    assert torch.equal(network(image), network(image))
+    assert torch.equal(first, network.train()(image, seeded(1)))
+
+
+def test_channel_dropout_drops_whole_channels() -> None:
+    dropped = stochastic_dropout(torch.ones(2, 500, 2, 2, 2), 0.2, "channel", seeded(0))
+    whole = dropped.flatten(2)
+    assert ((whole == 0).all(dim=2) | (whole == 1.25).all(dim=2)).all()
+    assert (whole[..., 0] > 0).float().mean().item() == pytest.approx(0.8, abs=0.04)
+
+
+def test_element_dropout_drops_single_voxels() -> None:
+    dropped = stochastic_dropout(torch.ones(1, 2, 20, 20, 20), 0.2, "element", seeded(0))
+    assert (dropped > 0).float().mean().item() == pytest.approx(0.8, abs=0.02)
+    assert 0 < (dropped[0, 0] == 0).sum() < dropped[0, 0].numel()
+    assert dropped.mean().item() == pytest.approx(1, abs=0.03)
+
+
+def test_dropout_follows_every_block_of_encoder_and_decoder() -> None:
+    network = McUnet(features=2, depth=5)
+    assert [block.rate for block in [*network.encoder, *network.decoder]] == [0.2] * 9
+    assert all(block.rate == 0 for block in ReconstructionUnet(2, 3).unet.encoder)
+
+
+def test_three_heads_are_summed() -> None:
+    network = McUnet(features=2, depth=4).eval()
+    image = torch.rand(1, 2, 16, 16, 16)
+    whole = network(image)
+    for head in network.heads:
+        silent = head.bias.detach().clone(), head.weight.detach().clone()
+        torch.nn.init.zeros_(head.weight)
+        torch.nn.init.zeros_(head.bias)
+        assert not torch.allclose(network(image), whole)
+        with torch.no_grad():
+            head.bias.copy_(silent[0])
+            head.weight.copy_(silent[1])
+    biases = sum(float(head.bias.detach()) for head in network.heads)
+    for head in network.heads:
+        torch.nn.init.zeros_(head.weight)
+    assert torch.allclose(network(image), torch.full_like(whole, biases), atol=1e-5)
+
+
+def test_a_unet_too_shallow_for_its_heads_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least 3"):
+        McUnet(depth=2)
+
+
+@pytest.mark.parametrize(
+    ("network", "channels"), [(McUnet(features=2, depth=3), 2), (ReconstructionUnet(2, 3), 1), (RegressionNet(2, (2, 4)), 2)]
+)
+def test_every_parameter_learns(network: torch.nn.Module, channels: int) -> None:
+    torch.manual_seed(0)
+    network.train()(torch.rand(2, channels, 16, 16, 16)).square().sum().backward()
+    gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
+    for name, gradient in gradients.items():
+        assert gradient is not None, name
+        assert torch.isfinite(gradient).all(), name
+    assert sum(float(g.abs().sum()) > 0 for g in gradients.values() if g is not None) > len(gradients) // 2
+
+
+def test_the_regression_net_ends_linearly() -> None:
+    network = RegressionNet(3).eval()
+    assert network(torch.rand(2, 3, 32, 32, 32)).shape == (2,)
+    with torch.no_grad():
+        network.dice.bias += 5
+        assert (network(torch.rand(2, 3, 32, 32, 32)) > 1).all()
+    assert [m.out_channels for m in network.features if isinstance(m, torch.nn.Conv3d)] == [16, 32, 64, 128]
+
+
+def test_the_docs_state_the_right_counts() -> None:
+    table = runpy.run_path(str(ROOT / "scripts" / "network_table.py"))["table"]()
+    assert table in (ROOT / "docs" / "networks.md").read_text()

@@ -1,0 +1,42 @@
+"""Dice, and what it is when masks are empty."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import f1_score
+
+from veridice.failure_detection import clip_dice, provisional_verdict
+from veridice.overlap import dice
+
+
+@given(st.integers(0, 999), st.floats(0.1, 0.9))
+def test_dice_is_f1_symmetric_and_in_range(seed: int, filled: float) -> None:
+    rng = np.random.default_rng(seed)
+    first, second = rng.random((2, 4, 5, 6)) < filled
+    value = dice(first, second).dice
+    assert value == dice(second, first).dice
+    assert value == pytest.approx(f1_score(first.ravel(), second.ravel()))
+    assert dice(first, first).dice == 1.0
+
+
+def test_empty_masks_follow_the_policy_and_say_so() -> None:
+    empty, full = np.zeros((2, 2, 2), dtype=bool), np.ones((2, 2, 2), dtype=bool)
+    assert dice(empty, empty).dice == 1.0
+    assert "both" in dice(empty, empty).note
+    for pair in ((empty, full), (full, empty)):
+        assert dice(*pair).dice == 0.0
+        assert "one of" in dice(*pair).note
+    assert dice(full, full).note == ""
+
+
+@pytest.mark.parametrize(("predicted", "verdict"), [(0.0, "reject"), (0.7499, "reject"), (0.75, "accept"), (1.0, "accept")])
+def test_the_papers_rule(predicted: float, verdict: str) -> None:
+    assert provisional_verdict(predicted, 0.75) == verdict
+
+
+@given(st.floats(-10, 10))
+def test_predictions_are_clipped(raw: float) -> None:
+    assert clip_dice(raw) == np.clip(raw, 0, 1)

@@ -1,0 +1,90 @@
+"""Scores against slow loops."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veridice.overlap import dice
+from veridice.scores import SCORES, GridMaps, all_scores, lesion_count, lesion_volume_ml, pairwise_dice, sample_agreement
+
+
+def label_count_slow(mask: np.ndarray) -> int:
+    """Connected parts by flooding from voxel to voxel."""
+    left = {tuple(index) for index in np.argwhere(mask)}
+    count = 0
+    while left:
+        count += 1
+        front = [left.pop()]
+        while front:
+            at = front.pop()
+            near = {tuple(np.add(at, step)) for step in itertools.product((-1, 0, 1), repeat=3)} & left
+            left -= near
+            front += near
+    return count
+
+
+def maps_of(samples: np.ndarray, segmentation: np.ndarray | None = None) -> GridMaps:
+    rng = np.random.default_rng(0)
+    random = rng.random((4, *samples.shape[1:]))
+    mean = samples.mean(axis=0)
+    return GridMaps(
+        segmentation=mean if segmentation is None else segmentation,
+        probability=mean,
+        entropy=random[0],
+        variance=random[1],
+        mutual_information=random[2],
+        error=random[3] - 0.5,
+        sample_masks=np.stack([np.packbits((sample >= 0.5).ravel()) for sample in samples]),
+    )
+
+
+@given(st.integers(2, 6), st.tuples(*[st.integers(1, 5)] * 3), st.floats(0, 1), st.integers(0, 99))
+def test_agreements_equal_loops_over_pairs(passes: int, shape: tuple[int, int, int], filled: float, seed: int) -> None:
+    """Also where the voxel count is no multiple of 8, and where samples are empty or full."""
+    rng = np.random.default_rng(seed)
+    samples = (rng.random((passes, *shape)) < filled).astype(float)
+    judged = rng.random(shape)
+    maps = maps_of(samples, judged)
+    pairs = [dice(a >= 0.5, b >= 0.5).dice for a, b in itertools.combinations(samples, 2)]
+    assert pairwise_dice(maps) == pytest.approx(np.mean(pairs))
+    assert sample_agreement(maps) == pytest.approx(np.mean([dice(judged >= 0.5, s >= 0.5).dice for s in samples]))
+
+
+def test_sums_and_means_are_what_they_say() -> None:
+    maps = maps_of(np.random.default_rng(1).random((3, 4, 5, 6)))
+    scores = all_scores(maps)
+    assert scores["entropy_sum"] == pytest.approx(sum(maps.entropy.ravel()))
+    assert scores["error_sum"] == pytest.approx(sum(maps.error.ravel()))
+    assert scores["absolute_error_sum"] == pytest.approx(sum(abs(v) for v in maps.error.ravel()))
+    assert scores["variance_sum"] == pytest.approx(sum(maps.variance.ravel()))
+    assert scores["mutual_information_sum"] == pytest.approx(sum(maps.mutual_information.ravel()))
+    inside = [e for e, s in zip(maps.entropy.ravel(), maps.segmentation.ravel(), strict=True) if s >= 0.5]
+    assert scores["mean_foreground_entropy"] == pytest.approx(sum(inside) / len(inside))
+    assert list(scores) == list(SCORES)
+
+
+def test_an_empty_mask_has_no_mean_entropy() -> None:
+    maps = maps_of(np.zeros((2, 3, 3, 3)))
+    assert all_scores(maps)["mean_foreground_entropy"] is None
+    assert pairwise_dice(maps) == 1.0
+    assert sample_agreement(maps) == 1.0
+    full = replace(maps, segmentation=np.ones((3, 3, 3)))
+    assert sample_agreement(full) == 0.0
+
+
+@given(st.integers(0, 999), st.floats(0, 0.6))
+def test_lesions_are_counted_over_faces_edges_and_corners(seed: int, filled: float) -> None:
+    mask = np.random.default_rng(seed).random((4, 5, 4)) < filled
+    assert lesion_count(mask) == label_count_slow(mask)
+
+
+def test_volume_in_millilitres() -> None:
+    mask = np.zeros((3, 3, 3), dtype=bool)
+    mask[0, :2, 0] = True
+    assert lesion_volume_ml(mask, 0.003) == pytest.approx(0.006)

@@ -1,0 +1,61 @@
+"""Uncertainty maps against formulas over all samples at once."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from veridice.uncertainty import UncertaintyAccumulator, binary_entropy
+
+
+@given(st.floats(0, 1, width=32))
+def test_entropy_is_the_scalar_formula(p: float) -> None:
+    expected = sum(-q * math.log2(q) for q in (p, 1 - p) if q > 0)
+    value = binary_entropy(torch.tensor(p)).item()
+    assert 0 <= value <= 1
+    assert value == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("passes", [1, 2, 7])
+def test_running_sums_equal_all_samples_at_once(passes: int) -> None:
+    samples = np.random.default_rng(passes).random((passes, 4, 5, 6))
+    accumulator = UncertaintyAccumulator()
+    for sample in samples:
+        accumulator.add(torch.from_numpy(sample))
+    maps = accumulator.maps()
+
+    def entropy(p: np.ndarray) -> np.ndarray:
+        return -p * np.log2(p) - (1 - p) * np.log2(1 - p)
+
+    mean = samples.mean(axis=0)
+    np.testing.assert_allclose(maps.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(maps.entropy, entropy(mean), atol=1e-5)
+    np.testing.assert_allclose(maps.variance, samples.var(axis=0), atol=1e-6)
+    np.testing.assert_allclose(maps.mutual_information, entropy(mean) - entropy(samples).mean(axis=0), atol=1e-5)
+
+
+def test_samples_that_agree_leave_no_mutual_information() -> None:
+    accumulator = UncertaintyAccumulator()
+    for _ in range(3):
+        accumulator.add(torch.full((2, 2, 2), 0.3))
+    assert accumulator.maps().mutual_information.max() == pytest.approx(0, abs=1e-6)
+    assert accumulator.maps().variance.max() == pytest.approx(0, abs=1e-6)
+
+
+def test_certain_samples_that_disagree_are_all_mutual_information() -> None:
+    accumulator = UncertaintyAccumulator()
+    for value in (0.0, 1.0):
+        accumulator.add(torch.full((2, 2, 2), value))
+    maps = accumulator.maps()
+    assert maps.entropy.min() == pytest.approx(1)
+    assert maps.mutual_information.min() == pytest.approx(1)
+
+
+def test_no_samples_no_maps() -> None:
+    with pytest.raises(ValueError, match="no sample"):
+        UncertaintyAccumulator().maps()
