@@ -1,0 +1,75 @@
+"""Manifests, and configurations that name what is wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from veridice.config import InferenceSettings, TrainingSettings, load_training_settings, to_toml
+from veridice.errors import ConfigError, InputError
+from veridice.io.datasets import read_manifest
+
+HEADER = "id,patient,split,kind,flair\n"
+
+
+def manifest(folder: Path, *rows: str, header: str = HEADER) -> Path:
+    (folder / "a.nii.gz").write_bytes(b"")
+    (folder / "m.csv").write_text(header + "\n".join(rows) + "\n")
+    return folder / "m.csv"
+
+
+def test_rows_become_cases(tmp_path: Path) -> None:
+    (case,) = read_manifest(manifest(tmp_path, "c1,p1,train,real,a.nii.gz"), tmp_path)
+    assert (case.id, case.patient, case.split, case.kind) == ("c1", "p1", "train", "real")
+    assert case.flair == tmp_path / "a.nii.gz"
+    assert case.t1 is None
+
+
+@pytest.mark.parametrize(
+    ("rows", "said"),
+    [
+        (["c1,p1,train,real,b.nii.gz"], "does not exist"),
+        (["c1,p1,training,real,a.nii.gz"], "split 'training'"),
+        (["c1,p1,train,real,a.nii.gz", "c2,p1,validation,real,a.nii.gz"], "more than one split"),
+    ],
+)
+def test_a_wrong_manifest_is_refused(tmp_path: Path, rows: list[str], said: str) -> None:
+    with pytest.raises(InputError, match=said):
+        read_manifest(manifest(tmp_path, *rows), tmp_path)
+
+
+def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="kind, split"):
+        read_manifest(manifest(tmp_path, "c1,p1", header="id,patient\n"), tmp_path)
+    with pytest.raises(InputError, match="no such manifest"):
+        read_manifest(tmp_path / "none.csv", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["default", "paper"])
+def test_shipped_configurations_survive_a_round_trip(name: str, tmp_path: Path) -> None:
+    settings = load_training_settings(name)
+    assert settings.name == name
+    (tmp_path / "copy.toml").write_text(to_toml(settings))
+    assert load_training_settings(str(tmp_path / "copy.toml")) == settings
+
+
+def test_the_paper_configuration_is_the_papers() -> None:
+    settings = load_training_settings("paper")
+    assert settings.data.grid == 128
+    assert settings.segmenter.crop == 0
+    assert settings.segmenter.cross_entropy == 0
+    assert settings.segmenter.dropout_rate == 0.2
+    assert settings.regressor.widths == (16, 32, 64, 128)
+    assert settings.regressor.passes == InferenceSettings().passes == 20
+
+
+@pytest.mark.parametrize("name", ["nothing", "../default", "nothing.toml"])
+def test_an_unknown_configuration_names_those_that_ship(name: str) -> None:
+    with pytest.raises(ConfigError, match="default, paper"):
+        load_training_settings(name)
+
+
+def test_settings_cannot_be_changed() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        TrainingSettings(name="a").seed = 3  # type: ignore[misc]

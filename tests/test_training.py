@@ -1,0 +1,109 @@
+"""One loop: it learns, stops early, and resumes exactly."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+from torch import nn
+from torch.utils.data import Dataset
+
+from veridice.config import StageSettings
+from veridice.errors import InputError
+from veridice.networks.mc_unet import McUnet
+from veridice.training import Goal, train_network
+from veridice.training_data import Example
+
+LOWER = Goal("loss", higher_is_better=False)
+
+
+class Blobs(Dataset[Example]):
+    """Noise with a bright cube that is to be found."""
+
+    def __len__(self) -> int:
+        return 200
+
+    def __getitem__(self, index: int) -> Example:
+        generator = torch.Generator().manual_seed(index)
+        images = torch.rand(2, 8, 8, 8, generator=generator)
+        lesion = torch.zeros(1, 8, 8, 8)
+        lesion[:, 2:5, 2:5, 2:5] = 1
+        return {"images": images * 0.3 + lesion, "lesion": lesion}
+
+
+def loss(network: nn.Module, batch: Example, generator: torch.Generator) -> torch.Tensor:
+    return nn.functional.binary_cross_entropy_with_logits(network(batch["images"], generator).float(), batch["lesion"])
+
+
+def validate(network: nn.Module) -> dict[str, float]:
+    item = Blobs()[999]
+    logits = network(item["images"][None])
+    return {"loss": float(nn.functional.binary_cross_entropy_with_logits(logits.float(), item["lesion"][None]))}
+
+
+def settings(**changes: object) -> StageSettings:
+    return StageSettings(
+        **{
+            "steps": 24,
+            "batch_size": 2,
+            "validate_every": 6,
+            "checkpoint_every": 2,
+            "learning_rate": 0.02,
+            "workers": 0,
+            **changes,
+        }  # type: ignore[arg-type]
+    )
+
+
+def fresh() -> McUnet:
+    torch.manual_seed(0)
+    return McUnet(features=2, depth=3)
+
+
+def test_it_learns_and_logs(tmp_path: Path) -> None:
+    network = fresh()
+    before = validate(network.eval())["loss"]
+    state = train_network(network, Blobs(), loss, validate, LOWER, settings(), tmp_path, keep_at=(6,))
+    assert state.step == 24
+    assert state.best is not None
+    assert state.best < 0.7 * before
+    assert list(pd.read_csv(tmp_path / "metrics.csv")["step"]) == [6, 12, 18, 24]
+    assert (tmp_path / "step-6.safetensors").is_file()
+
+
+@pytest.mark.parametrize("steps_before", [1, 5, 11, 20])
+def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path, steps_before: int) -> None:
+    undisturbed, resumed = fresh(), fresh()
+    train_network(undisturbed, Blobs(), loss, validate, LOWER, settings(), tmp_path / "a")
+    calls = 0
+
+    def interrupted(network: nn.Module, batch: Example, generator: torch.Generator) -> torch.Tensor:
+        nonlocal calls
+        calls += 1
+        if calls > steps_before:
+            raise KeyboardInterrupt
+        return loss(network, batch, generator)
+
+    with pytest.raises(KeyboardInterrupt):
+        train_network(fresh(), Blobs(), interrupted, validate, LOWER, settings(), tmp_path / "b")
+    train_network(resumed, Blobs(), loss, validate, LOWER, settings(), tmp_path / "b")
+    for first, second in zip(undisturbed.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(first, second)
+    steps = [list(pd.read_csv(tmp_path / run / "metrics.csv")["step"]) for run in ("a", "b")]
+    assert steps[0] == steps[1]
+
+
+def test_it_stops_when_validation_no_longer_improves(tmp_path: Path) -> None:
+    values = iter([1.0, 0.5, 0.6, 0.7, 0.1])
+    state = train_network(
+        fresh(), Blobs(), loss, lambda _: {"loss": next(values)}, LOWER, settings(validate_every=2, patience=2), tmp_path
+    )
+    assert (state.step, state.best_step, state.best) == (8, 4, 0.5)
+
+
+def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
+    train_network(fresh(), Blobs(), loss, validate, LOWER, settings(steps=2), tmp_path)
+    with pytest.raises(InputError, match="another folder"):
+        train_network(McUnet(features=3, depth=3), Blobs(), loss, validate, LOWER, settings(steps=2), tmp_path)

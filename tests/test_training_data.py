@@ -1,0 +1,120 @@
+"""Examples, painted scans and damaged masks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from veridice.case import Case
+from veridice.config import DataSettings
+from veridice.errors import InputError
+from veridice.io.datasets import read_manifest
+from veridice.overlap import dice
+from veridice.quality_data import damage_mask
+from veridice.simulate import draw_contrasts, insert_lesions, paint_scan
+from veridice.training_data import ExampleStream, TrainingMaterial, prepare_material, validation_examples
+
+SETTINGS = DataSettings(grid=16, artefact=0.3, simulated_validation=2)
+
+
+@pytest.fixture
+def material(study: Path) -> TrainingMaterial:
+    cases = read_manifest(study / "manifest.csv", study)
+    return prepare_material([case for case in cases if case.split == "train"], SETTINGS)
+
+
+def test_a_scan_with_a_brain_mask_is_taken_whole_and_stripped(material: TrainingMaterial) -> None:
+    assert [scan.id for scan in material.scans] == ["scan-train", "scan-train-stripped"]
+    assert len(material.anatomies) == len(material.lesions) == 1
+
+
+def test_own_lesions_become_white_matter(material: TrainingMaterial) -> None:
+    (anatomy,) = material.anatomies
+    total = anatomy.tissues.astype(np.float32).sum(axis=0)
+    assert anatomy.lesion.max() > 0.5
+    assert (total[anatomy.lesion > 0.5] > 0.9).all()
+
+
+def test_example_i_depends_on_seed_and_i_alone(material: TrainingMaterial) -> None:
+    streams = [ExampleStream(material, SETTINGS, 12, seed, 10) for seed in (0, 0, 1)]
+    torch.manual_seed(77)
+    _ = streams[1][3]
+    first, again, other = streams[0][5], streams[1][5], streams[2][5]
+    assert all(torch.equal(first[key], again[key]) for key in first)
+    assert not torch.equal(first["images"], other["images"])
+
+
+def test_examples_are_in_range(material: TrainingMaterial) -> None:
+    stream = ExampleStream(material, SETTINGS, 12, 0, 30)
+    t1_absent = 0
+    for index in range(30):
+        example = stream[index]
+        assert example["images"].shape == (2, 12, 12, 12)
+        assert 0 <= example["images"].min() <= example["images"].max() <= 1
+        assert set(example["lesion"].unique().tolist()) <= {0.0, 1.0}
+        assert not (example["lesion"].bool() & example["ignored"].bool()).any()
+        t1_absent += int(example["images"][1].max() == 0)
+    assert 0 < t1_absent < 20
+
+
+def test_validation_examples_never_change(material: TrainingMaterial) -> None:
+    first, second = (validation_examples(material, SETTINGS, 0) for _ in range(2))
+    assert len(first) == 2 + 2
+    assert all(torch.equal(a["images"], b["images"]) for a, b in zip(first, second, strict=True))
+
+
+def test_an_unknown_kind_and_an_empty_split_are_refused() -> None:
+    with pytest.raises(InputError, match="kind 'odd'"):
+        prepare_material([Case(id="a", kind="odd")], SETTINGS)
+    with pytest.raises(InputError, match="no scans"):
+        prepare_material([], SETTINGS)
+    with pytest.raises(InputError, match="column 'flair'"):
+        prepare_material([Case(id="a")], SETTINGS)
+
+
+def test_painted_lesions_are_bright_on_flair_and_darker_than_white_matter_on_t1() -> None:
+    tissues = np.zeros((3, 20, 20, 20), np.float32)
+    tissues[2, 2:18, 2:18, 2:18] = 1
+    lesion = np.zeros((20, 20, 20), np.float32)
+    lesion[8:12, 8:12, 8:12] = 1
+    white = (tissues[2] > 0) & (lesion == 0)
+    for seed in range(20):
+        flair, t1 = paint_scan(tissues, lesion, np.random.default_rng(seed))
+        assert flair[lesion > 0].mean() > flair[white].mean()
+        assert t1[lesion > 0].mean() < t1[white].mean() * 1.1
+        assert flair[0, 0, 0] == 0
+
+
+def test_contrasts_keep_their_physical_order() -> None:
+    for seed in range(50):
+        flair, t1 = draw_contrasts(np.random.default_rng(seed))
+        assert flair.csf < flair.white < flair.grey < flair.lesion
+        assert t1.csf < t1.grey < t1.white > t1.lesion
+
+
+def test_inserted_lesions_stay_in_white_matter() -> None:
+    rng = np.random.default_rng(0)
+    flair = rng.uniform(0.4, 0.5, (16, 16, 16)).astype(np.float32)
+    white = np.zeros((16, 16, 16), dtype=bool)
+    white[:8] = True
+    donor = np.zeros((16, 16, 16), np.float32)
+    donor[4:12, 4:8, 4:8] = 1
+    changed, t1, added = insert_lesions(flair, flair, donor, white, rng)
+    assert added[12:].max() == 0
+    assert changed[5:7, 5:7, 5:7].mean() > flair[5:7, 5:7, 5:7].mean()
+    assert t1[5:7, 5:7, 5:7].mean() < flair[5:7, 5:7, 5:7].mean()
+    np.testing.assert_array_equal(changed[added == 0], flair[added == 0])
+
+
+def test_damaged_masks_are_of_every_quality() -> None:
+    grid = np.stack(np.meshgrid(*[np.arange(32)] * 3, indexing="ij"))
+    truth = np.zeros((32, 32, 32), dtype=bool)
+    for centre, radius in (((10, 10, 10), 4), ((20, 12, 16), 3), ((14, 22, 20), 5)):
+        truth |= ((grid - np.array(centre)[:, None, None, None]) ** 2).sum(axis=0) < radius**2
+    scores = [dice(damage_mask(truth, np.random.default_rng(seed)), truth).dice for seed in range(60)]
+    assert min(scores) < 0.4
+    assert max(scores) > 0.8
+    assert np.std(scores) > 0.15
