@@ -48,6 +48,11 @@ def a_folder(files: Arguments, folder: Path) -> None:
     files["flair"] = folder
 
 
+def a_pipe(files: Arguments, _: Path) -> None:
+    files["flair"].unlink()
+    os.mkfifo(files["flair"])
+
+
 def not_nifti(files: Arguments, _: Path) -> None:
     files["flair"].write_bytes(gzip.compress(b"this is no image" * 100))
 
@@ -162,6 +167,7 @@ def weights_of_another_network(files: Arguments, _: Path) -> None:
 CASES: list[tuple[Spoiler, str]] = [
     (missing, "no such file"),
     (a_folder, "is a folder"),
+    (a_pipe, "is a folder or a device"),
     (not_nifti, "not a readable NIfTI file"),
     (not_gzip, "flair.nii.gz"),
     (wrong_suffix, "dcm2niix"),
@@ -177,8 +183,8 @@ CASES: list[tuple[Spoiler, str]] = [
     (gigantic_header, "more than the file can hold"),
     (singular_affine, "singular"),
     (no_affine, "neither sform nor qform"),
-    (t1_on_another_grid, "T1w's grid"),
-    (mask_on_another_grid, "the mask's grid"),
+    (t1_on_another_grid, "t1.nii.gz: its grid is"),
+    (mask_on_another_grid, "mask.nii.gz: its grid is"),
     (labels_in_mask, "not a binary mask"),
     (probabilities_in_mask, "not a binary mask"),
     (output_is_a_file, "give a folder"),

@@ -72,3 +72,13 @@ def test_an_image_is_like_itself_and_gradients_are_finite(form: str, window: int
 
 def test_a_window_larger_than_the_image_is_cut() -> None:
     assert ssim_map(torch.rand(1, 1, 3, 9, 9), torch.rand(1, 1, 3, 9, 9)).shape == (1, 1, 1, 3, 3)
+
+
+@pytest.mark.parametrize("delta", [0.1, 1.0])
+def test_huber_loss_is_equation_9_with_hubers_own_constant(delta: float) -> None:
+    true, predicted = torch.rand(50), 2 * torch.rand(50)
+    expected = 0.0
+    for y, z in zip(true.tolist(), predicted.tolist(), strict=True):
+        difference = abs(y - z)
+        expected += 0.5 * difference**2 if difference <= delta else delta * difference - 0.5 * delta**2
+    assert torch.nn.HuberLoss(delta=delta)(predicted, true).item() == pytest.approx(expected / 50, abs=1e-6)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -172,7 +173,7 @@ def _check(
     with clock.stage("total"), staged_output(output) as stage:
         with clock.stage("read"):
             image = read_image(flair)
-            t1_image = read_image(t1) if t1 else None
+            t1_image = read_image(t1, image.geometry) if t1 else None
             given = read_mask(mask, image.geometry) if mask else None
         with clock.stage("load_weights"):
             networks = load_networks(weights)
@@ -231,6 +232,8 @@ def main() -> None:
     """Run the command line; every ending has its exit code and no traceback."""
     # What libraries deprecate is our business, not the user's.
     warnings.simplefilter("ignore")
+    # nibabel logs what it thinks of a header; what matters of it is said by our own messages.
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     # A job that is terminated cleans up as one that is interrupted does.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     sys.exit(run(sys.argv[1:]))

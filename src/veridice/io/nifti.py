@@ -24,15 +24,20 @@ WORKING_COPIES = 6
 """Float copies of a scan that exist at once while it is judged."""
 
 
-def read_image(path: Path) -> Volume:
+def read_image(path: Path, grid: Geometry | None = None) -> Volume:
     """Read a scan as float32 with its scaling applied.
+
+    Args:
+        path: ``.nii`` or ``.nii.gz``.
+        grid: where the scan has to lie, when that matters.
 
     Raises:
         InputError: missing, not NIfTI, damaged, not one real-valued 3D volume, NaN or infinite values, constant, or
             larger than the memory at hand.
-        GeometryError: the affine is missing or singular.
+        GeometryError: the affine is missing or singular, or the scan lies on another grid.
     """
     volume = _read(path)
+    _require_grid(path, volume, grid, "register and resample it to the FLAIR first (for example with flirt)")
     voxels = volume.voxels
     if not np.isfinite(voxels).all():
         bad = int(voxels.size - np.isfinite(voxels).sum())
@@ -50,11 +55,7 @@ def read_mask(path: Path, grid: Geometry) -> Volume:
         GeometryError: another grid than the FLAIR's.
     """
     volume = _read(path)
-    if not volume.geometry.same_grid(grid):
-        raise GeometryError(
-            f"{path}: the mask's grid is {volume.geometry.describe()}, the FLAIR's is {grid.describe()}; "
-            "resample the mask to the FLAIR with nearest neighbour"
-        )
+    _require_grid(path, volume, grid, "resample it to the FLAIR with nearest neighbour")
     values = np.unique(volume.voxels)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0) or not np.isfinite(values).all() or values[0] < 0:
         shown = ", ".join(f"{v:g}" for v in values[:4])
@@ -77,11 +78,16 @@ def write_image(path: Path, volume: Volume) -> None:
     nib.save(image, path)
 
 
+def _require_grid(path: Path, volume: Volume, grid: Geometry | None, mend: str) -> None:
+    if grid is not None and not volume.geometry.same_grid(grid):
+        raise GeometryError(f"{path}: its grid is {volume.geometry.describe()}, the FLAIR's is {grid.describe()}; {mend}")
+
+
 def _read(path: Path) -> Volume:
-    if path.is_dir():
-        raise InputError(f"{path}: is a folder; give one NIfTI file (.nii or .nii.gz)")
     if not path.exists():
         raise InputError(f"{path}: no such file; check the path")
+    if not path.is_file():
+        raise InputError(f"{path}: is a folder or a device; give one NIfTI file (.nii or .nii.gz)")
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path}: not a NIfTI file name; convert it to .nii or .nii.gz (DICOM: dcm2niix)")
     try:
