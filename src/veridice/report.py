@@ -24,7 +24,7 @@ from veridice.volume import Volume
 
 matplotlib.use("Agg")
 SLICES = 4
-MASK_COLOUR = "#ffd21f"
+MASK_COLOUR = "#ff5a1f"
 OWN_COLOUR = "#35d0ff"
 
 
@@ -182,7 +182,7 @@ def _draw(panels: list[Panel], outlines: list[tuple[Voxels, str]], slices: list[
                 for voxels, colour in outlines:
                     mask = _radiological(voxels[:, :, index])
                     if mask.any():
-                        axis.contour(mask, levels=[0.5], colors=[colour], linewidths=0.7)
+                        axis.contour(mask, levels=[0.5], colors=[colour], linewidths=0.9)
             if number == 0:
                 axis.set_title(panel.title, color="white", fontsize=10, pad=4)
             if number == len(slices) - 1:
@@ -190,7 +190,7 @@ def _draw(panels: list[Panel], outlines: list[tuple[Voxels, str]], slices: list[
         axis_row[0].text(0.02, 0.5, "R", color="white", fontsize=9, transform=axis_row[0].transAxes, va="center")
         axis_row[0].text(0.98, 0.5, "L", color="white", fontsize=9, transform=axis_row[0].transAxes, va="center", ha="right")
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=110, facecolor="black")
+    figure.savefig(buffer, format="png", dpi=130, facecolor="black")
     plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 

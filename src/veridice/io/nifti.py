@@ -20,7 +20,7 @@ SUFFIXES = (".nii", ".nii.gz")
 MAXIMUM_DEFLATE_RATIO = 1032
 """No deflate stream grows more than this; a header that promises more than that lies about its size."""
 BYTES_PER_VOXEL_IN_MEMORY = 4
-WORKING_COPIES = 6
+WORKING_COPIES = 14
 """Float copies of a scan that exist at once while it is judged."""
 
 
