@@ -155,7 +155,9 @@ def _share(profile: Voxels) -> Voxels:
 
 
 def _window(voxels: Voxels) -> tuple[float, float]:
-    low, high = np.percentile(voxels, (1, 99.7))
+    # The middle of the box is brain; fat of the scalp would darken it.
+    middle = voxels[tuple(slice(n // 4, n - n // 4) for n in voxels.shape)]
+    low, high = min(float(np.percentile(voxels, 1)), float(middle.min())), np.percentile(middle, 99.8)
     return float(low), float(max(high, low + 1e-6))
 
 
