@@ -60,6 +60,11 @@ def test_examples_are_in_range(material: TrainingMaterial) -> None:
     assert 0 < t1_absent < 20
 
 
+def test_whole_cubes_follow_the_patches(material: TrainingMaterial) -> None:
+    stream = ExampleStream(material, SETTINGS, 12, 0, 4, patches=2)
+    assert [stream[index]["images"].shape[1] for index in range(4)] == [12, 12, 16, 16]
+
+
 def test_validation_examples_never_change(material: TrainingMaterial) -> None:
     first, second = (validation_examples(material, SETTINGS, 0) for _ in range(2))
     assert len(first) == 2 + 2

@@ -44,6 +44,7 @@ class StageSettings(Settings):
     steps: int = Field(1000, ge=1, description="optimiser steps at most")
     batch_size: int = Field(1, ge=1)
     crop: int = Field(96, ge=0, description="edge of the training patch in voxels; 0 takes the whole grid")
+    whole_share: float = Field(0.0, ge=0, le=1, description="last part of the steps that see whole cubes instead of patches")
     learning_rate: float = Field(1e-3, gt=0, description="peak of a one-cycle schedule for Adam")
     validate_every: int = Field(200, ge=1, description="steps between two validations")
     checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints, what an interruption may cost")
@@ -55,6 +56,11 @@ class StageSettings(Settings):
     def examples(self) -> int:
         """Training examples behind all steps."""
         return self.steps * self.batch_size * self.devices
+
+    @property
+    def patch_examples(self) -> int:
+        """How many of them come before the whole cubes."""
+        return round(self.steps * (1 - self.whole_share)) * self.batch_size * self.devices
 
 
 class SegmenterSettings(StageSettings):

@@ -55,7 +55,7 @@ def train_segmenter(settings: TrainingSettings, cases: Sequence[Case], run: Path
             scores.append(dice(predicted[0] & judged, (example["lesion"][0].numpy() >= 0.5) & judged).dice)
         return {"dice": float(np.mean(scores)), "dice_median": float(np.median(scores))}
 
-    stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples)
+    stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples, stage.patch_examples)
     keep_at = tuple(int(part * stage.steps) for part in stage.keep_at)
     state = train_network(network, stream, loss, validate, Goal("dice", True), stage, run, settings.seed, keep_at)
     return [_export(weights, "segmenter", "segmenter", network, arguments, settings, cases, state, {"dice": state.best or 0.0})]
@@ -83,7 +83,7 @@ def train_reconstructor(settings: TrainingSettings, cases: Sequence[Case], run: 
             scores.append(float(ssim_map(rebuilt.float(), flair, stage.ssim_form, stage.ssim_window).mean()))
         return {"ssim": float(np.mean(scores))}
 
-    stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples)
+    stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples, stage.patch_examples)
     state = train_network(network, stream, loss, validate, Goal("ssim", True), stage, run, settings.seed)
     return [
         _export(

@@ -135,11 +135,22 @@ class ExampleStream(Dataset[Example]):
         crop: edge of the patch; 0 takes the whole cube.
         seed: first part of every example's seed.
         length: number of examples.
+        patches: examples from this one on are whole cubes; all are patches when absent. Statistics of a patch differ
+            from those of a cube, and with them what instance normalisation does to the background.
     """
 
-    def __init__(self, material: TrainingMaterial, settings: DataSettings, crop: int, seed: int, length: int) -> None:
+    def __init__(
+        self,
+        material: TrainingMaterial,
+        settings: DataSettings,
+        crop: int,
+        seed: int,
+        length: int,
+        patches: int | None = None,
+    ) -> None:
         self.material, self.settings, self.seed, self.length = material, settings, seed, length
-        self.variation = spatial_variation(settings, crop)
+        self.patches = length if patches is None else patches
+        self.patch_variation, self.cube_variation = spatial_variation(settings, crop), spatial_variation(settings, 0)
 
     def __len__(self) -> int:
         return self.length
@@ -147,8 +158,9 @@ class ExampleStream(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
         scan = draw_scan(self.material, self.settings, rng)
-        self.variation.set_random_state(seed=int(rng.integers(2**31)))
-        example: dict[str, Any] = self.variation(scan)
+        variation = self.patch_variation if index < self.patches else self.cube_variation
+        variation.set_random_state(seed=int(rng.integers(2**31)))
+        example: dict[str, Any] = variation(scan)
         images = vary_appearance(example["images"].as_tensor(), self.settings, rng)
         if rng.random() < self.settings.t1_absent:
             images[1] = 0.0
