@@ -63,6 +63,15 @@ def test_a_wrong_configuration_is_named(study: Path, old: str, new: str, said: s
     assert said in capsys.readouterr().err
 
 
+def test_the_configuration_may_name_the_data(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["train", "segmenter", f"--config={study / 'tiny.toml'}", f"--output={study / 'run'}"]
+    assert cli.run(options) == 3
+    assert "no training data named" in capsys.readouterr().err
+    named = f'[data]\nmanifest = "{study / "manifest.csv"}"\nroot = "{study}"'
+    (study / "tiny.toml").write_text((study / "tiny.toml").read_text().replace("[data]", named))
+    assert cli.run(options) == 0
+
+
 def test_a_regressor_without_the_other_two_says_what_is_missing(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("regressor", study) == 3
     assert "segmenter" in capsys.readouterr().err

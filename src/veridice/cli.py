@@ -22,7 +22,7 @@ from veridice._version import __version__
 from veridice.assess import Clock, assess_scan, load_networks
 from veridice.case import Assessment
 from veridice.config import InferenceSettings, load_training_settings
-from veridice.errors import VeridiceError
+from veridice.errors import InputError, VeridiceError
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
@@ -126,9 +126,13 @@ def demo(
 @app.command()
 def train(
     network: Annotated[NetworkKind, typer.Argument(help="segmenter, reconstructor or regressor, in this order.")],
-    manifest: Annotated[Path, typer.Option(help="CSV: id, patient, split, kind, flair, t1, mask, ... (docs/training.md).")],
-    data: Annotated[Path, typer.Option(help="Folder that the manifest's file names are relative to.")],
     config: Annotated[str, typer.Option(help="TOML file, or a shipped one: default, paper.")] = "default",
+    manifest: Annotated[
+        str | None, typer.Option(help="CSV: id, patient, split, kind, flair, t1, mask, ...; else the configuration's.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder the manifest's files are relative to; else the configuration's.")
+    ] = None,
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of checkpoints and weights; resumed when there.")
     ] = Path("runs/default"),
@@ -137,7 +141,10 @@ def train(
     from veridice import recipes
 
     settings = load_training_settings(config)
-    cases = read_manifest(manifest, data)
+    table, root = manifest or settings.data.manifest, data or settings.data.root
+    if not table or not root:
+        raise InputError("no training data named: give --manifest and --data, or manifest and root under [data] in the TOML")
+    cases = read_manifest(Path(table), Path(root))
     recipe = {
         "segmenter": recipes.train_segmenter,
         "reconstructor": recipes.train_reconstructor,

@@ -24,6 +24,8 @@ class Settings(BaseModel):
 class DataSettings(Settings):
     """Where training examples come from and how they are varied."""
 
+    manifest: str = Field("", description="CSV of the cases, from the working folder; `--manifest` goes before it")
+    root: str = Field("", description="folder that the manifest's files are relative to; `--data` goes before it")
     grid: int = Field(128, ge=16, description="edge of the cube that every scan is resampled to")
     simulated_fraction: float = Field(0.5, ge=0, le=1, description="share of examples painted from label maps")
     inserted_fraction: float = Field(0.5, ge=0, le=1, description="share of scans that get another person's lesions")
