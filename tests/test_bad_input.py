@@ -148,6 +148,11 @@ def output_is_a_file(files: Arguments, folder: Path) -> None:
     files["output"].write_text("x")
 
 
+def mask_in_place_of_a_result(files: Arguments, folder: Path) -> None:
+    files["output"] = folder / "input"
+    files["mask"] = files["mask"].rename(folder / "input" / "sub-1_label-lesion_mask.nii.gz")
+
+
 def weights_missing(files: Arguments, _: Path) -> None:
     (files["weights"] / "segmenter.safetensors").unlink()
 
@@ -188,6 +193,7 @@ CASES: list[tuple[Spoiler, str]] = [
     (labels_in_mask, "not a binary mask"),
     (probabilities_in_mask, "not a binary mask"),
     (output_is_a_file, "give a folder"),
+    (mask_in_place_of_a_result, "would be overwritten"),
     (weights_missing, "no such weights"),
     (weights_damaged, "damaged or altered"),
     (weights_of_another_network, "card"),

@@ -28,6 +28,7 @@ from veridice.io.bids import (
     REPORT_SUFFIX,
     case_name,
     file_stem,
+    refuse_overwriting,
     staged_output,
     write_dataset_files,
     write_json,
@@ -176,6 +177,7 @@ def _check(
     flair: Path, t1: Path | None, mask: Path | None, output: Path, case: str, weights: Path, settings: InferenceSettings
 ) -> Assessment:
     """Read, judge, store; what is stored appears whole or not at all."""
+    refuse_overwriting(output, case, [path for path in (flair, t1, mask) if path])
     clock = Clock()
     with clock.stage("total"), staged_output(output) as stage:
         with clock.stage("read"):

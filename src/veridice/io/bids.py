@@ -8,7 +8,7 @@ import json
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +62,18 @@ def file_stem(case: str) -> str:
     if re.fullmatch(r"sub-[A-Za-z0-9]+(_[a-z]+-[A-Za-z0-9]+)*", case):
         return case
     return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", case)[:80] or "scan")
+
+
+def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
+    """Make sure that no input is replaced by a result of ``case`` in ``folder``.
+
+    Raises:
+        OutputError: one would be.
+    """
+    results = {(folder / f"{file_stem(case)}_{name}.nii.gz").resolve() for name in MAP_NAMES.values()}
+    for path in inputs:
+        if path.resolve() in results:
+            raise OutputError(f"{path}: would be overwritten by a result of the same name; give another -o folder")
 
 
 @contextlib.contextmanager
