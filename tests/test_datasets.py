@@ -73,3 +73,23 @@ def test_an_unknown_configuration_names_those_that_ship(name: str) -> None:
 def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValueError, match="frozen"):
         TrainingSettings(name="a").seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("content", [b"", b"id,patient,split,kind\n\xff\xfe,p,train,real\n", b'id,patient,split,kind\n"a,b\n'])
+def test_what_is_no_table_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "m.csv").write_bytes(content)
+    with pytest.raises(InputError, match=r"m\.csv"):
+        read_manifest(tmp_path / "m.csv", tmp_path)
+
+
+@pytest.mark.parametrize("name", ["NA", "null", "None", "007"])
+def test_names_are_kept_as_they_are_written(tmp_path: Path, name: str) -> None:
+    (case,) = read_manifest(manifest(tmp_path, f"{name},{name},train,real,a.nii.gz"), tmp_path)
+    assert (case.id, case.patient) == (name, name)
+
+
+def test_one_patient_may_have_many_scans_in_one_split(tmp_path: Path) -> None:
+    rows = ["# a remark", "c1,p1,train,real,a.nii.gz", "c2,p1,train,lesions,", "c3,p2,test,real,a.nii.gz"]
+    cases = read_manifest(manifest(tmp_path, *rows), tmp_path)
+    assert [case.id for case in cases] == ["c1", "c2", "c3"]
+    assert cases[1].flair is None

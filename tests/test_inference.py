@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy.stats import entropy as scipy_entropy
 
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
@@ -82,3 +83,65 @@ def test_backend_follows_hardware_and_settings() -> None:
 def test_cuda_that_is_not_there_is_refused() -> None:
     with pytest.raises(InputError, match="no CUDA device"):
         choose_backend(InferenceSettings(device="cuda"))
+
+
+def test_all_maps_equal_formulas_over_the_kept_samples(network: McUnet) -> None:
+    result = stochastic_passes(network, IMAGES, FP32, 5, seed=1, keep_samples=True)
+    assert result.samples is not None
+    samples = result.samples.astype(np.float64)
+
+    def entropy(p: np.ndarray) -> np.ndarray:
+        return scipy_entropy(np.stack([p, 1 - p]), base=2, axis=0)
+
+    mean = samples.mean(axis=0)
+    assert mean.std() > 0
+    np.testing.assert_allclose(result.maps.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(result.maps.entropy, entropy(mean), atol=1e-5)
+    np.testing.assert_allclose(result.maps.variance, samples.var(axis=0), atol=1e-6)
+    expected = entropy(mean) - np.mean([entropy(sample) for sample in samples], axis=0)
+    np.testing.assert_allclose(result.maps.mutual_information, expected, atol=1e-5)
+
+
+def test_a_sample_is_the_sigmoid_of_one_pass_and_training_mode_does_not_matter(network: McUnet) -> None:
+    first = stochastic_passes(network.train(), IMAGES, FP32, 2, seed=3, keep_samples=True).samples
+    again = stochastic_passes(network.eval(), IMAGES, FP32, 2, seed=3, keep_samples=True).samples
+    np.testing.assert_array_equal(first, again)
+    assert first is not None
+    plain = np.log(first / (1 - first))
+    seeds = [torch.Generator().manual_seed(3 * 1_000_003 + number) for number in range(2)]
+    with torch.inference_mode():
+        expected = [network(torch.from_numpy(IMAGES)[None], seed)[0, 0].numpy() for seed in seeds]
+    np.testing.assert_allclose(plain, np.stack(expected), atol=1e-3)
+
+
+def test_the_callers_images_and_random_state_are_left_alone(network: McUnet) -> None:
+    images, state = IMAGES.copy(), torch.get_rng_state()
+    stochastic_passes(network, images, FP32, 2, seed=0)
+    np.testing.assert_array_equal(images, IMAGES)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+class Spy(torch.nn.Module):
+    """Remembers what it is shown."""
+
+    def forward(self, shown: torch.Tensor) -> torch.Tensor:
+        self.shown = shown
+        return shown.sum(dim=(1, 2, 3, 4)) if shown.shape[1] > 1 else shown
+
+
+def test_the_reconstruction_network_is_shown_zeros_inside_the_mask() -> None:
+    spy, mask = Spy(), IMAGES[1] > 0.5
+    reconstruct(spy, IMAGES[0], mask, FP32)
+    np.testing.assert_array_equal(spy.shown[0, 0].numpy(), IMAGES[0] * ~mask)
+
+
+def test_the_regression_network_is_shown_the_segmentation_last() -> None:
+    spy = Spy()
+    value = predict_dice(spy, [IMAGES[0], IMAGES[1]], IMAGES[0] > 0.3, FP32)
+    np.testing.assert_array_equal(spy.shown[0].numpy(), np.stack([*IMAGES, IMAGES[0] > 0.3]))
+    assert value == pytest.approx(float(spy.shown.sum()), rel=1e-5)
+
+
+def test_the_device_asked_for_is_the_one_used() -> None:
+    assert choose_backend(InferenceSettings(device="cpu")).device == "cpu"
+    assert choose_backend(InferenceSettings(device="cpu", precision="bf16")).precision == "bf16"

@@ -35,3 +35,24 @@ def test_a_nearly_constant_image_falls_back_to_its_extremes() -> None:
 def test_a_constant_image_is_refused() -> None:
     with pytest.raises(InputError, match="constant"):
         measure_range(np.ones((4, 4, 4)))
+
+
+@given(st.floats(-1e3, 1e3), st.floats(0.1, 1e3), st.floats(0, 1e3), st.floats(0, 1e3))
+def test_what_lies_outside_the_range_is_clipped(low: float, width: float, under: float, over: float) -> None:
+    scale = IntensityRange(low, low + width)
+    voxels = np.array([low - under, low, low + width / 2, low + width, low + width + over]).reshape(5, 1, 1)
+    np.testing.assert_allclose(scale.normalise(voxels).ravel(), [0, 0, SCALE / 2, SCALE, SCALE], atol=0.5)
+
+
+@given(st.integers(0, 999))
+def test_the_ends_are_the_percentiles_of_a_sorted_list(seed: int) -> None:
+    voxels = np.random.default_rng(seed).normal(100, 20, (11, 13, 7))
+    ordered = sorted(voxels.ravel())
+
+    def percentile(share: float) -> float:
+        place = share * (len(ordered) - 1)
+        below = int(place)
+        return ordered[below] + (place - below) * (ordered[below + 1] - ordered[below])
+
+    measured = measure_range(voxels)
+    assert (measured.low, measured.high) == pytest.approx((percentile(0.001), percentile(0.999)))

@@ -82,3 +82,63 @@ def test_huber_loss_is_equation_9_with_hubers_own_constant(delta: float) -> None
         difference = abs(y - z)
         expected += 0.5 * difference**2 if difference <= delta else delta * difference - 0.5 * delta**2
     assert torch.nn.HuberLoss(delta=delta)(predicted, true).item() == pytest.approx(expected / 50, abs=1e-6)
+
+
+@pytest.mark.parametrize("cross_entropy", [0.0, 1.0])
+def test_ignored_voxels_are_as_good_as_cut_off(cross_entropy: float) -> None:
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 1, 6, 6, 6, generator=generator)
+    target = (torch.rand(1, 1, 6, 6, 6, generator=generator) > 0.7).float()
+    ignore = torch.zeros(1, 1, 6, 6, 6)
+    ignore[..., :3] = 1
+    loss = SegmentationLoss(cross_entropy)
+    assert loss(logits, target, ignore).item() == pytest.approx(loss(logits[..., 3:], target[..., 3:]).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("weight", [0.5, 2.0])
+def test_cross_entropy_is_added_with_its_weight(weight: float) -> None:
+    logits, target = torch.tensor([-2.0, 0.5, 3.0, 1.0]), torch.tensor([0.0, 1.0, 1.0, 0.0])
+    p = 1 / (1 + np.exp(-logits.numpy().astype(np.float64)))
+    y = target.numpy()
+    overlap = 1 - 2 * (p * y).sum() / (p.sum() + y.sum())
+    entropy = -(y * np.log(p) + (1 - y) * np.log(1 - p)).mean()
+    value = SegmentationLoss(weight)(logits.reshape(1, 1, 4, 1, 1), target.reshape(1, 1, 4, 1, 1))
+    assert value.item() == pytest.approx(overlap + weight * entropy, abs=1e-5)
+
+
+def test_only_cross_entropy_learns_where_there_is_no_lesion() -> None:
+    gradients = []
+    for weight in (0.0, 1.0):
+        logits = torch.full((1, 1, 4, 4, 4), -20.0, requires_grad=True)
+        SegmentationLoss(weight)(logits, torch.ones(1, 1, 4, 4, 4)).backward()
+        assert logits.grad is not None
+        gradients.append(float(logits.grad.abs().sum()))
+    assert gradients[0] < 1e-6 < 0.5 < gradients[1]
+
+
+@pytest.mark.parametrize("form", ["windowed", "printed"])
+def test_ssim_map_equals_a_loop_over_windows(form: str) -> None:
+    first, second = (image[..., :5, :6, :4] for image in images(3))
+    found = ssim_map(first, second, form, window=3)[0, 0].numpy()  # type: ignore[arg-type]
+    a, b = (image[0, 0].numpy().astype(np.float64) for image in (first, second))
+    assert found.shape == (3, 4, 2)
+    c1, c2 = (0.01, 0.03) if form == "printed" else (0.01**2, 0.03**2)
+    for x, y, z in np.ndindex(3, 4, 2):
+        u, v = a[x : x + 3, y : y + 3, z : z + 3], b[x : x + 3, y : y + 3, z : z + 3]
+        covariance = np.cov(u.ravel(), v.ravel(), ddof=0)[0, 1]
+        expected = (2 * u.mean() * v.mean() + c1) / (u.mean() ** 2 + v.mean() ** 2 + c1)
+        expected *= (2 * covariance + c2) / (u.var() + v.var() + c2)
+        if form == "printed":
+            expected *= (covariance + c2 / 2) / (u.std() * v.std() + c2 / 2)
+        assert found[x, y, z] == pytest.approx(expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("form", ["windowed", "printed"])
+@pytest.mark.parametrize("level", [0.0, 0.7, 1.0])
+def test_constant_images_give_finite_gradients(form: str, level: float) -> None:
+    flat = torch.full((1, 1, 9, 9, 9), level, requires_grad=True)
+    loss = SsimLoss(form)  # type: ignore[arg-type]
+    loss(flat, images()[0][..., :9, :9, :9]).backward()
+    assert flat.grad is not None
+    assert torch.isfinite(flat.grad).all()
+    assert flat.grad.abs().max() > 0

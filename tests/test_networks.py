@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import runpy
 from pathlib import Path
 
@@ -108,3 +109,46 @@ def test_the_regression_net_ends_linearly() -> None:
 def test_the_docs_state_the_right_counts() -> None:
     table = runpy.run_path(str(ROOT / "scripts" / "network_table.py"))["table"]()
     assert table in (ROOT / "docs" / "networks.md").read_text()
+
+
+def test_dropout_without_generator_or_rate_changes_nothing() -> None:
+    features = torch.rand(1, 3, 4, 4, 4)
+    assert stochastic_dropout(features, 0.5, "channel", None) is features
+    assert stochastic_dropout(features, 0.0, "element", seeded(0)) is features
+
+
+@pytest.mark.parametrize("rate", [0.1, 0.5, 0.8])
+@pytest.mark.parametrize("kind", ["channel", "element"])
+def test_the_kept_share_is_one_minus_the_rate(rate: float, kind: str) -> None:
+    shape = (4, 1000, 1, 1, 1) if kind == "channel" else (1, 1, 16, 16, 16)
+    dropped = stochastic_dropout(torch.ones(shape), rate, kind, seeded(3))  # type: ignore[arg-type]
+    kept = dropped[dropped != 0]
+    assert kept.numel() / dropped.numel() == pytest.approx(1 - rate, abs=0.04)
+    assert torch.allclose(kept, torch.tensor(1 / (1 - rate)))
+
+
+@pytest.mark.parametrize("shape", [(12, 12, 12), (13, 11, 10)])
+def test_the_output_is_the_sum_of_what_each_head_gives_alone(shape: tuple[int, int, int]) -> None:
+    torch.manual_seed(0)
+    network, image = McUnet(features=2, depth=3).eval(), torch.rand(1, 2, *shape)
+    with torch.inference_mode():
+        whole = network(image)
+        alone = []
+        for chosen in range(3):
+            single = copy.deepcopy(network)
+            for number, head in enumerate(single.heads):
+                if number != chosen:
+                    head.weight.zero_()
+                    head.bias.zero_()
+            alone.append(single(image))
+    assert all(part.abs().max() > 1e-3 for part in alone)
+    assert torch.allclose(sum(alone), whole, atol=1e-5)
+
+
+def test_the_unets_hold_no_state_between_images() -> None:
+    """Instance normalisation: a case is judged the same whatever the network saw, and in whatever company."""
+    network, images = McUnet(features=2, depth=3).train(), torch.rand(2, 2, 12, 12, 12)
+    with torch.inference_mode():
+        together = network(images)
+        assert torch.allclose(together[1:], network(images[1:]), atol=1e-5)
+        assert torch.allclose(network.eval()(images), together, atol=1e-6)

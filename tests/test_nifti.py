@@ -1,14 +1,19 @@
-"""NIfTI in and out; what is wrong with a file is tested in test_bad_input."""
+"""NIfTI in and out, and every file that is refused; test_bad_input shows the same at the command line."""
 
 from __future__ import annotations
 
+import gzip
+import tempfile
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from veridice.errors import InputError
+from veridice.errors import GeometryError, InputError
+from veridice.io import nifti
 from veridice.io.nifti import read_image, read_map, read_mask, write_image
 from veridice.volume import Geometry, Volume
 
@@ -79,3 +84,121 @@ def test_an_analyze_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.img").write_bytes(b"x")
     with pytest.raises(InputError, match="convert it"):
         read_image(tmp_path / "a.img")
+
+
+GOOD = np.random.default_rng(5).integers(1, 900, (6, 7, 8)).astype(np.int16)
+GRID = Geometry(GOOD.shape, np.diag([1.0, 2.0, 3.0, 1.0]))
+
+
+def nifti_bytes(voxels: np.ndarray = GOOD, affine: np.ndarray = GRID.affine, patches: dict[int, bytes] | None = None) -> bytes:
+    """One uncompressed file, with bytes of the header overwritten that nibabel would put right."""
+    content = bytearray(nib.Nifti1Image(voxels, affine).to_bytes())
+    for offset, replacement in (patches or {}).items():
+        content[offset : offset + len(replacement)] = replacement
+    return bytes(content)
+
+
+def flipped(content: bytes) -> bytes:
+    """One byte in the middle of the stream is another."""
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 0xFF]) + content[middle + 1 :]
+
+
+SIZES = {42: np.array([1500, 1500, 600], "<i2").tobytes()}
+FLOATS, COLOURS = GOOD.astype(np.float32), np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+BAD_FILES: dict[str, tuple[str, bytes, type[InputError], str]] = {
+    "wrong suffix": ("a.mgz", nifti_bytes(), InputError, "not a NIfTI file name"),
+    "text as nii": ("a.nii", b"not an image " * 99, InputError, "not a readable NIfTI file"),
+    "text as nii.gz": ("a.nii.gz", b"not an image " * 99, InputError, "a.nii.gz"),
+    "text in gzip": ("a.nii.gz", gzip.compress(b"not an image " * 99), InputError, "not a readable NIfTI file"),
+    "nothing": ("a.nii", b"", InputError, "a.nii"),
+    "nothing in gzip": ("a.nii.gz", gzip.compress(b""), InputError, "a.nii.gz"),
+    "truncated": ("a.nii", nifti_bytes()[:-9], InputError, "more than the file can hold"),
+    "truncated gzip": ("a.nii.gz", gzip.compress(nifti_bytes())[:-60], InputError, "damaged or cut short"),
+    "corrupt gzip": ("a.nii.gz", flipped(gzip.compress(nifti_bytes())), InputError, "damaged or cut short"),
+    "two volumes": ("a.nii", nifti_bytes(np.stack([GOOD, GOOD], axis=-1)), InputError, "holds 2 volumes"),
+    "complex": ("a.nii", nifti_bytes(GOOD.astype(np.complex64)), InputError, "complex numbers"),
+    "colours": ("a.nii", nifti_bytes(np.zeros(GOOD.shape, COLOURS)), InputError, "RGB colours"),
+    "NaN": ("a.nii", nifti_bytes(np.where(GOOD.max() == GOOD, np.nan, FLOATS)), InputError, "NaN or infinite"),
+    "infinite": ("a.nii", nifti_bytes(np.where(GOOD.max() == GOOD, -np.inf, FLOATS)), InputError, "NaN or infinite"),
+    "beyond float32": ("a.nii", nifti_bytes(FLOATS.astype(np.float64) * 1e40), InputError, "NaN or infinite"),
+    "constant": ("a.nii", nifti_bytes(np.full_like(GOOD, 4)), InputError, "every voxel is 4"),
+    "lying header": ("a.nii", nifti_bytes(patches=SIZES), InputError, "more than the file can hold"),
+    "lying header in gzip": ("a.nii.gz", gzip.compress(nifti_bytes(patches=SIZES)), InputError, "more than the file can hold"),
+    "negative size": ("a.nii", nifti_bytes(patches={42: b"\xff\xff"}), InputError, "a.nii"),
+    "singular affine": ("a.nii", nifti_bytes(patches={280: bytes(16)}), GeometryError, "singular"),
+    "no place in space": ("a.nii", nifti_bytes(patches={252: bytes(4)}), GeometryError, "neither sform nor qform"),
+}
+
+
+def said_in_one_line(caught: pytest.ExceptionInfo[InputError], path: Path, said: str) -> None:
+    message = str(caught.value)
+    assert message.startswith(f"{path}: ")
+    assert "\n" not in message
+    assert said in message
+
+
+@pytest.mark.parametrize("name", BAD_FILES)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_every_bad_file_is_named_in_one_line(name: str, tmp_path: Path) -> None:
+    file, content, kind, said = BAD_FILES[name]
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(kind) as caught:
+        read_image(tmp_path / file)
+    assert type(caught.value) is kind
+    said_in_one_line(caught, tmp_path / file, said)
+
+
+def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
+    for path, said in ((tmp_path / "none.nii", "no such file"), (tmp_path, "is a folder")):
+        with pytest.raises(InputError) as caught:
+            read_image(path)
+        said_in_one_line(caught, path, said)
+
+
+def test_the_memory_at_hand_is_asked_before_voxels_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "a.nii").write_bytes(nifti_bytes())
+    needed = GOOD.size * 4 * nifti.WORKING_COPIES
+    monkeypatch.setattr(nifti, "_available_memory", lambda: needed)
+    assert read_image(tmp_path / "a.nii").shape == GOOD.shape
+    monkeypatch.setattr(nifti, "_available_memory", lambda: needed - 1)
+    with pytest.raises(InputError) as caught:
+        read_image(tmp_path / "a.nii")
+    said_in_one_line(caught, tmp_path / "a.nii", "GiB of memory")
+
+
+@pytest.mark.parametrize("values", [(0, 1, 2), (1, 2), (-1, 0), (0, 0.5, 1), (0, np.nan), (0, np.inf), (-1,)])
+def test_what_is_no_binary_mask_is_refused(tmp_path: Path, values: tuple[float, ...]) -> None:
+    voxels = np.resize(np.array(values, np.float32), GRID.shape)
+    (tmp_path / "m.nii").write_bytes(nifti_bytes(voxels))
+    with pytest.raises(InputError) as caught:
+        read_mask(tmp_path / "m.nii", GRID)
+    said_in_one_line(caught, tmp_path / "m.nii", "not a binary mask")
+
+
+@pytest.mark.parametrize("other", [Geometry((6, 7, 9), GRID.affine), Geometry(GRID.shape, np.diag([1.0, 2, 3.1, 1]))])
+def test_another_grid_is_refused(tmp_path: Path, other: Geometry) -> None:
+    (tmp_path / "m.nii").write_bytes(nifti_bytes((GOOD > 400).astype(np.uint8)))
+    with pytest.raises(GeometryError) as caught:
+        read_mask(tmp_path / "m.nii", other)
+    said_in_one_line(caught, tmp_path / "m.nii", "nearest neighbour")
+    with pytest.raises(GeometryError, match="register and resample"):
+        read_image(tmp_path / "m.nii", other)
+
+
+@given(st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6), st.booleans())
+@settings(max_examples=250, deadline=None)
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_no_header_whatever_ends_in_another_error(changes: list[tuple[int, int]], zipped: bool) -> None:
+    content = nifti_bytes(patches={offset: bytes([value]) for offset, value in changes})
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / f"a.nii{'.gz' if zipped else ''}"
+        path.write_bytes(gzip.compress(content) if zipped else content)
+        try:
+            volume = read_image(path)
+        except InputError as error:
+            assert str(error).startswith(f"{path}: ")
+            assert "\n" not in str(error)
+        else:
+            assert volume.voxels.dtype == np.float32
+            assert np.isfinite(volume.voxels).all()

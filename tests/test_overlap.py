@@ -40,3 +40,17 @@ def test_the_papers_rule(predicted: float, verdict: str) -> None:
 @given(st.floats(-10, 10))
 def test_predictions_are_clipped(raw: float) -> None:
     assert clip_dice(raw) == np.clip(raw, 0, 1)
+
+
+@given(st.integers(0, 40), st.integers(0, 40), st.integers(-40, 40))
+def test_dice_of_two_runs_of_voxels_is_counted_by_hand(first: int, second: int, shift: int) -> None:
+    a, b = set(range(40, 40 + first)), set(range(40 + shift, 40 + shift + second))
+    masks = [np.isin(np.arange(120), list(run)).reshape(4, 5, 6) for run in (a, b)]
+    found = dice(*masks)
+    if a and b:
+        assert found.dice == pytest.approx(2 * len(a & b) / (len(a) + len(b)))
+        assert found.note == ""
+    else:
+        assert found.dice == float(not a and not b)
+        assert "by policy" in found.note
+    assert 0 <= found.dice <= 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -10,8 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from veridice import scores as scores_module
 from veridice.overlap import dice
-from veridice.scores import SCORES, GridMaps, all_scores, lesion_count, lesion_volume_ml, pairwise_dice, sample_agreement
+from veridice.scores import (
+    SCORES,
+    GridMaps,
+    all_scores,
+    lesion_count,
+    lesion_volume_ml,
+    pairwise_dice,
+    sample_agreement,
+    voxelwise_sum,
+)
 
 
 def label_count_slow(mask: np.ndarray) -> int:
@@ -56,7 +67,8 @@ def test_agreements_equal_loops_over_pairs(passes: int, shape: tuple[int, int, i
     assert sample_agreement(maps) == pytest.approx(np.mean([dice(judged >= 0.5, s >= 0.5).dice for s in samples]))
 
 
-def test_sums_and_means_are_what_they_say() -> None:
+def test_sums_and_means_are_what_they_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores_module, "SUM_GRID", (4, 5, 6))
     maps = maps_of(np.random.default_rng(1).random((3, 4, 5, 6)))
     scores = all_scores(maps)
     assert scores["entropy_sum"] == pytest.approx(sum(maps.entropy.ravel()))
@@ -67,6 +79,15 @@ def test_sums_and_means_are_what_they_say() -> None:
     inside = [e for e, s in zip(maps.entropy.ravel(), maps.segmentation.ravel(), strict=True) if s >= 0.5]
     assert scores["mean_foreground_entropy"] == pytest.approx(sum(inside) / len(inside))
     assert list(scores) == list(SCORES)
+
+
+def test_sums_do_not_depend_on_the_networks_cube() -> None:
+    place = np.linspace(0, 1, 128)
+    smooth = np.exp(-(((np.stack(np.meshgrid(place, place, place)) - 0.5) / 0.15) ** 2).sum(axis=0))
+    coarse = smooth.reshape(32, 4, 32, 4, 32, 4).mean(axis=(1, 3, 5))
+    assert voxelwise_sum(smooth) == pytest.approx(smooth.sum())
+    assert voxelwise_sum(coarse) == pytest.approx(smooth.sum(), rel=0.01)
+    assert voxelwise_sum(np.full((7, 9, 11), 0.25)) == pytest.approx(0.25 * 128**3)
 
 
 def test_an_empty_mask_has_no_mean_entropy() -> None:
@@ -88,3 +109,24 @@ def test_volume_in_millilitres() -> None:
     mask = np.zeros((3, 3, 3), dtype=bool)
     mask[0, :2, 0] = True
     assert lesion_volume_ml(mask, 0.003) == pytest.approx(0.006)
+
+
+def test_sums_do_not_lose_small_voxels_in_large_totals() -> None:
+    values = np.full((24, 24, 24), 1e-4, np.float32)
+    values[0, 0, 0] = 1e4
+    maps = replace(maps_of(np.zeros((2, 24, 24, 24))), entropy=values)
+    assert SCORES["entropy_sum"](maps) == pytest.approx(math.fsum(values.ravel().tolist()), rel=1e-9)
+
+
+@given(st.integers(2, 5), st.sampled_from([7, 8, 9, 15, 17]), st.integers(0, 99))
+def test_pairwise_dice_equals_a_naive_loop_with_some_samples_empty(passes: int, voxels: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    samples = (rng.random((passes, voxels, 1, 1)) < 0.4) & (rng.random((passes, 1, 1, 1)) < 0.6)
+    total, pairs = 0.0, 0
+    for i in range(passes):
+        for j in range(i + 1, passes):
+            shared = sum(bool(a and b) for a, b in zip(samples[i].ravel(), samples[j].ravel(), strict=True))
+            sizes = int(samples[i].sum()) + int(samples[j].sum())
+            total += 2 * shared / sizes if sizes else 1.0
+            pairs += 1
+    assert pairwise_dice(maps_of(samples.astype(float))) == pytest.approx(total / pairs)

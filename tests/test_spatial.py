@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -164,3 +166,61 @@ def test_scans_on_the_cube_lie_in_zero_to_one() -> None:
     on_cube = scan_on_grid(volume, fit_grid(volume, (16, 16, 16)))
     assert on_cube.min() >= 0
     assert 0.9 < on_cube.max() <= 1
+
+
+def blob(shape: tuple[int, int, int], centre: list[float]) -> np.ndarray:
+    """A Gaussian bell that has faded at the edges; ``centre`` in parts of the volume."""
+    axes = [np.exp(-(((np.arange(n) + 0.5) / n - c) ** 2) / (2 * 0.12**2)) for n, c in zip(shape, centre, strict=True)]
+    return np.einsum("i,j,k->ijk", *axes).astype(np.float32)
+
+
+def centre_of_mass_mm(voxels: np.ndarray, geometry: Geometry) -> np.ndarray:
+    return (scanner_positions(geometry) * voxels[..., None]).sum(axis=(0, 1, 2)) / voxels.sum(dtype=np.float64)
+
+
+@given(geometries(), st.tuples(*[st.integers(16, 27)] * 3), st.lists(st.floats(0.42, 0.58), min_size=3, max_size=3))
+@settings(max_examples=60, deadline=None)
+def test_a_blob_stays_where_it_is_in_millimetres(
+    geometry: Geometry, grid_shape: tuple[int, int, int], centre: list[float]
+) -> None:
+    """In both directions; an error of half a voxel at the edges would show."""
+    flair = Volume(np.ones(geometry.shape, np.float32), geometry)
+    transform = fit_grid(flair, grid_shape, np.ones(geometry.shape, dtype=bool))
+    tolerance = 0.05 * max(*geometry.voxel_spacing, *transform.geometry.voxel_spacing)
+    native, on_cube = blob(geometry.shape, centre), blob(grid_shape, centre)
+    before, after = centre_of_mass_mm(native, geometry), centre_of_mass_mm(transform.to_grid(native), transform.geometry)
+    np.testing.assert_allclose(after, before, atol=tolerance)
+    before, after = centre_of_mass_mm(on_cube, transform.geometry), centre_of_mass_mm(transform.to_native(on_cube), geometry)
+    np.testing.assert_allclose(after, before, atol=tolerance)
+
+
+@given(geometries(), st.integers(8, 24))
+@settings(max_examples=30, deadline=None)
+def test_the_box_holds_the_foreground_and_its_margin(geometry: Geometry, edge: int) -> None:
+    """Seen from outside: the cube's outer faces lie around every foreground voxel, two voxels away or at the border."""
+    foreground = ball(geometry, 0.5)
+    transform = fit_grid(Volume(foreground.astype(np.float32), geometry), (edge, edge, edge), foreground)
+    covered = transform.to_native(np.ones((edge, edge, edge))) > 0.5
+    inside = np.argwhere(foreground)
+    low, high = inside.min(axis=0) - 2, inside.max(axis=0) + 3
+    expected = np.zeros(geometry.shape, dtype=bool)
+    expected[tuple(slice(max(0, a), b) for a, b in zip(low, high, strict=True))] = True
+    np.testing.assert_array_equal(covered, expected)
+
+
+def test_the_record_is_enough_to_repeat_the_step() -> None:
+    affine = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
+    flair = Volume(ball(Geometry((9, 11, 13), affine)).astype(np.float32), Geometry((9, 11, 13), affine))
+    transform = fit_grid(flair, (8, 9, 10))
+    record = json.loads(json.dumps(transform.record()))
+    box = tuple((start, stop) for start, stop in record["crop_box"])
+    native = Geometry(tuple(record["native_shape"]), np.array(record["native_affine"]))
+    again = GridTransform(native, box, tuple(record["grid_shape"]))  # type: ignore[arg-type]
+    np.testing.assert_array_equal(again.to_grid(flair.voxels), transform.to_grid(flair.voxels))
+
+
+def test_an_empty_brain_mask_is_refused() -> None:
+    geometry = Geometry((8, 8, 8), np.eye(4))
+    scan = Volume(np.random.default_rng(0).random(geometry.shape).astype(np.float32), geometry)
+    with pytest.raises(InputError):
+        fit_grid(scan, (8, 8, 8), np.zeros(geometry.shape, dtype=bool))

@@ -10,6 +10,7 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
+from veridice import training
 from veridice.config import StageSettings
 from veridice.errors import InputError
 from veridice.networks.mc_unet import McUnet
@@ -107,3 +108,84 @@ def test_a_checkpoint_of_another_network_is_refused(tmp_path: Path) -> None:
     train_network(fresh(), Blobs(), loss, validate, LOWER, settings(steps=2), tmp_path)
     with pytest.raises(InputError, match="another folder"):
         train_network(McUnet(features=3, depth=3), Blobs(), loss, validate, LOWER, settings(steps=2), tmp_path)
+
+
+def test_a_finished_training_is_not_repeated(tmp_path: Path) -> None:
+    first, again = fresh(), fresh()
+    train_network(first, Blobs(), loss, validate, LOWER, settings(), tmp_path)
+    rows = (tmp_path / "metrics.csv").read_text()
+
+    def never(*_: object) -> torch.Tensor:
+        raise AssertionError("a step was made")
+
+    state = train_network(again, Blobs(), never, validate, LOWER, settings(), tmp_path)
+    assert state.step == 24
+    assert (tmp_path / "metrics.csv").read_text() == rows
+    for one, other in zip(first.parameters(), again.parameters(), strict=True):
+        assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize("spoil", ["text", "truncated", "pickle"])
+def test_a_damaged_checkpoint_is_refused_and_no_code_in_it_runs(tmp_path: Path, spoil: str) -> None:
+    train_network(fresh(), Blobs(), loss, validate, LOWER, settings(steps=2), tmp_path)
+    path = tmp_path / "checkpoint.pt"
+    if spoil == "pickle":
+        torch.save({"network": Trap(tmp_path / "sprung")}, path)
+    else:
+        path.write_bytes(b"no checkpoint" if spoil == "text" else path.read_bytes()[:-200])
+    with pytest.raises(InputError, match=r"checkpoint\.pt: not a checkpoint") as caught:
+        train_network(fresh(), Blobs(), loss, validate, LOWER, settings(steps=2), tmp_path)
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "sprung").exists()
+
+
+class Trap:
+    """What a malicious pickle does when it is opened."""
+
+    def __init__(self, sprung: Path) -> None:
+        self.sprung = sprung
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.sprung,)
+
+
+def test_the_best_weights_are_left_in_the_network_not_the_last(tmp_path: Path) -> None:
+    seen: list[torch.Tensor] = []
+    values = iter([0.9, 0.1, 0.5, 0.6])
+
+    def remember(network: nn.Module) -> dict[str, float]:
+        seen.append(torch.cat([p.detach().clone().ravel() for p in network.parameters()]))
+        return {"loss": next(values)}
+
+    network = fresh()
+    state = train_network(network, Blobs(), loss, remember, LOWER, settings(), tmp_path)
+    left = torch.cat([parameter.detach().ravel() for parameter in network.parameters()])
+    assert (state.best, state.best_step) == (0.1, 12)
+    assert torch.equal(left, seen[1])
+    assert not torch.equal(left, seen[3])
+
+
+def test_weights_to_be_kept_survive_an_interruption_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed just before ``step-6`` is written: the run that goes on still has to leave that file."""
+    save = training.save_weights_file
+
+    def killed(network: nn.Module, path: Path) -> None:
+        if path.name == "step-6.safetensors":
+            raise KeyboardInterrupt
+        save(network, path)
+
+    monkeypatch.setattr(training, "save_weights_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_network(fresh(), Blobs(), loss, validate, LOWER, settings(), tmp_path, keep_at=(6,))
+    monkeypatch.undo()
+    train_network(fresh(), Blobs(), loss, validate, LOWER, settings(), tmp_path, keep_at=(6,))
+    assert (tmp_path / "step-6.safetensors").is_file()
+
+
+@pytest.mark.parametrize(("higher", "better", "worse"), [(True, 0.9, 0.1), (False, 0.1, 0.9)])
+def test_a_goal_knows_its_direction(higher: bool, better: float, worse: float) -> None:
+    goal = Goal("m", higher)
+    assert goal.better(better, worse)
+    assert not goal.better(worse, better)
+    assert not goal.better(better, better)
+    assert goal.better(worse, None)

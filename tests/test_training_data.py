@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,14 @@ import torch
 
 from veridice.case import Case
 from veridice.config import DataSettings
-from veridice.errors import InputError
+from veridice.errors import GeometryError, InputError
 from veridice.io.datasets import read_manifest
+from veridice.io.nifti import write_image
 from veridice.overlap import dice
 from veridice.quality_data import damage_mask
 from veridice.simulate import draw_contrasts, insert_lesions, paint_scan
 from veridice.training_data import ExampleStream, TrainingMaterial, prepare_material, validation_examples
+from veridice.volume import Geometry, Volume
 
 SETTINGS = DataSettings(grid=16, artefact=0.3, simulated_validation=2)
 
@@ -123,3 +126,72 @@ def test_damaged_masks_are_of_every_quality() -> None:
     assert min(scores) < 0.4
     assert max(scores) > 0.8
     assert np.std(scores) > 0.15
+
+
+def test_examples_depend_on_no_global_state_and_leave_it_alone(material: TrainingMaterial) -> None:
+    stream = ExampleStream(material, DataSettings(grid=16, artefact=1.0), 12, 0, 10)
+    drawn = []
+    for noise in (1, 2):
+        torch.manual_seed(noise)
+        np.random.seed(noise)
+        random.seed(noise)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()
+        drawn.append([stream[index]["images"] for index in (4, 0, 7)])
+        assert torch.equal(torch.get_rng_state(), before[0])
+        np.testing.assert_array_equal(np.random.get_state()[1], before[1])
+        assert random.getstate() == before[2]
+    assert all(torch.equal(a, b) for a, b in zip(*drawn, strict=True))
+
+
+@pytest.mark.parametrize(("share", "blank"), [(0.0, 0), (1.0, 8)])
+def test_t1_is_withheld_as_often_as_asked(material: TrainingMaterial, share: float, blank: int) -> None:
+    stream = ExampleStream(material, DataSettings(grid=16, t1_absent=share, artefact=0.0), 0, 0, 8)
+    assert sum(int(stream[index]["images"][1].max() == 0) for index in range(8)) == blank
+
+
+def test_real_validation_scans_are_shown_as_they_are(material: TrainingMaterial) -> None:
+    for example, scan in zip(validation_examples(material, SETTINGS, 0)[:2], material.scans, strict=True):
+        np.testing.assert_array_equal(example["images"].numpy(), np.stack([scan.flair, scan.t1]).astype(np.float32))
+        np.testing.assert_array_equal(example["ignored"][0].numpy() > 0, scan.ignored)
+
+
+def files_of(folder: Path, **images: Volume) -> dict[str, Path]:
+    for name, image in images.items():
+        write_image(folder / f"{name}.nii.gz", image)
+    return {name: folder / f"{name}.nii.gz" for name in images}
+
+
+def test_unlabelled_voxels_near_the_ventricles_are_ignored(tmp_path: Path) -> None:
+    """On a cube that is the scan itself, against a loop over all pairs of voxels."""
+    geometry = Geometry((16, 16, 16), np.diag([1.0, 1.0, 3.0, 1.0]))
+    flair = Volume(np.random.default_rng(0).uniform(50, 100, geometry.shape).astype(np.float32), geometry)
+    ventricles, lesion = np.zeros((2, 16, 16, 16), dtype=bool)
+    ventricles[7:9, 8, 8], lesion[10, 8:10, 8] = True, True
+    masks = {"ventricles": flair.with_voxels(ventricles), "mask": flair.with_voxels(lesion)}
+    brain = flair.with_voxels(np.ones(geometry.shape, dtype=bool))
+    case = Case(id="a", **files_of(tmp_path, flair=flair, t1=flair, brain_mask=brain, **masks))
+    stripped = prepare_material([case], DataSettings(grid=16, rim_mm=3.0)).scans[1]
+    near = np.zeros(geometry.shape, dtype=bool)
+    for index in np.ndindex(16, 16, 16):
+        distances = [np.linalg.norm((np.array(index) - other) * (1, 1, 3)) for other in np.argwhere(ventricles)]
+        near[index] = min(distances) <= 3.0
+    np.testing.assert_array_equal(stripped.ignored, near & ~ventricles & ~lesion)
+    np.testing.assert_array_equal(stripped.lesion >= 0.5, lesion)
+
+
+def test_a_t1_on_another_grid_is_refused(tiny_scan: dict[str, Volume], tmp_path: Path) -> None:
+    """Otherwise its voxels are taken for the FLAIR's, and the network learns from images that do not match."""
+    flair = tiny_scan["flair"]
+    moved = flair.affine.copy()
+    moved[:3, 3] += 25
+    t1 = Volume(tiny_scan["t1"].voxels, Geometry(flair.shape, moved))
+    files = files_of(tmp_path, flair=flair, t1=t1, mask=flair.with_voxels(flair.voxels > 750))
+    with pytest.raises(GeometryError, match=r"t1\.nii\.gz"):
+        prepare_material([Case(id="a", **files)], SETTINGS)
+
+
+def test_an_empty_brain_mask_in_a_manifest_is_refused(tiny_scan: dict[str, Volume], tmp_path: Path) -> None:
+    flair = tiny_scan["flair"]
+    masks = {"mask": flair.with_voxels(flair.voxels > 750), "brain_mask": flair.with_voxels(flair.voxels > 1e9)}
+    with pytest.raises(InputError):
+        prepare_material([Case(id="a", **files_of(tmp_path, **tiny_scan, **masks))], SETTINGS)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 
 from veridice.uncertainty import UncertaintyAccumulator, binary_entropy
 
@@ -59,3 +60,37 @@ def test_certain_samples_that_disagree_are_all_mutual_information() -> None:
 def test_no_samples_no_maps() -> None:
     with pytest.raises(ValueError, match="no sample"):
         UncertaintyAccumulator().maps()
+
+
+@given(arrays(np.float32, st.tuples(st.integers(1, 9), *[st.integers(1, 4)] * 3), elements=st.floats(0, 1, width=32)))
+def test_any_samples_give_the_maps_of_all_at_once(samples: np.ndarray) -> None:
+    """Also for probabilities of exactly 0 and 1."""
+    accumulator = UncertaintyAccumulator()
+    for sample in samples:
+        accumulator.add(torch.from_numpy(sample))
+    maps = accumulator.maps()
+
+    def entropy(p: float) -> float:
+        return sum(-q * math.log2(q) for q in (p, 1 - p) if q > 0)
+
+    for index in np.ndindex(samples.shape[1:]):
+        values = [float(sample[index]) for sample in samples]
+        mean = math.fsum(values) / len(values)
+        disagreement = entropy(mean) - math.fsum(entropy(value) for value in values) / len(values)
+        assert maps.mean[index] == pytest.approx(mean, abs=1e-5)
+        assert maps.entropy[index] == pytest.approx(entropy(mean), abs=2e-4)
+        assert maps.variance[index] == pytest.approx(math.fsum((v - mean) ** 2 for v in values) / len(values), abs=1e-5)
+        assert maps.mutual_information[index] == pytest.approx(disagreement, abs=2e-4)
+    assert maps.entropy.max() <= 1
+    assert min(map_.min() for map_ in (maps.mean, maps.entropy, maps.variance, maps.mutual_information)) >= 0
+
+
+def test_samples_and_earlier_maps_are_left_alone() -> None:
+    sample = torch.full((2, 2, 2), 0.25)
+    accumulator = UncertaintyAccumulator()
+    accumulator.add(sample)
+    early = accumulator.maps()
+    accumulator.add(torch.full((2, 2, 2), 0.75))
+    assert (sample == 0.25).all()
+    assert (early.mean == 0.25).all()
+    assert accumulator.maps().mean.max() == 0.5

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
 
 from veridice.errors import GeometryError
 from veridice.volume import Geometry, Volume
@@ -70,3 +71,51 @@ def test_geometry_and_voxels_cannot_be_changed() -> None:
 def test_voxels_must_fit_the_geometry() -> None:
     with pytest.raises(GeometryError, match="shape"):
         Volume(np.zeros((2, 2, 3)), Geometry((2, 2, 2), np.eye(4)))
+
+
+@st.composite
+def affines(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray]:
+    """Spacing and affine of an oblique, flipped, anisotropic grid."""
+    spacing = np.array([draw(st.floats(0.1, 10)) for _ in range(3)])
+    flips = np.array([draw(st.sampled_from([-1.0, 1.0])) for _ in range(3)])
+    affine = np.eye(4)
+    turn = Rotation.from_euler("xyz", [draw(st.floats(-180, 180)) for _ in range(3)], degrees=True)
+    affine[:3, :3] = turn.as_matrix() * (spacing * flips)
+    affine[:3, 3] = [draw(st.floats(-300, 300)) for _ in range(3)]
+    return spacing, affine
+
+
+@given(affines())
+def test_spacing_and_volume_do_not_depend_on_rotation(drawn: tuple[np.ndarray, np.ndarray]) -> None:
+    spacing, affine = drawn
+    geometry = Geometry((3, 4, 5), affine)
+    np.testing.assert_allclose(geometry.voxel_spacing, spacing, rtol=1e-9)
+    assert geometry.voxel_volume_ml == pytest.approx(spacing.prod() / 1000)
+
+
+@given(affines(), st.integers(0, 2), st.floats(-3, 3), st.floats(-3, 3))
+def test_an_axis_made_of_the_two_others_is_singular(
+    drawn: tuple[np.ndarray, np.ndarray], axis: int, first: float, second: float
+) -> None:
+    affine = drawn[1].copy()
+    others = [a for a in range(3) if a != axis]
+    affine[:3, axis] = first * affine[:3, others[0]] + second * affine[:3, others[1]]
+    with pytest.raises(GeometryError, match="singular"):
+        Geometry((3, 4, 5), affine)
+
+
+@given(affines(), st.integers(0, 2), st.integers(0, 2), st.floats(-1e-3, 1e-3))
+def test_same_grid_agrees_with_the_positions_of_all_voxels(
+    drawn: tuple[np.ndarray, np.ndarray], row: int, column: int, change: float
+) -> None:
+    affine = drawn[1]
+    other = affine.copy()
+    other[row, column] += change
+    farthest = max(np.abs((affine - other) @ (*index, 1)).max() for index in np.ndindex(3, 4, 5))
+    # Exactly at the tolerance rounding may go either way.
+    assume(abs(farthest - 1e-3) > 1e-9)
+    assert Geometry((3, 4, 5), affine).same_grid(Geometry((3, 4, 5), other)) == (farthest < 1e-3)
+
+
+def test_another_shape_is_another_grid() -> None:
+    assert not Geometry((3, 4, 5), np.eye(4)).same_grid(Geometry((3, 4, 6), np.eye(4)))

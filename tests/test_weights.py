@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from veridice.errors import WeightsError
-from veridice.networks.weights import load_network, read_card, save_network
+from veridice.networks.regression_net import RegressionNet
+from veridice.networks.weights import load_network, parameter_count, read_card, save_network, verify
 
 
 def edit_card(folder: Path, name: str, /, **changes: object) -> None:
@@ -67,3 +68,70 @@ def test_a_missing_card_or_file_is_named(tiny_weights: Path) -> None:
         load_network(tiny_weights, "segmenter")
     with pytest.raises(WeightsError, match=r"nothing\.json: no such weight card"):
         read_card(tiny_weights, "nothing")
+
+
+class Trap:
+    """What a malicious pickle does when it is opened."""
+
+    def __init__(self, sprung: Path) -> None:
+        self.sprung = sprung
+
+    def __reduce__(self) -> tuple[object, tuple[Path]]:
+        return Path.touch, (self.sprung,)
+
+
+def test_code_in_a_pickle_does_not_run(tiny_weights: Path, tmp_path: Path) -> None:
+    torch.save({"a": Trap(tmp_path / "sprung")}, tiny_weights / "segmenter.safetensors")
+    content = (tiny_weights / "segmenter.safetensors").read_bytes()
+    edit_card(tiny_weights, "segmenter", sha256=hashlib.sha256(content).hexdigest())
+    with pytest.raises(WeightsError, match="not weights of a segmenter"):
+        load_network(tiny_weights, "segmenter")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize(
+    "arguments", [{"features": "x"}, {"features": 2, "depth": 2}, {"colour": 1}, {"features": 2, "depth": 4}]
+)
+def test_arguments_that_build_no_such_network_are_refused(tiny_weights: Path, arguments: dict[str, object]) -> None:
+    edit_card(tiny_weights, "segmenter", arguments=arguments)
+    with pytest.raises(WeightsError, match="not weights of a segmenter") as caught:
+        load_network(tiny_weights, "segmenter")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe\x00"])
+def test_a_damaged_card_is_refused(tiny_weights: Path, content: bytes) -> None:
+    (tiny_weights / "segmenter.json").write_bytes(content)
+    with pytest.raises(WeightsError, match=r"segmenter\.json"):
+        read_card(tiny_weights, "segmenter")
+
+
+def test_verify_sees_every_changed_byte(tiny_weights: Path) -> None:
+    path = tiny_weights / "regressor-error.safetensors"
+    content = path.read_bytes()
+    assert verify(tiny_weights, "regressor-error").sha256 == hashlib.sha256(content).hexdigest()
+    for place in (0, len(content) // 3, len(content) - 1):
+        path.write_bytes(content[:place] + bytes([content[place] ^ 1]) + content[place + 1 :])
+        with pytest.raises(WeightsError, match="damaged or altered"):
+            verify(tiny_weights, "regressor-error")
+
+
+def test_batch_statistics_are_stored_too(tiny_weights: Path, tmp_path: Path) -> None:
+    network, card = load_network(tiny_weights, "regressor-error")
+    network.train()(torch.rand(2, 2, 8, 8, 8))
+    save_network(tmp_path / "again", network, card.model_dump(exclude={"sha256"}))
+    again, _ = load_network(tmp_path / "again", "regressor-error")
+    expected = network.state_dict()
+    for name, value in again.state_dict().items():
+        assert value.dtype == expected[name].dtype
+        torch.testing.assert_close(value, expected[name], rtol=1e-3, atol=1e-5)
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == [
+        "regressor-error.json",
+        "regressor-error.safetensors",
+    ]
+
+
+def test_parameters_are_counted() -> None:
+    # Convolutions without bias, scale and shift of each batch normalisation, the last layer.
+    by_hand = 27 * 2 * 3 + 2 * 3 + 27 * 3 * 5 + 2 * 5 + 5 + 1
+    assert parameter_count(RegressionNet(2, (3, 5))) == by_hand

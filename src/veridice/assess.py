@@ -21,7 +21,7 @@ from veridice.failure_detection import clip_dice, provisional_verdict
 from veridice.inference import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes
 from veridice.input_checks import image_warnings
 from veridice.networks.weights import NAMES, WeightCard, load_network
-from veridice.scores import GridMaps, all_scores, lesion_count, lesion_volume_ml
+from veridice.scores import SUM_GRID, GridMaps, all_scores, lesion_count, lesion_volume_ml
 from veridice.spatial import GridTransform, fit_grid, scan_on_grid
 from veridice.types import Voxels
 from veridice.volume import Volume
@@ -194,6 +194,7 @@ def describe_model(networks: Networks, settings: InferenceSettings, backend: Bac
         "weights": {name: card.sha256 for name, card in networks.cards.items()},
         "trained_on": networks.cards["segmenter"].data,
         "grid": list(networks.grid_shape),
+        "sum_grid": list(SUM_GRID),
         "passes": settings.passes,
         "seed": settings.seed,
         "min_dice": settings.min_dice,

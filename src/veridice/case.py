@@ -53,7 +53,7 @@ class Assessment(BaseModel):
     interval: tuple[float, float] | None = Field(None, description="interval of the predicted Dice; null until calibrated")
     coverage: float | None = Field(None, description="share of true values inside such intervals; null until calibrated")
     calibration: Calibration | None = Field(None, description="what the interval rests on; null until calibrated")
-    scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.grid")
+    scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.sum_grid")
     volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")
     warnings: tuple[str, ...] = Field(description="what a reader should know before trusting the numbers")
     maps: dict[str, str] = Field(description="name to file; relative to this file when stored")

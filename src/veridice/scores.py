@@ -39,8 +39,18 @@ class GridMaps:
         return self.segmentation >= 0.5
 
 
+SUM_GRID = (128, 128, 128)
+"""The cube of all voxel-wise sums, the paper's; a sum grows with the number of voxels."""
+
+
 def voxelwise_sum(map_: Voxels) -> float:
-    """Sum over all voxels of a map, ``VS = sum_v M_v`` (paper, Eq. 10); comparable only on one and the same cube."""
+    """Sum over all voxels of a map, ``VS = sum_v M_v`` (paper, Eq. 10), on :data:`SUM_GRID`.
+
+    Maps of a network on another cube are resampled to it first, trilinearly, edges on edges.
+    """
+    if map_.shape != SUM_GRID:
+        factors = [wanted / given for wanted, given in zip(SUM_GRID, map_.shape, strict=True)]
+        map_ = ndimage.zoom(map_, factors, order=1, mode="nearest", grid_mode=True)
     return float(map_.sum(dtype=np.float64))
 
 
