@@ -111,7 +111,8 @@ def test_volume_in_millilitres() -> None:
     assert lesion_volume_ml(mask, 0.003) == pytest.approx(0.006)
 
 
-def test_sums_do_not_lose_small_voxels_in_large_totals() -> None:
+def test_sums_do_not_lose_small_voxels_in_large_totals(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scores_module, "SUM_GRID", (24, 24, 24))
     values = np.full((24, 24, 24), 1e-4, np.float32)
     values[0, 0, 0] = 1e4
     maps = replace(maps_of(np.zeros((2, 24, 24, 24))), entropy=values)

@@ -21,7 +21,7 @@ from rich.table import Table
 from veridice._version import __version__
 from veridice.assess import Clock, assess_scan, load_networks
 from veridice.case import Assessment
-from veridice.config import InferenceSettings, load_training_settings
+from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings
 from veridice.errors import InputError, VeridiceError
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
@@ -56,7 +56,7 @@ err = Console(stderr=True, soft_wrap=True)
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for maps, result and report; made when absent.")]
 Weights = Annotated[Path | None, typer.Option(help="Folder of weights and cards; the ones that ship when absent.")]
 Passes = Annotated[int, typer.Option(min=2, max=1000, help="Stochastic passes.")]
-Seed = Annotated[int, typer.Option(min=0, help="The same scan and seed give the same answer.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same scan and seed give the same answer.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 

@@ -15,6 +15,10 @@ from veridice.errors import ConfigError
 RegressorInput = Literal["image", "uncertainty", "error"]
 
 
+LARGEST_SEED = 2**31 - 1
+"""Seeds of single passes and steps are made from it by a factor of a million, within 64 bits."""
+
+
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown names refused."""
 
@@ -97,7 +101,7 @@ class TrainingSettings(Settings):
     """One training configuration: the data and the three networks."""
 
     name: str = Field(description="name that goes into the weight cards")
-    seed: int = 0
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     data: DataSettings = DataSettings()
     segmenter: SegmenterSettings = SegmenterSettings()
     reconstructor: ReconstructorSettings = ReconstructorSettings()
@@ -108,7 +112,7 @@ class InferenceSettings(Settings):
     """How one scan is judged."""
 
     passes: int = Field(20, ge=2, description="stochastic passes (paper: 20)")
-    seed: int = Field(0, description="the same scan and seed give the same answer")
+    seed: int = Field(0, ge=0, le=LARGEST_SEED, description="the same scan and seed give the same answer")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     min_dice: float = Field(0.75, ge=0, le=1, description="a predicted Dice below this is rejected (paper: 0.75)")
@@ -123,15 +127,15 @@ def load_training_settings(name_or_path: str) -> TrainingSettings:
     path = Path(name_or_path)
     bundled = resources.files("veridice") / "configs" / f"{name_or_path}.toml"
     if path.is_file():
-        text = path.read_text(encoding="utf-8")
+        content = path.read_bytes()
     elif path.name == name_or_path and bundled.is_file():
-        text = bundled.read_text(encoding="utf-8")
+        content = bundled.read_bytes()
     else:
         shipped = sorted(p.name.removesuffix(".toml") for p in (resources.files("veridice") / "configs").iterdir())
         raise ConfigError(f"no configuration '{name_or_path}': give a TOML file or one of {', '.join(shipped)}")
     try:
-        return TrainingSettings.model_validate(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
+        return TrainingSettings.model_validate(tomllib.loads(content.decode()))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name_or_path}: not TOML ({error})") from error
     except ValidationError as error:
         first = error.errors()[0]

@@ -12,7 +12,8 @@ def provisional_verdict(predicted_dice: float, min_dice: float) -> Verdict:
 
     Provisional: without a calibrated interval there is no error rate behind it, and no ``review``.
     """
-    return "reject" if predicted_dice < min_dice else "accept"
+    # Written so that NaN is rejected.
+    return "accept" if predicted_dice >= min_dice else "reject"
 
 
 def clip_dice(raw: float) -> float:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
-from monai.losses import DiceCELoss, DiceLoss
+from monai.losses import DiceLoss
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -23,16 +23,19 @@ class SegmentationLoss(nn.Module):
 
     def __init__(self, cross_entropy: float = 0.0) -> None:
         super().__init__()
-        options = {"sigmoid": True, "smooth_nr": 1e-5, "smooth_dr": 1e-5}
-        self.loss: nn.Module = DiceCELoss(lambda_ce=cross_entropy, **options) if cross_entropy else DiceLoss(**options)
+        self.dice = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5)
+        self.cross_entropy = cross_entropy
 
     def forward(self, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:
         """Scalar loss; all arguments (batch, 1, x, y, z). Voxels where ``ignore`` is set count for nothing."""
-        if ignore is not None:
-            # Probability 0 against target 0 adds to neither product nor sums, whatever the loss.
-            logits = logits.masked_fill(ignore.bool(), IGNORED_LOGIT)
-            target = target.masked_fill(ignore.bool(), 0.0)
-        return self.loss(logits.float(), target.float())
+        logits, target = logits.float(), target.float()
+        judged = torch.ones_like(target) if ignore is None else 1.0 - ignore.float()
+        # Probability 0 against target 0 adds to neither product nor sums of the Dice loss.
+        value: Tensor = self.dice(logits.masked_fill(judged == 0, IGNORED_LOGIT), target * judged)
+        if self.cross_entropy:
+            voxelwise = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+            value = value + self.cross_entropy * (voxelwise * judged).sum() / judged.sum().clamp_min(1.0)
+        return value
 
 
 class SsimLoss(nn.Module):

@@ -141,8 +141,13 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
         volume: the scan (its FLAIR) in its own grid.
         grid_shape: the cube, 128x128x128 in the paper.
         foreground: brain mask to crop to; estimated from the scan when absent.
+
+    Raises:
+        InputError: there is no foreground.
     """
     mask = foreground_mask(volume.voxels) if foreground is None else foreground
+    if not mask.any():
+        raise InputError("the brain mask is empty: give one that marks the brain, or none")
     canonical = nib.orientations.apply_orientation(mask, nib.orientations.io_orientation(volume.affine))
     box = []
     for axis, length in enumerate(canonical.shape):

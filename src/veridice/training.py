@@ -124,10 +124,11 @@ def train_network(
                 if store:
                     store.validation(metrics, improved)
                 progress.update(task, note=f"{goal.metric} {metrics[goal.metric]:.3f} (best {state.best:.3f})")
-            if store and (validated or state.step % settings.checkpoint_every == 0):
-                store.checkpoint()
+            # Before the checkpoint: a run that is killed between the two keeps them when it passes here again.
             if store and state.step in keep_at:
                 save_weights_file(network, run / f"step-{state.step}.safetensors")
+            if store and (validated or state.step % settings.checkpoint_every == 0):
+                store.checkpoint()
             progress.update(task, completed=state.step)
             if state.stale >= settings.patience:
                 break

@@ -91,7 +91,7 @@ def _required(case: Case, name: str) -> Path:
 
 def _grid_scan(case: Case, settings: DataSettings, stripped: bool) -> GridScan:
     flair = read_image(_required(case, "flair"))
-    t1 = read_image(_required(case, "t1"))
+    t1 = read_image(_required(case, "t1"), flair.geometry)
     lesion = read_mask(_required(case, "mask"), flair.geometry).voxels
     brain = None
     if stripped:

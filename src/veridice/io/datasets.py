@@ -21,7 +21,10 @@ def read_manifest(table: Path, root: Path) -> list[Case]:
     """
     if not table.is_file():
         raise InputError(f"{table}: no such manifest; give a CSV file with columns id, patient, split, kind, flair, ...")
-    rows = pd.read_csv(table, dtype=str, comment="#").fillna("")
+    try:
+        rows = pd.read_csv(table, dtype=str, comment="#", keep_default_na=False).fillna("")
+    except ValueError as error:  # what pandas and the decoder raise for anything that is no table
+        raise InputError(f"{table}: not a CSV table ({' '.join(str(error).split())}); save it as UTF-8 CSV") from error
     missing = {"id", "patient", "split", "kind"} - set(rows.columns)
     if missing:
         raise InputError(f"{table}: columns {', '.join(sorted(missing))} are missing")

@@ -7,7 +7,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save_file
@@ -67,8 +67,8 @@ def read_card(folder: Path, name: str) -> WeightCard:
         card = WeightCard.model_validate_json(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise WeightsError(f"{path}: no such weight card; reinstall veridice or check --weights") from error
-    except ValidationError as error:
-        raise WeightsError(f"{path}: not a weight card ({error.error_count()} wrong fields); reinstall veridice") from error
+    except ValueError as error:
+        raise WeightsError(f"{path}: not a weight card ({type(error).__name__}); reinstall veridice") from error
     if card.name != name or card.kind != name.split("-")[0]:
         raise WeightsError(
             f"{path}: is the card of a {card.kind} named {card.name}; put the {name} there or reinstall veridice"
