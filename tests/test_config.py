@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veridice.config import LARGEST_SEED, (
+from veridice.config import (
+    LARGEST_SEED,
     DataSettings,
     InferenceSettings,
     RegressorSettings,
@@ -75,9 +76,11 @@ def test_what_is_left_out_takes_its_default(tmp_path: Path) -> None:
 
 
 shares = st.floats(0, 1)
-some_data = st.builds(DataSettings, grid=st.integers(16, 300), noise=st.floats(0, 9), t1_absent=shares, manifest=st.text())
+some_data = st.builds(DataSettings, grid=st.integers(32, 300), noise=st.floats(0, 9), t1_absent=shares, manifest=st.text())
 some_segmenter = st.builds(SegmenterSettings, steps=st.integers(1, 10**6), keep_at=st.lists(shares).map(tuple))
-some_regressor = st.builds(RegressorSettings, widths=st.lists(st.integers(1, 99)).map(tuple), huber_delta=st.floats(1e-6, 9))
+some_regressor = st.builds(
+    RegressorSettings, widths=st.lists(st.integers(1, 99), min_size=1).map(tuple), huber_delta=st.floats(1e-6, 9)
+)
 
 
 @given(st.builds(TrainingSettings, name=st.text(), data=some_data, segmenter=some_segmenter, regressor=some_regressor))
@@ -98,7 +101,17 @@ def test_examples_are_counted_batch_by_batch(steps: int, batch: int, devices: in
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"passes": 1}, {"min_dice": 1.01}, {"min_dice": -0.01}, {"device": "tpu"}, {"precision": "fp16"}, {"x": 1}, {"seed": -1}, {"seed": LARGEST_SEED + 1}]
+    "wrong",
+    [
+        {"passes": 1},
+        {"min_dice": 1.01},
+        {"min_dice": -0.01},
+        {"device": "tpu"},
+        {"precision": "fp16"},
+        {"x": 1},
+        {"seed": -1},
+        {"seed": LARGEST_SEED + 1},
+    ],
 )
 def test_wrong_inference_settings_are_refused(wrong: dict[str, object]) -> None:
     with pytest.raises(ValueError, match=next(iter(wrong))):

@@ -93,3 +93,19 @@ def test_one_patient_may_have_many_scans_in_one_split(tmp_path: Path) -> None:
     cases = read_manifest(manifest(tmp_path, *rows), tmp_path)
     assert [case.id for case in cases] == ["c1", "c2", "c3"]
     assert cases[1].flair is None
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "[data]\ngrid = 16",
+        "[segmenter]\ncrop = 16",
+        "[segmenter]\nkeep_at = [1.5]",
+        "[regressor]\nwidths = []",
+        "[regressor]\ninputs = []",
+    ],
+)
+def test_settings_that_no_network_could_use_are_refused(change: str, tmp_path: Path) -> None:
+    (tmp_path / "c.toml").write_text(f'name = "c"\n{change}\n')
+    with pytest.raises(ConfigError):
+        load_training_settings(str(tmp_path / "c.toml"))

@@ -125,6 +125,8 @@ BAD_FILES: dict[str, tuple[str, bytes, type[InputError], str]] = {
     "truncated": ("a.nii", nifti_bytes()[:-9], InputError, "damaged or cut short"),
     "truncated gzip": ("a.nii.gz", ZIPPED[:-60], InputError, "damaged or cut short"),
     "corrupt gzip": ("a.nii.gz", flipped(ZIPPED), InputError, "damaged or cut short"),
+    # Level 0 stores bytes as they are: the stream stays readable, only its checksum tells that a voxel is wrong.
+    "wrong checksum": ("a.nii.gz", flipped(gzip.compress(nifti_bytes(), 0)), InputError, "damaged or cut short"),
     "two volumes": ("a.nii", nifti_bytes(np.stack([GOOD, GOOD], axis=-1)), InputError, "holds 2 volumes"),
     "complex": ("a.nii", nifti_bytes(GOOD.astype(np.complex64)), InputError, "complex numbers"),
     "colours": ("a.nii", nifti_bytes(np.zeros(GOOD.shape, COLOURS)), InputError, "RGB colours"),

@@ -189,3 +189,30 @@ def test_a_goal_knows_its_direction(higher: bool, better: float, worse: float) -
     assert not goal.better(worse, better)
     assert not goal.better(better, better)
     assert goal.better(worse, None)
+
+
+def test_metrics_written_just_before_a_kill_are_not_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Killed between the row of step 12 and its checkpoint: the run goes on from step 10 and meets step 12 again."""
+    undisturbed, resumed = fresh(), fresh()
+    train_network(undisturbed, Blobs(), loss, validate, LOWER, settings(), tmp_path / "a")
+    save = torch.save
+
+    def killed(content: dict[str, object], path: Path) -> None:
+        if '"step": 12' in str(content["state"]):
+            raise KeyboardInterrupt
+        save(content, path)
+
+    monkeypatch.setattr(torch, "save", killed)
+    with pytest.raises(KeyboardInterrupt):
+        train_network(fresh(), Blobs(), loss, validate, LOWER, settings(), tmp_path / "b")
+    monkeypatch.undo()
+    assert list(pd.read_csv(tmp_path / "b" / "metrics.csv")["step"]) == [6, 12]
+    train_network(resumed, Blobs(), loss, validate, LOWER, settings(), tmp_path / "b")
+    assert list(pd.read_csv(tmp_path / "b" / "metrics.csv")["step"]) == [6, 12, 18, 24]
+    for first, second in zip(undisturbed.parameters(), resumed.parameters(), strict=True):
+        assert torch.equal(first, second)
+
+
+def test_a_training_that_diverges_says_so(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="every validation was NaN"):
+        train_network(fresh(), Blobs(), loss, lambda _: {"loss": float("nan")}, LOWER, settings(steps=4), tmp_path)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from veridice.errors import ConfigError
 
 RegressorInput = Literal["image", "uncertainty", "error"]
+Positive = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
 
 
 LARGEST_SEED = 2**31 - 1
@@ -75,7 +77,7 @@ class SegmenterSettings(StageSettings):
     dropout_rate: float = Field(0.2, ge=0, lt=1)
     dropout_kind: Literal["channel", "element"] = "channel"
     cross_entropy: float = Field(1.0, ge=0, description="weight beside the Dice loss; 0 is the paper")
-    keep_at: tuple[float, ...] = Field(
+    keep_at: tuple[Share, ...] = Field(
         (0.15, 0.4), description="parts of the steps at which weights are kept, as poorer segmenters for the regressors"
     )
 
@@ -88,8 +90,8 @@ class ReconstructorSettings(StageSettings):
 
 
 class RegressorSettings(StageSettings):
-    widths: tuple[int, ...] = (16, 32, 64, 128)
-    inputs: tuple[RegressorInput, ...] = ("image", "uncertainty", "error")
+    widths: tuple[Positive, ...] = Field((16, 32, 64, 128), min_length=1)
+    inputs: tuple[RegressorInput, ...] = Field(("image", "uncertainty", "error"), min_length=1)
     huber_delta: float = Field(0.1, gt=0, description="where Huber's loss turns from squared to linear")
     passes: int = Field(8, ge=2, description="stochastic passes behind each training map")
     train_cases: int = Field(160, ge=1, description="segmented scans to learn from")
@@ -106,6 +108,14 @@ class TrainingSettings(Settings):
     segmenter: SegmenterSettings = SegmenterSettings()
     reconstructor: ReconstructorSettings = ReconstructorSettings()
     regressor: RegressorSettings = RegressorSettings()
+
+    @model_validator(mode="after")
+    def _levels_fit(self) -> Self:
+        for name, stage in (("segmenter", self.segmenter), ("reconstructor", self.reconstructor)):
+            edge = min(self.data.grid, stage.crop or self.data.grid)
+            if edge < 2**stage.depth:
+                raise ValueError(f"{name}: depth {stage.depth} needs an edge of at least {2**stage.depth} voxels, not {edge}")
+        return self
 
 
 class InferenceSettings(Settings):

@@ -38,7 +38,7 @@ def draw_contrasts(rng: np.random.Generator) -> tuple[Contrast, Contrast]:
 
 
 def texture(shape: tuple[int, ...], rng: np.random.Generator, smoothness: float, strength: float) -> Voxels:
-    """Smooth random field around 1 with standard deviation ``strength``."""
+    """Smooth random field around 1; its standard deviation is about half of ``strength``, that of the coarse lattice."""
     # Drawn on a coarse lattice and enlarged: what a Gaussian filter would give, at a fraction of its time.
     lattice = rng.standard_normal([int(np.ceil(n / smoothness)) + 1 for n in shape]).astype(np.float32)
     zoom = np.array([(s - 1) / (n - 1) for s, n in zip(lattice.shape, shape, strict=True)])

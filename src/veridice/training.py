@@ -7,6 +7,7 @@ goes on exactly as if it had not been.
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,6 +45,8 @@ class Goal:
     higher_is_better: bool
 
     def better(self, value: float, best: float | None) -> bool:
+        if math.isnan(value):
+            return False
         return best is None or (value > best if self.higher_is_better else value < best)
 
 
@@ -85,7 +88,8 @@ def train_network(
         validate: metrics of the network in evaluation mode.
         goal: the metric that is watched.
         settings: steps, batch size, learning rate, patience.
-        run: folder for checkpoint, best weights, metrics (CSV and TensorBoard); what is there is resumed.
+        run: folder for checkpoint, best weights, metrics (CSV and TensorBoard); what is there is resumed. A
+            ``train_loss`` is the mean since the last validation or, after an interruption, since the last checkpoint.
         seed: of dropout.
         keep_at: steps at which the weights are kept as ``step-N.safetensors``.
 
@@ -123,7 +127,7 @@ def train_network(
                 improved = state.note(metrics[goal.metric], goal)
                 if store:
                     store.validation(metrics, improved)
-                progress.update(task, note=f"{goal.metric} {metrics[goal.metric]:.3f} (best {state.best:.3f})")
+                progress.update(task, note=f"{goal.metric} {metrics[goal.metric]:.3f}, best at {state.best_step}")
             # Before the checkpoint: a run that is killed between the two keeps them when it passes here again.
             if store and state.step in keep_at:
                 save_weights_file(network, run / f"step-{state.step}.safetensors")
@@ -133,6 +137,8 @@ def train_network(
             if state.stale >= settings.patience:
                 break
     fabric.barrier()
+    if state.best is None:
+        raise InputError(f"{run}: every validation was NaN, so there are no weights; lower the learning rate")
     network.load_state_dict(load_file(run / BEST))
     return state
 

@@ -21,6 +21,8 @@ MAXIMUM_DEFLATE_RATIO = 1032
 """No deflate stream grows more than this; a header that promises more than that lies about its size."""
 BYTES_PER_VOXEL_IN_MEMORY = 4
 WORKING_COPIES = 14
+TRAILING_BYTES = 2**20
+"""Room for the header, its extensions and padding beside the voxels of a compressed file."""
 """Float copies of a scan that exist at once while it is judged."""
 
 
@@ -94,7 +96,9 @@ def _read(path: Path) -> Volume:
         image = nib.load(path)
         if not isinstance(image, nib.Nifti1Image):
             raise InputError(f"{path}: is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
-        _check_header(path, image)
+        promised = _check_header(path, image)
+        if path.name.endswith(".gz"):
+            image = type(image).from_bytes(_decompressed(path, promised))
         voxels = np.asarray(image.dataobj, dtype=np.float32)
     except (ImageFileError, HeaderDataError) as error:
         raise InputError(f"{path}: not a readable NIfTI file ({_one_line(error)}); export or convert it again") from error
@@ -109,8 +113,17 @@ def _read(path: Path) -> Volume:
     return Volume(voxels.reshape(geometry.shape), geometry)
 
 
-def _check_header(path: Path, image: Any) -> None:
-    """Everything that can be refused before a single voxel is decompressed."""
+def _decompressed(path: Path, promised: int) -> bytes:
+    """The whole stream, read to its end: only there gzip compares its checksum, which nibabel never reaches."""
+    with gzip.open(path) as stream:
+        content = stream.read(promised + TRAILING_BYTES)
+        if stream.read(1):
+            raise InputError(f"{path}: holds much more than its header promises; convert it again")
+    return content
+
+
+def _check_header(path: Path, image: Any) -> int:
+    """Refuse everything that can be refused before a voxel is decompressed; returns the bytes of all voxels."""
     header, shape = image.header, image.shape
     if min(shape, default=0) < 1 or len(shape) < 3:
         raise InputError(f"{path}: has shape {shape}; a three-dimensional scan is needed")
@@ -137,6 +150,7 @@ def _check_header(path: Path, image: Any) -> None:
             f"{path}: {count:,} voxels need about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} are free; "
             "resample it to 0.5 mm or coarser"
         )
+    return promised
 
 
 def _type_name(header: Any) -> str:
