@@ -118,6 +118,8 @@ def save_network(folder: Path, network: nn.Module, card: dict[str, Any]) -> Weig
     }
     save_file(state, temporary)
     complete = WeightCard(**card, sha256=hashlib.sha256(temporary.read_bytes()).hexdigest())
+    # safetensors writes for the owner alone; weights are for everybody who may see the folder.
+    temporary.chmod(0o644)
     temporary.replace(path)
     (folder / f"{complete.name}.json").write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
     return complete
