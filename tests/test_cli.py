@@ -39,6 +39,17 @@ def test_stored_files_name_no_absolute_path(scan_files: dict[str, Path]) -> None
         assert str(scan_files["flair"].parent) not in path.read_text()
 
 
+def test_sidecars_record_every_step_to_the_cube(scan_files: dict[str, Path]) -> None:
+    assert check(scan_files) == 0
+    sidecar = json.loads((scan_files["output"] / "sub-1_desc-entropy_uncertainty.json").read_text())
+    record = sidecar["Preprocessing"]
+    assert record["native_shape"] == list(nib.load(scan_files["flair"]).shape)
+    assert record["grid_shape"] == [32, 32, 32]
+    assert len(record["crop_box"]) == 3
+    assert record["intensity_range"]["flair"]["low"] < record["intensity_range"]["flair"]["high"]
+    assert set(record["intensity_range"]) == {"flair", "t1"}
+
+
 def test_own_mask_when_none_is_given(scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
     del scan_files["mask"]
     assert check(scan_files, "--json") == 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from veridice.inference import Backend, choose_backend, predict_dice, reconstruc
 from veridice.input_checks import image_warnings
 from veridice.networks.weights import NAMES, WeightCard, load_network
 from veridice.scores import SUM_GRID, GridMaps, all_scores, lesion_count, lesion_volume_ml
-from veridice.spatial import GridTransform, fit_grid, scan_on_grid
+from veridice.spatial import GridTransform, fit_grid, intensity_range, scan_on_grid
 from veridice.types import Voxels
 from veridice.volume import Volume
 
@@ -66,11 +66,17 @@ def load_networks(folder: Path) -> Networks:
 
 @dataclass(frozen=True)
 class Judgement:
-    """An assessment that is not stored yet, and its maps in the FLAIR's own grid by name."""
+    """An assessment that is not stored yet.
+
+    Args:
+        assessment: without its files.
+        maps: in the FLAIR's own grid, by name.
+        preprocessing: JSON-ready record of every step between the scan and the cube.
+    """
 
     assessment: Assessment
     maps: dict[str, Volume]
-    transform: GridTransform
+    preprocessing: dict[str, Any]
 
 
 def assess_scan(
@@ -104,6 +110,8 @@ def assess_scan(
     with clock.stage("grid"):
         transform = fit_grid(flair, networks.grid_shape)
         images = grid_images(flair, t1, transform)
+        scans = {"flair": flair, "t1": t1}
+        ranges = {name: asdict(intensity_range(image, transform)) for name, image in scans.items() if image is not None}
         warnings = image_warnings(images[0], images[1] if t1 is not None else None, flair.geometry)
     with clock.stage("segmentation"):
         result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
@@ -143,7 +151,7 @@ def assess_scan(
         model=describe_model(networks, settings, backend),
         version=__version__,
     )
-    return Judgement(assessment, native, transform)
+    return Judgement(assessment, native, {**transform.record(), "intensity_range": ranges})
 
 
 def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> Voxels:

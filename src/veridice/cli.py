@@ -190,7 +190,7 @@ def _check(
             task = bar.add_task("stochastic passes", total=settings.passes)
             judgement = assess_scan(case, image, t1_image, given, networks, settings, lambda: bar.advance(task))
         made_by = {"GeneratedBy": {"Name": "veridice", "Version": __version__}}
-        provenance = {"Transform": judgement.transform.record(), "Model": judgement.assessment.model, **made_by}
+        provenance = {"Preprocessing": judgement.preprocessing, "Model": judgement.assessment.model, **made_by}
         with clock.stage("write"):
             files = write_maps(stage, case, judgement.maps, provenance)
             write_dataset_files(stage)

@@ -15,7 +15,7 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from veridice.errors import InputError
-from veridice.intensity import SCALE, measure_range
+from veridice.intensity import SCALE, IntensityRange, measure_range
 from veridice.types import Mask, Voxels
 from veridice.volume import Geometry, Volume
 
@@ -159,5 +159,10 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
 
 def scan_on_grid(image: Volume, transform: GridTransform) -> Voxels:
     """Normalise to [0, 255] within the crop, resample to the cube and divide by 255 (float32, x y z)."""
-    normalised = measure_range(transform.crop(image.voxels)).normalise(image.voxels)
+    normalised = intensity_range(image, transform).normalise(image.voxels)
     return transform.to_grid(normalised) / np.float32(SCALE)
+
+
+def intensity_range(image: Volume, transform: GridTransform) -> IntensityRange:
+    """The two intensities of ``image`` that become 0 and 255, measured within the crop."""
+    return measure_range(transform.crop(image.voxels))
