@@ -20,10 +20,10 @@ SUFFIXES = (".nii", ".nii.gz")
 MAXIMUM_DEFLATE_RATIO = 1032
 """No deflate stream grows more than this; a header that promises more than that lies about its size."""
 BYTES_PER_VOXEL_IN_MEMORY = 4
-WORKING_COPIES = 14
+WORKING_COPIES = 20
 TRAILING_BYTES = 2**20
 """Room for the header, its extensions and padding beside the voxels of a compressed file."""
-"""Float copies of a scan that exist at once while it is judged."""
+"""Float copies of a scan that exist at once while it is judged; 19.5 were measured for 497x455x279 voxels."""
 
 
 def read_image(path: Path, grid: Geometry | None = None) -> Volume:
