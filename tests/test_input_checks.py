@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from scipy import ndimage
 
 from veridice.input_checks import image_warnings, looks_swapped
@@ -20,6 +21,7 @@ def brain(contrast: float) -> Voxels:
 
 
 FLAIR, T1 = brain(-0.1), brain(0.4)
+HEAD = Geometry((32, 32, 32), np.diag([5.0, 5.0, 5.0, 1.0]))
 THIN, THICK = Geometry((32, 32, 32), np.eye(4)), Geometry((32, 32, 32), np.diag([1.0, 1.0, 6.0, 1.0]))
 
 
@@ -29,14 +31,20 @@ def test_swapped_images_are_told_and_right_ones_are_not() -> None:
 
 
 def test_a_right_pair_gives_no_warning() -> None:
-    assert image_warnings(FLAIR, T1, THIN) == []
+    assert image_warnings(FLAIR, T1, THIN, HEAD) == []
 
 
 def test_each_doubt_is_named() -> None:
-    assert "swapped" in image_warnings(T1, FLAIR, THIN)[0]
-    assert "same image" in image_warnings(FLAIR, FLAIR, THIN)[0]
-    assert "no T1w" in image_warnings(FLAIR, None, THIN)[0]
-    assert "6.0 mm thick" in image_warnings(FLAIR, T1, THICK)[0]
+    assert "swapped" in image_warnings(T1, FLAIR, THIN, HEAD)[0]
+    assert "same image" in image_warnings(FLAIR, FLAIR, THIN, HEAD)[0]
+    assert "no T1w" in image_warnings(FLAIR, None, THIN, HEAD)[0]
+    assert "6.0 mm thick" in image_warnings(FLAIR, T1, THICK, HEAD)[0]
+
+
+@pytest.mark.parametrize("spacing", [0.1, 100.0])
+def test_a_head_of_impossible_size_is_told(spacing: float) -> None:
+    box = Geometry((32, 32, 32), np.diag([spacing, spacing, spacing, 1.0]))
+    assert "not like a whole human head" in image_warnings(FLAIR, T1, THIN, box)[0]
 
 
 def test_an_image_without_tissue_is_not_an_error() -> None:

@@ -112,7 +112,7 @@ def assess_scan(
         images = grid_images(flair, t1, transform)
         scans = {"flair": flair, "t1": t1}
         ranges = {name: asdict(intensity_range(image, transform)) for name, image in scans.items() if image is not None}
-        warnings = image_warnings(images[0], images[1] if t1 is not None else None, flair.geometry)
+        warnings = image_warnings(images[0], images[1] if t1 is not None else None, flair.geometry, transform.geometry)
     with clock.stage("segmentation"):
         result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
     segmentation = result.maps.mean if mask is None else transform.to_grid(mask.voxels)

@@ -9,15 +9,26 @@ from veridice.types import Voxels
 from veridice.volume import Geometry
 
 THICK_SLICE_MM = 5.0
+SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70, 350
 SWAP_MARGIN = 0.05
 HEAD_LEVEL = 0.15
 
 
-def image_warnings(flair: Voxels, t1: Voxels | None, geometry: Geometry) -> list[str]:
-    """What a reader should know about the images (x, y, z on the cube, in [0, 1]) before trusting the numbers."""
+def image_warnings(flair: Voxels, t1: Voxels | None, native: Geometry, cube: Geometry) -> list[str]:
+    """What a reader should know about the images before trusting the numbers.
+
+    Args:
+        flair, t1: (x, y, z) on the cube, in [0, 1].
+        native: the scan's own grid.
+        cube: the grid around the head.
+    """
     warnings = []
-    if max(geometry.voxel_spacing) >= THICK_SLICE_MM:
-        warnings.append(f"slices are {max(geometry.voxel_spacing):.1f} mm thick: small lesions may be lost between them")
+    extent = [round(n * spacing) for n, spacing in zip(cube.shape, cube.voxel_spacing, strict=True)]
+    if min(extent) < SMALLEST_HEAD_MM or max(extent) > LARGEST_HEAD_MM:
+        size = " x ".join(str(side) for side in extent)
+        warnings.append(f"what was imaged measures {size} mm, not like a whole human head: check voxel sizes and coverage")
+    if max(native.voxel_spacing) >= THICK_SLICE_MM:
+        warnings.append(f"slices are {max(native.voxel_spacing):.1f} mm thick: small lesions may be lost between them")
     if t1 is None:
         warnings.append("no T1w was given: judged from the FLAIR alone, which is less certain")
     elif np.array_equal(flair, t1):
