@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import runpy
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -85,10 +86,13 @@ def test_a_unet_too_shallow_for_its_heads_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("network", "channels"), [(McUnet(features=2, depth=3), 2), (ReconstructionUnet(2, 3), 1), (RegressionNet(2, (2, 4)), 2)]
+    ("build", "channels"),
+    [(lambda: McUnet(2, 2, 3), 2), (lambda: ReconstructionUnet(2, 3), 1), (lambda: RegressionNet(2, (2, 4)), 2)],
 )
-def test_every_parameter_learns(network: torch.nn.Module, channels: int) -> None:
-    torch.manual_seed(0)
+@pytest.mark.parametrize("seed", range(8))
+def test_every_parameter_learns_from_any_start(build: Callable[[], torch.nn.Module], channels: int, seed: int) -> None:
+    torch.manual_seed(seed)
+    network = build()
     network.train()(torch.rand(2, channels, 16, 16, 16)).square().sum().backward()
     gradients = {name: parameter.grad for name, parameter in network.named_parameters()}
     for name, gradient in gradients.items():
