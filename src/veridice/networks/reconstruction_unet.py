@@ -20,7 +20,9 @@ class ReconstructionUnet(nn.Module):
         super().__init__()
         self.unet = McUnet(in_channels=1, features=features, depth=depth, dropout_rate=0.0)
         # A start below zero everywhere would leave ReLU without a gradient, and the network would never learn.
-        nn.init.constant_(self.unet.heads[-1].bias, 0.5)
+        finest = self.unet.heads[-1]
+        assert isinstance(finest, nn.Conv3d) and finest.bias is not None
+        nn.init.constant_(finest.bias, 0.5)
 
     def forward(self, masked_flair: Tensor) -> Tensor:
         """FLAIR in [0, 1] with zeros inside the lesion mask -> reconstructed FLAIR (batch, 1, x, y, z), >= 0."""
