@@ -56,10 +56,40 @@ def test_element_dropout_drops_single_voxels() -> None:
     assert dropped.mean().item() == pytest.approx(1, abs=0.03)
 
 
-def test_dropout_follows_every_block_of_encoder_and_decoder() -> None:
-    network = McUnet(features=2, depth=5)
-    assert [block.rate for block in [*network.encoder, *network.decoder]] == [0.2] * 9
-    assert all(block.rate == 0 for block in ReconstructionUnet(2, 3).unet.encoder)
+@pytest.mark.parametrize("stem", [1, 2])
+def test_dropout_follows_every_block_of_encoder_and_decoder(stem: int) -> None:
+    network = McUnet(features=2, depth=4, stem=stem).eval()
+    assert network.dropout_channels == (2, 4, 8, 16, 8, 4, 2)
+    image = torch.rand(1, 2, 32, 32, 32)
+    plain = network(image)
+    masks = torch.ones(sum(network.dropout_channels))
+    assert torch.equal(network.forward_with_masks(image, masks), plain)
+    for block in masks.split(list(network.dropout_channels)):
+        block.zero_()
+        assert not torch.equal(network.forward_with_masks(image, masks), plain)
+        block.fill_(1)
+
+
+def test_the_reconstruction_network_has_no_dropout() -> None:
+    network = ReconstructionUnet(2, 3).eval().unet
+    image = torch.rand(1, 1, 16, 16, 16)
+    assert torch.equal(network(image, seeded(0)), network(image))
+
+
+def test_masks_drawn_apart_give_the_same_pass() -> None:
+    network = McUnet(features=4, depth=3, stem=2).eval()
+    image = torch.rand(1, 2, 16, 16, 16)
+    assert torch.equal(network(image, seeded(5)), network.forward_with_masks(image, network.draw_masks(seeded(5))))
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_a_stem_keeps_the_shape_and_every_voxel_counts(residual: bool) -> None:
+    network = ReconstructionUnet(features=2, depth=3, stem=2, residual=residual)
+    image = torch.rand(1, 1, 16, 16, 16, requires_grad=True)
+    rebuilt = network(image)
+    assert rebuilt.shape == image.shape
+    rebuilt.sum().backward()
+    assert (image.grad != 0).all()
 
 
 def test_three_heads_are_summed() -> None:

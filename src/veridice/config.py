@@ -72,8 +72,9 @@ class StageSettings(Settings):
 
 
 class SegmenterSettings(StageSettings):
-    features: int = Field(8, ge=1, description="channels at full resolution")
+    features: int = Field(8, ge=1, description="channels at the finest level")
     depth: int = Field(5, ge=3, description="levels of the U-net")
+    stem: int = Field(1, ge=1, le=4, description="edge of the blocks rearranged from space to depth; 1 is the paper")
     dropout_rate: float = Field(0.2, ge=0, lt=1)
     dropout_kind: Literal["channel", "element"] = "channel"
     cross_entropy: float = Field(1.0, ge=0, description="weight beside the Dice loss; 0 is the paper")
@@ -83,8 +84,10 @@ class SegmenterSettings(StageSettings):
 
 
 class ReconstructorSettings(StageSettings):
-    features: int = Field(8, ge=1, description="channels at full resolution")
+    features: int = Field(8, ge=1, description="channels at the finest level")
     depth: int = Field(5, ge=3, description="levels of the U-net")
+    stem: int = Field(1, ge=1, le=4, description="edge of the blocks rearranged from space to depth; 1 is the paper")
+    residual: bool = Field(False, description="add the output to the input, so that only the hole is learnt")
     ssim_form: Literal["windowed", "printed"] = "windowed"
     ssim_window: int = Field(7, ge=0, description="edge of the SSIM window; 0 is one window over the whole volume")
 

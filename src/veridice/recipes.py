@@ -64,7 +64,7 @@ def train_segmenter(settings: TrainingSettings, cases: Sequence[Case], run: Path
 def train_reconstructor(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
     """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
     stage = settings.reconstructor
-    arguments = {"features": stage.features, "depth": stage.depth}
+    arguments = {name: getattr(stage, name) for name in ("features", "depth", "stem", "residual")}
     material, checks = _material(settings, cases, run)
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
@@ -175,7 +175,7 @@ def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path,
 
 
 def _segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
-    names = ("features", "depth", "dropout_rate", "dropout_kind")
+    names = ("features", "depth", "stem", "dropout_rate", "dropout_kind")
     return {name: getattr(settings.segmenter, name) for name in names}
 
 

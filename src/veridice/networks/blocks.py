@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 DropoutKind = Literal["channel", "element"]
+Drop = Callable[[Tensor], Tensor]
+"""What stands after every convolutional block: features in, features of the same shape out, some of them zero."""
 
 
 def stochastic_dropout(features: Tensor, rate: float, kind: DropoutKind, generator: torch.Generator | None) -> Tensor:
@@ -43,27 +46,25 @@ class ConvUnit(nn.Sequential):
 class EncoderBlock(nn.Module):
     """(Strided) convolution, then a residual context of two convolutions, then dropout (Kayalibay et al. 2017)."""
 
-    def __init__(self, in_channels: int, out_channels: int, stride: int, rate: float, kind: DropoutKind) -> None:
+    def __init__(self, in_channels: int, out_channels: int, stride: int) -> None:
         super().__init__()
-        self.rate, self.kind = rate, kind
         self.entry = ConvUnit(in_channels, out_channels, stride)
         self.context = nn.Sequential(ConvUnit(out_channels, out_channels), ConvUnit(out_channels, out_channels))
 
-    def forward(self, features: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, features: Tensor, drop: Drop) -> Tensor:
         entered = self.entry(features)
-        return stochastic_dropout(entered + self.context(entered), self.rate, self.kind, generator)
+        return drop(entered + self.context(entered))
 
 
 class DecoderBlock(nn.Module):
     """Upsample, halve the channels, merge with the encoder's features of that scale, then dropout."""
 
-    def __init__(self, in_channels: int, skip_channels: int, rate: float, kind: DropoutKind) -> None:
+    def __init__(self, in_channels: int, skip_channels: int) -> None:
         super().__init__()
-        self.rate, self.kind = rate, kind
         # Reducing channels before upsampling gives the same result as after it at an eighth of the arithmetic.
         self.reduce = nn.Conv3d(in_channels, skip_channels, 1, bias=False)
         self.merge = ConvUnit(2 * skip_channels, skip_channels)
 
-    def forward(self, features: Tensor, skip: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def forward(self, features: Tensor, skip: Tensor, drop: Drop) -> Tensor:
         raised = functional.interpolate(self.reduce(features), size=skip.shape[2:], mode="nearest")
-        return stochastic_dropout(self.merge(torch.cat([raised, skip], dim=1)), self.rate, self.kind, generator)
+        return drop(self.merge(torch.cat([raised, skip], dim=1)))
