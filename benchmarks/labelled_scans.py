@@ -43,7 +43,7 @@ def main() -> None:
     parser.add_argument("--split", default="validation")
     parser.add_argument("--weights", type=Path, default=bundled_weights())
     arguments = parser.parse_args()
-    cases = [c for c in read_manifest(arguments.manifest, arguments.data) if c.kind == "real" and c.split == arguments.split]
+    cases = [c for c in read_manifest(arguments.manifest, arguments.data) if c.split == arguments.split]
     networks = load_networks(arguments.weights)
     rows = [judge(case, networks, InferenceSettings()) for case in cases]
     print(pd.DataFrame(rows).round(3).to_string(index=False))  # noqa: T201

@@ -11,14 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 
 @dataclass(frozen=True)
 class Case:
-    """Names and files of one scan; every file but the FLAIR (or, for a lesion donor, the mask) may be absent.
+    """Names and files of one scan; every file but the FLAIR may be absent.
 
     Args:
         id: name within the data set.
         patient: person the scan shows; all scans of one person belong to one split.
         split: ``train``, ``validation`` or ``test``; empty outside training.
-        kind: ``real`` (scan and mask), ``labels`` (tissue label map to paint scans from) or ``lesions`` (a mask whose
-            lesions are put into other brains; its FLAIR is only the reference for the crop).
     """
 
     id: str
@@ -27,10 +25,8 @@ class Case:
     mask: Path | None = None
     brain_mask: Path | None = None
     ventricles: Path | None = None
-    labels: Path | None = None
     patient: str = ""
     split: str = ""
-    kind: str = "real"
 
 
 class Calibration(BaseModel):

@@ -129,7 +129,7 @@ def train(
     network: Annotated[NetworkKind, typer.Argument(help="segmenter, reconstructor or regressor, in this order.")],
     config: Annotated[str, typer.Option(help="TOML file, or a shipped one: default, paper.")] = "default",
     manifest: Annotated[
-        str | None, typer.Option(help="CSV: id, patient, split, kind, flair, t1, mask, ...; else the configuration's.")
+        str | None, typer.Option(help="CSV: id, patient, split, flair, t1, mask, ...; else the configuration's.")
     ] = None,
     data: Annotated[
         str | None, typer.Option(help="Folder the manifest's files are relative to; else the configuration's.")

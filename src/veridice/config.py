@@ -33,17 +33,32 @@ class DataSettings(Settings):
     manifest: str = Field("", description="CSV of the cases, from the working folder; `--manifest` goes before it")
     root: str = Field("", description="folder that the manifest's files are relative to; `--data` goes before it")
     grid: int = Field(128, ge=16, description="edge of the cube that every scan is resampled to")
-    simulated_fraction: float = Field(0.5, ge=0, le=1, description="share of examples painted from label maps")
-    inserted_fraction: float = Field(0.5, ge=0, le=1, description="share of scans that get another person's lesions")
+    simulated_fraction: float = Field(0.6, ge=0, le=1, description="share of examples from the simulator")
+    simulated_patients: int = Field(
+        240, ge=0, description="training patients that are simulated, in equal parts from the donor groups"
+    )
+    simulated_validation: int = Field(12, ge=0, description="patients of the validation cohort beside the real ones")
+    donor_groups: tuple[str, ...] = Field(
+        ("training",), min_length=1, description="people (or a split) each; no simulated patient mixes two groups"
+    )
+    left_out: tuple[int, ...] = Field((), description="donor groups that this training must not see, counted from 0")
+    jobs: int = Field(2, ge=1, description="processes that simulate")
     t1_absent: float = Field(0.2, ge=0, le=1, description="share of examples whose T1w is withheld (zeros)")
+    turned_fraction: float = Field(0.5, ge=0, le=1, description="share of whole cubes that are turned, scaled, shifted")
     rotation: float = Field(0.2, ge=0, description="largest rotation about each axis, radians")
     scaling: float = Field(0.15, ge=0, lt=1, description="largest relative change of size along each axis")
     noise: float = Field(0.08, ge=0, description="largest standard deviation of Gaussian noise, image in [0, 1]")
+    bias_chance: float = Field(0.25, ge=0, le=1, description="chance of a further bias field on each contrast")
     bias: float = Field(0.3, ge=0, description="largest coefficient of the polynomial bias field")
     gamma: float = Field(1.4, ge=1, description="contrast exponent is drawn from [1/gamma, gamma]")
     artefact: float = Field(0.15, ge=0, le=1, description="chance of each TorchIO artefact (thick slices, ghosts, spikes)")
     rim_mm: float = Field(4.0, ge=0, description="unlabelled voxels this near to a ventricle mask are not judged")
-    simulated_validation: int = Field(6, ge=0, description="painted validation scans beside the real ones")
+
+    @model_validator(mode="after")
+    def _some_group_is_left(self) -> Self:
+        if not set(range(len(self.donor_groups))) - set(self.left_out):
+            raise ValueError("left_out names every donor group")
+        return self
 
 
 class StageSettings(Settings):

@@ -25,8 +25,16 @@ from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import WeightCard, load_network, save_network
 from veridice.overlap import dice
 from veridice.quality_data import CHANNELS, QualityDataset, Segmenters, make_quality_cases
+from veridice.simulate.donors import all_donors
 from veridice.training import Goal, Progression, evaluate, progress_bar, train_network
-from veridice.training_data import Example, ExampleStream, TrainingMaterial, prepare_material, validation_examples
+from veridice.training_data import (
+    Example,
+    ExampleStream,
+    TrainingMaterial,
+    planned_patients,
+    prepare_material,
+    validation_examples,
+)
 
 
 def by_split(cases: Sequence[Case]) -> dict[str, list[Case]]:
@@ -34,13 +42,16 @@ def by_split(cases: Sequence[Case]) -> dict[str, list[Case]]:
     return {split: [case for case in cases if case.split == split] for split in ("train", "validation")}
 
 
-def train_segmenter(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
+def train_segmenter(
+    settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path, start: Path | None = None
+) -> list[WeightCard]:
     """Train the Monte Carlo U-net (Dice loss, paper Eq. 1) and leave the best weights in folder ``weights``."""
     stage = settings.segmenter
     arguments = _segmenter_arguments(settings)
     material, checks = _material(settings, cases, run)
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
+    _begin(network, start, "segmenter")
     criterion = SegmentationLoss(stage.cross_entropy)
 
     def loss(model: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
@@ -61,13 +72,16 @@ def train_segmenter(settings: TrainingSettings, cases: Sequence[Case], run: Path
     return [_export(weights, "segmenter", "segmenter", network, arguments, settings, cases, state, {"dice": state.best or 0.0})]
 
 
-def train_reconstructor(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
+def train_reconstructor(
+    settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path, start: Path | None = None
+) -> list[WeightCard]:
     """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
     stage = settings.reconstructor
     arguments = {name: getattr(stage, name) for name in ("features", "depth", "stem", "residual")}
     material, checks = _material(settings, cases, run)
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
+    _begin(network, start, "reconstructor")
     criterion = SsimLoss(stage.ssim_form, stage.ssim_window)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
@@ -158,9 +172,9 @@ def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path,
     counts = {"train": stage.train_cases, "validation": stage.validation_cases}
     files = {}
     with progress_bar() as progress:
-        for offset, (split, chosen) in enumerate(by_split(cases).items()):
+        for offset, split in enumerate(counts):
             task = progress.add_task(f"{split} segmentations", total=counts[split], note="")
-            material = prepare_material(chosen, settings.data)
+            material = split_material(settings, cases, split, run.parent / "cubes")
             stream = ExampleStream(material, settings.data, 0, settings.seed + 2 + offset, counts[split])
             files[split] = make_quality_cases(
                 run / "cases" / split,
@@ -179,12 +193,26 @@ def _segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
     return {name: getattr(settings.segmenter, name) for name in names}
 
 
+def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str, cubes: Path) -> TrainingMaterial:
+    """Real and simulated scans of one split on the cube; simulated once, with a progress bar."""
+    plans = planned_patients(split, settings.data)
+    with progress_bar() as progress:
+        task = progress.add_task(f"simulated {split} patients", total=len(plans), note="")
+        return prepare_material(by_split(cases)[split], plans, settings.data, cubes, partial(progress.advance, task))
+
+
 def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> tuple[TrainingMaterial, list[Example]]:
     run.mkdir(parents=True, exist_ok=True)
     (run / "settings.toml").write_text(to_toml(settings), encoding="utf-8")
-    split = by_split(cases)
-    checks = validation_examples(prepare_material(split["validation"], settings.data), settings.data, settings.seed)
-    return prepare_material(split["train"], settings.data), checks
+    cubes = run.parent / "cubes"
+    checks = validation_examples(split_material(settings, cases, "validation", cubes))
+    return split_material(settings, cases, "train", cubes), checks
+
+
+def _begin(network: nn.Module, start: Path | None, name: str) -> None:
+    """Take the weights to start from, where some are given."""
+    if start is not None:
+        network.load_state_dict(load_network(start, name)[0].state_dict())
 
 
 def _plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
@@ -215,7 +243,7 @@ def _export(
             "grid": settings.data.grid,
             "configuration": settings.name,
             "data": describe_data(cases, settings.data),
-            "people": {split: sorted({case.patient for case in chosen}) for split, chosen in by_split(cases).items()},
+            "people": people_of(cases, settings.data),
             "steps": state.step,
             "best_step": state.best_step,
             "seed": settings.seed,
@@ -228,15 +256,21 @@ def _export(
 
 
 def describe_data(cases: Sequence[Case], settings: DataSettings) -> str:
-    """One sentence for the weight card: how many real scans, label maps and lesion donors, and the mix."""
+    """One sentence for the weight card: how many real scans and simulated patients, and the mix."""
     parts = []
     for split, chosen in by_split(cases).items():
-        counts = {kind: sum(case.kind == kind for case in chosen) for kind in ("real", "labels", "lesions")}
-        parts.append(f"{split}: {counts['real']} real scans, {counts['labels']} label maps, {counts['lesions']} lesion donors")
-    return (
-        f"{'; '.join(parts)}. {settings.simulated_fraction:.0%} of the examples are painted from label maps (simulated), "
-        f"{settings.inserted_fraction:.0%} of all carry another person's lesions."
-    )
+        parts.append(f"{split}: {len(chosen)} real scans, {len(planned_patients(split, settings))} simulated patients")
+    return f"{'; '.join(parts)}. {settings.simulated_fraction:.0%} of the training examples are simulated."
+
+
+def people_of(cases: Sequence[Case], settings: DataSettings) -> dict[str, list[str]]:
+    """Patients and donors of simulated patients by split."""
+    person = {donor.name: donor.person for donor in all_donors()}
+    people = {}
+    for split, chosen in by_split(cases).items():
+        donors = {person[name] for plan in planned_patients(split, settings) for name in plan.donors}
+        people[split] = sorted({case.patient for case in chosen} | donors)
+    return people
 
 
 def source_commit() -> str:

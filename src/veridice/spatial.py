@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import nibabel as nib
+import nibabel.processing
 import numpy as np
 import SimpleITK as sitk
 from scipy import ndimage
@@ -155,6 +156,15 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
         start = max(0, int(inside[0]) - CROP_MARGIN_VOXELS)
         box.append((start, min(length, int(inside[-1]) + 1 + CROP_MARGIN_VOXELS)))
     return GridTransform(volume.geometry, (box[0], box[1], box[2]), grid_shape)
+
+
+def resample_to(image: Volume, geometry: Geometry) -> Volume:
+    """Linear resampling of ``image`` to another grid through both affines; 0 outside it (float32)."""
+    if image.geometry.same_grid(geometry):
+        return image.with_voxels(image.voxels.astype(np.float32))
+    source = nib.Nifti1Image(image.voxels.astype(np.float32), image.affine)
+    shown = nib.processing.resample_from_to(source, (geometry.shape, geometry.affine), order=1)
+    return Volume(np.asarray(shown.dataobj, dtype=np.float32), geometry)
 
 
 def scan_on_grid(image: Volume, transform: GridTransform) -> Voxels:

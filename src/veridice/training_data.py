@@ -1,9 +1,11 @@
-"""Training examples: cases are brought to the cube once, then varied without end, each example from its own seed."""
+"""Training examples: cases are brought to the cube once and kept there, then varied without end, each from its own seed."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,110 +19,163 @@ from torch.utils.data import Dataset
 from veridice.case import Case
 from veridice.config import DataSettings
 from veridice.errors import InputError
-from veridice.intensity import SCALE, measure_range
 from veridice.io.nifti import read_image, read_mask
-from veridice.simulate import CSF, GREY, LESION, WHITE, insert_lesions, paint_scan
-from veridice.spatial import fit_grid, scan_on_grid
-from veridice.types import Mask, Voxels
+from veridice.simulate.cohort import COHORTS, simulate_each
+from veridice.simulate.patient import simulate_patient
+from veridice.simulate.plan import PatientPlan
+from veridice.spatial import fit_grid, resample_to, scan_on_grid
+from veridice.types import Mask
+from veridice.volume import Volume
 
 Example = dict[str, torch.Tensor]
+CUBE_FORMAT = 1
+"""Raised when stored cubes of older versions must not be used any more."""
+FLAIR, T1W, LESION, IGNORED = range(4)
+"""Channels of a stored cube (uint8; 255 is 1)."""
 
 
 @dataclass(frozen=True)
-class GridScan:
-    """A real labelled scan on the cube, intensities in [0, 1]."""
+class CubeCase:
+    """One labelled scan on the cube, stored as uint8 (4, x, y, z).
+
+    Args:
+        id: of the scan.
+        donors: people who gave something to it; the patient, for a real scan.
+        simulated: made by the simulator.
+        file: NumPy array; read when needed, so that thousands of cases cost no memory.
+    """
 
     id: str
-    flair: Voxels
-    t1: Voxels
-    lesion: Voxels
-    ignored: Mask
+    donors: tuple[str, ...]
+    simulated: bool
+    file: Path
 
-
-@dataclass(frozen=True)
-class GridAnatomy:
-    """Soft tissue maps (3, x, y, z) of a person without lesions, and the person's own soft lesion map."""
-
-    id: str
-    tissues: Voxels
-    lesion: Voxels
+    def read(self) -> Example:
+        """``images`` (2, x, y, z) in [0, 1], ``lesion`` and ``ignored`` (1, x, y, z) shares, float32."""
+        cube = torch.from_numpy(np.load(self.file)).float() / 255
+        return {"images": cube[:LESION], "lesion": cube[LESION:IGNORED], "ignored": cube[IGNORED:]}
 
 
 @dataclass(frozen=True)
 class TrainingMaterial:
-    """All that examples of one split are made of."""
+    """All scans of one split."""
 
-    scans: tuple[GridScan, ...]
-    anatomies: tuple[GridAnatomy, ...]
-    lesions: tuple[Voxels, ...]
+    real: tuple[CubeCase, ...]
+    simulated: tuple[CubeCase, ...]
+
+    def __post_init__(self) -> None:
+        if not self.real and not self.simulated:
+            raise InputError("there are no scans for this split: name some in the manifest or simulate some (see [data])")
+
+    def draw(self, simulated_fraction: float, rng: np.random.Generator) -> CubeCase:
+        """A simulated scan with this chance, else a real one; whichever there is when there is only one kind."""
+        simulated = bool(self.simulated) and (not self.real or rng.random() < simulated_fraction)
+        pool = self.simulated if simulated else self.real
+        return pool[rng.integers(len(pool))]
 
 
-def prepare_material(cases: Sequence[Case], settings: DataSettings) -> TrainingMaterial:
-    """Read the cases of one split and bring them to the cube.
+def prepare_material(
+    cases: Sequence[Case], plans: Sequence[PatientPlan], settings: DataSettings, cubes: Path, tick: Callable[[], None]
+) -> TrainingMaterial:
+    """Bring real cases and simulated patients to the cube; what lies in folder ``cubes`` already is used again.
 
-    A scan with a brain mask is taken twice, as whole head and skull-stripped, since users have both.
+    A real scan with a brain mask is taken twice, as whole head and skull-stripped, since users have both. ``tick`` is
+    called after each simulated patient.
     """
-    scans: list[GridScan] = []
-    anatomies: list[GridAnatomy] = []
-    lesions: list[Voxels] = []
+    cubes.mkdir(parents=True, exist_ok=True)
+    real = []
     for case in cases:
-        if case.kind == "real":
-            scans.append(_grid_scan(case, settings, stripped=False))
-            if case.brain_mask is not None:
-                scans.append(_grid_scan(case, settings, stripped=True))
-        elif case.kind == "labels":
-            anatomies.append(_grid_anatomy(case, settings))
-        elif case.kind == "lesions":
-            flair = read_image(_required(case, "flair"))
-            transform = fit_grid(flair, (settings.grid,) * 3)
-            mask = read_mask(_required(case, "mask"), flair.geometry)
-            lesions.append(transform.to_grid(mask.voxels).astype(np.float16))
-        else:
-            raise InputError(f"case {case.id}: kind '{case.kind}' is unknown; use real, labels or lesions")
-    if not scans and not anatomies:
-        raise InputError("the manifest holds no scans and no label maps for this split")
-    return TrainingMaterial(tuple(scans), tuple(anatomies), tuple(lesions))
+        for stripped in (False, True) if case.brain_mask is not None else (False,):
+            real.append(_real_cube(case, settings, stripped, cubes))
+    simulated = [_simulated_case(plan, settings, cubes) for plan in plans]
+    waiting = [(plan, case.file) for plan, case in zip(plans, simulated, strict=True) if not case.file.exists()]
+    for _ in range(len(plans) - len(waiting)):
+        tick()
+    for _ in simulate_each(waiting, partial(_simulate_cube, settings), settings.jobs, tick):
+        pass
+    return TrainingMaterial(tuple(real), tuple(simulated))
+
+
+def planned_patients(split: str, settings: DataSettings) -> list[PatientPlan]:
+    """Simulated patients of split ``train`` or ``validation``; the first in equal parts from the donor groups."""
+    if split == "validation":
+        return [COHORTS["validation"].plan(index) for index in range(settings.simulated_validation)]
+    each = settings.simulated_patients // len(settings.donor_groups)
+    plans = []
+    for number, people in enumerate(settings.donor_groups):
+        if number not in settings.left_out:
+            cohort = replace(COHORTS["training"], donors=people, seed=COHORTS["training"].seed + number)
+            plans += [cohort.plan(index) for index in range(each)]
+    return plans
+
+
+def _store(file: Path, channels: Sequence[np.ndarray[Any, Any]]) -> None:
+    cube = np.stack([np.round(channel.clip(0, 1) * 255).astype(np.uint8) for channel in channels])
+    temporary = file.with_name(f".{file.name}.tmp.npy")
+    np.save(temporary, cube)
+    temporary.replace(file)
+
+
+def _key(*parts: object) -> str:
+    return hashlib.sha256(repr((CUBE_FORMAT, *parts)).encode()).hexdigest()[:16]
+
+
+def _simulated_case(plan: PatientPlan, settings: DataSettings, cubes: Path) -> CubeCase:
+    name = f"simulated-{plan.seed}-{plan.index:05d}"
+    file = cubes / f"{name}-{_key(plan.model_dump_json(), settings.grid)}.npy"
+    return CubeCase(name, plan.donors, simulated=True, file=file)
+
+
+def _simulate_cube(settings: DataSettings, task: tuple[PatientPlan, Path]) -> None:
+    plan, file = task
+    patient = simulate_patient(plan)
+    flair = patient.flair.with_voxels(patient.flair.voxels.astype(np.float32))
+    t1 = resample_to(patient.t1, flair.geometry)
+    transform = fit_grid(flair, (settings.grid,) * 3, None if plan.whole_head else patient.brain.voxels > 0)
+    lesion = transform.to_grid(patient.lesions.voxels)
+    _store(file, [scan_on_grid(flair, transform), scan_on_grid(t1, transform), lesion, np.zeros_like(lesion)])
+
+
+def _real_cube(case: Case, settings: DataSettings, stripped: bool, cubes: Path) -> CubeCase:
+    files = [case.flair, case.t1, case.mask, case.brain_mask, case.ventricles]
+    sums = [hashlib.sha256(file.read_bytes()).hexdigest() if file else "" for file in files]
+    name = f"{case.id}{'-stripped' if stripped else ''}"
+    file = cubes / f"{name}-{_key(sums, settings.grid, settings.rim_mm)}.npy"
+    if not file.exists():
+        _store(file, _real_channels(case, settings, stripped))
+    return CubeCase(name, (case.patient,), simulated=False, file=file)
+
+
+def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[np.ndarray[Any, Any]]:
+    flair = read_image(_required(case, "flair"))
+    t1 = read_image(case.t1, flair.geometry) if case.t1 else None
+    lesion = read_mask(_required(case, "mask"), flair.geometry).voxels
+    brain = None
+    if stripped:
+        brain = read_mask(_required(case, "brain_mask"), flair.geometry).voxels
+        flair = flair.with_voxels(np.where(brain, flair.voxels, 0))
+        t1 = t1.with_voxels(np.where(brain, t1.voxels, 0)) if t1 else None
+    transform = fit_grid(flair, (settings.grid,) * 3, brain)
+    image = scan_on_grid(flair, transform)
+    second = scan_on_grid(t1, transform) if t1 else np.zeros_like(image)
+    ignored = transform.to_grid(rim(case, flair, lesion, settings.rim_mm))
+    return [image, second, transform.to_grid(lesion), ignored]
+
+
+def rim(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:
+    """Unlabelled voxels within ``rim_mm`` of the case's ventricle mask: nobody said whether they are lesions (x y z)."""
+    if case.ventricles is None or rim_mm <= 0:
+        return np.zeros(flair.shape, dtype=bool)
+    ventricles = read_mask(case.ventricles, flair.geometry).voxels
+    distance = ndimage.distance_transform_edt(~ventricles, sampling=flair.geometry.voxel_spacing)
+    return np.asarray((distance <= rim_mm) & ~ventricles & ~lesion)
 
 
 def _required(case: Case, name: str) -> Path:
     path: Path | None = getattr(case, name)
     if path is None:
-        raise InputError(f"case {case.id}: a {case.kind} case needs a file in column '{name}'")
+        raise InputError(f"case {case.id}: training needs a file in column '{name}'")
     return path
-
-
-def _grid_scan(case: Case, settings: DataSettings, stripped: bool) -> GridScan:
-    flair = read_image(_required(case, "flair"))
-    t1 = read_image(_required(case, "t1"), flair.geometry)
-    lesion = read_mask(_required(case, "mask"), flair.geometry).voxels
-    brain = None
-    if stripped:
-        brain = read_mask(_required(case, "brain_mask"), flair.geometry).voxels
-        flair, t1 = (image.with_voxels(np.where(brain, image.voxels, 0)) for image in (flair, t1))
-    transform = fit_grid(flair, (settings.grid,) * 3, brain)
-    ignored = np.zeros(flair.shape, dtype=bool)
-    if case.ventricles is not None and settings.rim_mm > 0:
-        ventricles = read_mask(case.ventricles, flair.geometry).voxels
-        distance = ndimage.distance_transform_edt(~ventricles, sampling=flair.geometry.voxel_spacing)
-        ignored = (distance <= settings.rim_mm) & ~ventricles & ~lesion
-    return GridScan(
-        f"{case.id}{'-stripped' if stripped else ''}",
-        scan_on_grid(flair, transform).astype(np.float16),
-        scan_on_grid(t1, transform).astype(np.float16),
-        transform.to_grid(lesion).astype(np.float16),
-        transform.to_grid(ignored) >= 0.5,
-    )
-
-
-def _grid_anatomy(case: Case, settings: DataSettings) -> GridAnatomy:
-    image = read_image(_required(case, "labels"))
-    labels = image.voxels
-    transform = fit_grid(image, (settings.grid,) * 3, labels > 0)
-    lesion = labels == LESION
-    # Lesions become white matter, so that other lesions can be put in.
-    shares = [transform.to_grid(labels == value) for value in (CSF, GREY)]
-    shares.append(transform.to_grid((labels == WHITE) | lesion))
-    return GridAnatomy(case.id, np.stack(shares).astype(np.float16), transform.to_grid(lesion).astype(np.float16))
 
 
 class ExampleStream(Dataset[Example]):
@@ -157,78 +212,35 @@ class ExampleStream(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
-        scan = draw_scan(self.material, self.settings, rng)
-        variation = self.patch_variation if index < self.patches else self.cube_variation
-        variation.set_random_state(seed=int(rng.integers(2**31)))
-        example: dict[str, Any] = variation(scan)
-        images = vary_appearance(example["images"].as_tensor(), self.settings, rng)
+        scan = self.material.draw(self.settings.simulated_fraction, rng).read()
+        whole = index >= self.patches or self.patch_variation is self.cube_variation
+        # A whole simulated cube was turned and bent when it was made; resampling all would take most of a step's time.
+        if not whole or rng.random() < self.settings.turned_fraction:
+            variation = self.cube_variation if index >= self.patches else self.patch_variation
+            variation.set_random_state(seed=int(rng.integers(2**31)))
+            varied: dict[str, Any] = variation(scan)
+            scan = {name: varied[name].as_tensor() for name in scan}
+        if rng.random() < 0.5:
+            scan = {name: value.flip(1) for name, value in scan.items()}
+        images = vary_appearance(scan["images"], self.settings, rng)
         if rng.random() < self.settings.t1_absent:
             images[1] = 0.0
         return {
             "images": images,
-            "lesion": (example["lesion"].as_tensor() >= 0.5).float(),
-            "ignored": (example["ignored"].as_tensor() >= 0.5).float(),
+            "lesion": (scan["lesion"] >= 0.5).float(),
+            "ignored": (scan["ignored"] >= 0.5).float(),
         }
 
 
-def draw_scan(material: TrainingMaterial, settings: DataSettings, rng: np.random.Generator) -> Example:
-    """One scan before variation: a real one or one painted from a label map, with or without inserted lesions."""
-    simulated = bool(material.anatomies) and (not material.scans or rng.random() < settings.simulated_fraction)
-    insert = bool(material.lesions) and rng.random() < settings.inserted_fraction
-    donor = _draw_lesion(material, rng) if insert else None
-    if simulated:
-        anatomy = material.anatomies[rng.integers(len(material.anatomies))]
-        tissues = anatomy.tissues.astype(np.float32)
-        lesion = anatomy.lesion.astype(np.float32)
-        if donor is not None:
-            lesion = donor * ndimage.uniform_filter(tissues[2], 3)
-        flair, t1 = paint_scan(tissues, lesion, rng)
-        flair, t1 = (measure_range(image).normalise(image) / np.float32(SCALE) for image in (flair, t1))
-        ignored = np.zeros_like(lesion)
-    else:
-        scan = material.scans[rng.integers(len(material.scans))]
-        flair, t1 = scan.flair.astype(np.float32), scan.t1.astype(np.float32)
-        lesion, ignored = scan.lesion.astype(np.float32), scan.ignored.astype(np.float32)
-        # Thick slices of a whole head offer no white matter map; lesions go into stripped scans only.
-        if donor is not None and (flair == 0).mean() > 0.3:
-            flair, t1, added = insert_lesions(flair, t1, donor, _bright_in_t1(t1), rng)
-            lesion = np.maximum(lesion, added)
-            ignored = np.where(added >= 0.5, 0.0, ignored)
-    return {
-        "images": torch.from_numpy(np.stack([flair, t1])),
-        "lesion": torch.from_numpy(lesion[None]),
-        "ignored": torch.from_numpy(ignored[None].astype(np.float32)),
-    }
-
-
-def _draw_lesion(material: TrainingMaterial, rng: np.random.Generator) -> Voxels:
-    """A donor's lesions, mirrored or not, thinned out or not, on the cube (float32)."""
-    donor = material.lesions[rng.integers(len(material.lesions))].astype(np.float32)
-    if rng.random() < 0.5:
-        donor = donor[::-1]
-    if rng.random() < 0.5:
-        labels, count = ndimage.label(donor >= 0.5)
-        kept = np.concatenate([[False], rng.random(count) < rng.uniform(0.1, 0.9)])
-        donor = donor * ndimage.binary_dilation(kept[labels])
-    return np.ascontiguousarray(donor)
-
-
-def _bright_in_t1(t1: Voxels) -> Mask:
-    """White matter of a stripped scan, roughly: the brighter half of its T1w, without its rim."""
-    return ndimage.binary_erosion(t1 > np.median(t1[t1 > 0.02])) if (t1 > 0.02).any() else t1 > 1
-
-
 def spatial_variation(settings: DataSettings, crop: int) -> mt.Compose:
-    """Mirror, rotate, scale, shift and cut out a patch in a single resampling (MONAI)."""
-    keys = ["images", "lesion", "ignored"]
+    """Rotate, scale, shift and cut out a patch in a single resampling (MONAI)."""
     edge = crop or settings.grid
     # A patch is cut at a random place by the shift that the affine step makes anyway.
     shift = max(4.0, (settings.grid - edge) / 2)
     return mt.Compose(
         [
-            mt.RandFlipd(keys, prob=0.5, spatial_axis=0),
             mt.RandAffined(
-                keys,
+                ["images", "lesion", "ignored"],
                 prob=1.0,
                 rotate_range=(settings.rotation,) * 3,
                 scale_range=(settings.scaling,) * 3,
@@ -242,18 +254,18 @@ def spatial_variation(settings: DataSettings, crop: int) -> mt.Compose:
 
 def vary_appearance(images: torch.Tensor, settings: DataSettings, rng: np.random.Generator) -> torch.Tensor:
     """Bias field, contrast, TorchIO artefacts and noise of random amplitude; result in [0, 1] (2, x, y, z)."""
-    variation = mt.Compose(
-        [
-            mt.RandBiasField(prob=0.5, coeff_range=(0.0, settings.bias)),
-            mt.RandAdjustContrast(prob=0.5, gamma=(1 / settings.gamma, settings.gamma)),
-        ]
-    )
     varied = []
     for channel in images:
-        variation.set_random_state(seed=int(rng.integers(2**31)))
-        image = torch.as_tensor(np.asarray(variation(channel[None])), dtype=torch.float32)
-        # A bias field must not push lesions over the upper end, where the clamp would hide them.
-        varied.append(image / max(1.0, float(np.percentile(image.numpy()[:, ::2, ::2, ::2], 99.9))))
+        image = channel[None]
+        if rng.random() < settings.bias_chance:
+            bias = mt.RandBiasField(prob=1.0, coeff_range=(0.0, settings.bias))
+            bias.set_random_state(seed=int(rng.integers(2**31)))
+            image = torch.as_tensor(np.asarray(bias(image)), dtype=torch.float32)
+            # A bias field must not push lesions over the upper end, where the clamp would hide them.
+            image = image / max(1.0, float(np.percentile(image.numpy()[:, ::2, ::2, ::2], 99.9)))
+        if rng.random() < 0.5:
+            image = image.clamp(min=0) ** float(np.exp(rng.uniform(-1, 1) * np.log(settings.gamma)))
+        varied.append(image)
     images = torch.cat(varied)
     artefacts: list[tio.Transform] = [
         tio.RandomAnisotropy(axes=(1, 2), downsampling=(2.0, 6.0)),
@@ -265,18 +277,15 @@ def vary_appearance(images: torch.Tensor, settings: DataSettings, rng: np.random
         torch.manual_seed(int(rng.integers(2**31)))
         for artefact in drawn:
             images = artefact(images)
-        images = images + torch.randn(images.shape) * rng.uniform(0.0, settings.noise)
+        if rng.random() < 0.5:
+            images = images + torch.randn(images.shape) * rng.uniform(0.0, settings.noise)
     return images.clamp(0.0, 1.0)
 
 
-def validation_examples(material: TrainingMaterial, settings: DataSettings, seed: int) -> list[Example]:
-    """Whole-cube examples that never change: every real scan as it is, and painted ones from fixed seeds."""
+def validation_examples(material: TrainingMaterial) -> list[Example]:
+    """Every scan as it is, with hard labels."""
     examples = []
-    for index in range(len(material.scans)):
-        only = TrainingMaterial((material.scans[index],), (), ())
-        examples.append(draw_scan(only, settings, np.random.default_rng(0)))
-    if material.anatomies:
-        painted = TrainingMaterial((), material.anatomies, material.lesions)
-        stream = ExampleStream(painted, settings, 0, seed + 900_001, settings.simulated_validation)
-        examples += [stream[index] for index in range(settings.simulated_validation)]
+    for case in (*material.real, *material.simulated):
+        scan = case.read()
+        examples.append({**scan, "lesion": (scan["lesion"] >= 0.5).float(), "ignored": (scan["ignored"] >= 0.5).float()})
     return examples

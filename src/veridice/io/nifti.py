@@ -71,8 +71,9 @@ def read_map(path: Path) -> Volume:
 
 
 def write_image(path: Path, volume: Volume) -> None:
-    """Write booleans as uint8 and everything else as float32, with qform and sform set to the affine."""
-    kind = np.uint8 if volume.voxels.dtype == bool else np.float32
+    """Write booleans as uint8, small integers as they are and everything else as float32; qform and sform are set."""
+    kind = volume.voxels.dtype if volume.voxels.dtype in (np.uint8, np.int16) else np.float32
+    kind = np.uint8 if volume.voxels.dtype == bool else kind
     image = nib.Nifti1Image(np.asarray(volume.voxels, dtype=kind), volume.affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(volume.affine, code="scanner")

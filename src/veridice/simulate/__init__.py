@@ -1,0 +1,1 @@
+"""Simulated patients: a brain, lesions, two contrasts, a scanner, and the truth (after SynthSeg, WMH-SynthSeg)."""

@@ -1,0 +1,279 @@
+"""Cohorts: who is simulated, on which scanners, how hard; written as a BIDS data set, in parallel, resumable."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+
+from veridice._version import __version__
+from veridice.errors import InputError, OutputError
+from veridice.io.nifti import write_image
+from veridice.simulate.donors import choose_donors
+from veridice.simulate.patient import SimulatedPatient, simulate_patient
+from veridice.simulate.plan import PatientPlan, draw_plan
+from veridice.simulate.scanners import ANY, SCANNERS
+from veridice.simulate.severity import SEVERITIES, Severity
+
+TRUTH = Path("derivatives") / "truth"
+
+
+@dataclass(frozen=True)
+class Cohort:
+    """A recipe for patients 0, 1, 2 ...
+
+    Args:
+        name: what it is called.
+        seed: of everything that is drawn.
+        donors: a split or people, see :func:`choose_donors`.
+        severity_shares: how often each of easy, ordinary, hard and broken comes.
+        scanners: taken in turn.
+        patients: how many it has unless another number is asked for.
+    """
+
+    name: str
+    seed: int
+    donors: str
+    severity_shares: tuple[float, float, float, float]
+    scanners: tuple[str, ...] = (ANY,)
+    patients: int = 100
+
+    def plan(self, index: int) -> PatientPlan:
+        """Parameters of patient ``index``."""
+        rng = np.random.default_rng([self.seed, index, 1])
+        severity: Severity = SEVERITIES[rng.choice(len(SEVERITIES), p=self.severity_shares)]
+        scanner = self.scanners[index % len(self.scanners)]
+        return draw_plan(index, self.seed, severity, scanner, choose_donors(self.donors))
+
+
+MIX = (0.15, 0.45, 0.3, 0.1)
+"""Shares of easy, ordinary, hard and broken scans where nothing else is said."""
+COHORTS = {
+    cohort.name: cohort
+    for cohort in (
+        Cohort("training", 1000, "training", MIX),
+        Cohort("validation", 2000, "validation", MIX),
+        Cohort("test", 3000, "reserved", (0.25, 0.25, 0.25, 0.25)),
+        Cohort("test-ordinary", 3100, "reserved", (0.0, 1.0, 0.0, 0.0), patients=40),
+        Cohort(
+            "paper-sim",
+            4000,
+            "reserved",
+            MIX,
+            tuple(name for name, scanner in SCANNERS.items() for _ in range(scanner.patients)),
+            sum(scanner.patients for scanner in SCANNERS.values()),
+        ),
+    )
+}
+"""Seeds and shares are fixed before any network that ships is trained."""
+
+
+def simulate_each(tasks: Sequence[Any], work: Callable[[Any], Any], jobs: int, tick: Callable[[], None]) -> Iterator[Any]:
+    """Do ``work`` on every task in ``jobs`` processes; results come as they are ready."""
+    if jobs == 1:
+        for task in tasks:
+            yield work(task)
+            tick()
+        return
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
+        futures = [pool.submit(work, task) for task in tasks]
+        try:
+            for future in as_completed(futures):
+                yield future.result()
+                tick()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def write_cohort(
+    folder: Path, cohort: Cohort, count: int, jobs: int = 1, tick: Callable[[], None] = lambda: None
+) -> list[PatientPlan]:
+    """Write patients 0 ... ``count`` - 1 of ``cohort`` as a BIDS data set; finished ones are kept.
+
+    Raises:
+        OutputError: the folder holds another cohort or cannot be written.
+    """
+    plans = [cohort.plan(index) for index in range(count)]
+    try:
+        _claim(folder, cohort)
+        width = max(3, len(str(count)))
+        tasks = [(folder, f"sub-{plan.index + 1:0{width}d}", plan) for plan in plans]
+        waiting = [task for task in tasks if not _is_done(*task)]
+        for _ in range(len(tasks) - len(waiting)):
+            tick()
+        for _ in simulate_each(waiting, _write_patient, jobs, tick):
+            pass
+        _write_tables(folder, tasks)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); give another -o folder") from error
+    return plans
+
+
+def _claim(folder: Path, cohort: Cohort) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    record = {"name": cohort.name, "seed": cohort.seed, "donors": cohort.donors, "scanners": list(cohort.scanners)}
+    record["severity_shares"] = list(cohort.severity_shares)
+    path = folder / TRUTH / "cohort.json"
+    if path.exists():
+        with suppress(ValueError):
+            if json.loads(path.read_text(encoding="utf-8")) == record:
+                return
+        raise OutputError(f"{folder}: holds another simulated cohort; give another -o folder or the same options")
+    if any(folder.iterdir()):
+        raise OutputError(f"{folder}: is not empty and holds no simulated cohort; give a new -o folder")
+    path.parent.mkdir(parents=True)
+    name = f"veridice simulated cohort: {cohort.name}"
+    _write_json(folder / "dataset_description.json", _description(f"{name} (simulated, no real patients)", "raw"))
+    _write_json(folder / TRUTH / "dataset_description.json", _description(f"{name}, truth", "derivative"))
+    _write_text(folder / "README.md", README)
+    # What BIDS has no name for.
+    _write_text(folder / TRUTH / ".bidsignore", "cohort.json\n*_desc-simulation_parameters.json\n")
+    _write_json(path, record)
+
+
+README = """# Simulated brain scans with white-matter lesions
+
+No person was scanned for this. Anatomies and lesions come from donors (named in `participants.tsv` and in the parameters
+of each patient), contrasts and scanners are drawn. True lesion masks, brain masks and all parameters lie in
+`derivatives/truth`. Donors: Lesjak et al. 2017, doi:10.1007/s12021-017-9348-7 (CC-BY 4.0); MNI152 (nilearn).
+"""
+
+
+def _description(name: str, kind: str) -> dict[str, Any]:
+    return {
+        "Name": name,
+        "BIDSVersion": "1.10.0",
+        "DatasetType": kind,
+        "License": "CC-BY-4.0",
+        "GeneratedBy": [{"Name": "veridice simulate", "Version": __version__}],
+    }
+
+
+def _names(folder: Path, subject: str) -> tuple[Path, Path, Path]:
+    truth = folder / TRUTH / subject / "anat"
+    return folder / subject / "anat", truth, truth / f"{subject}_desc-simulation_parameters.json"
+
+
+def _is_done(folder: Path, subject: str, plan: PatientPlan) -> bool:
+    parameters = _names(folder, subject)[2]
+    with suppress(OSError, ValueError, KeyError):
+        return bool(json.loads(parameters.read_text(encoding="utf-8"))["plan"] == plan.model_dump(mode="json"))
+    return False
+
+
+def _write_patient(task: tuple[Path, str, PatientPlan]) -> str:
+    """Simulate one patient into a hidden folder, then move it to its place; the parameters come last."""
+    folder, subject, plan = task
+    patient = simulate_patient(plan)
+    scans, truth, parameters = _names(folder, subject)
+    with tempfile.TemporaryDirectory(prefix=".veridice-", dir=folder) as name:
+        stage = Path(name)
+        for kind, volume in (("FLAIR", patient.flair), ("T1w", patient.t1)):
+            write_image(stage / f"{subject}_{kind}.nii.gz", volume)
+            _write_json(stage / f"{subject}_{kind}.json", _sidecar(plan, kind))
+        for kind, volume in (("lesion", patient.lesions), ("brain", patient.brain)):
+            write_image(stage / f"{subject}_label-{kind}_mask.nii.gz", volume)
+            sidecar = {"Type": "Lesion" if kind == "lesion" else "Brain", "Description": f"true {kind} mask (simulated)"}
+            _write_json(stage / f"{subject}_label-{kind}_mask.json", sidecar)
+        for place in (scans, truth):
+            shutil.rmtree(place, ignore_errors=True)
+            place.mkdir(parents=True)
+        for file in sorted(stage.iterdir()):
+            file.replace((truth if "_label-" in file.name else scans) / file.name)
+    _write_json(parameters, {"lesion_load_ml": round(patient.lesion_load_ml, 4), "plan": plan.model_dump(mode="json")})
+    return subject
+
+
+def _sidecar(plan: PatientPlan, kind: str) -> dict[str, Any]:
+    acquisition = plan.flair_acquisition if kind == "FLAIR" else plan.t1_acquisition
+    return {
+        "Manufacturer": "simulated",
+        "ManufacturersModelName": plan.scanner,
+        "MagneticFieldStrength": 3,
+        "SliceThickness": round(acquisition.voxel_spacing[acquisition.slice_axis], 3),
+        "SkullStripped": not plan.whole_head,
+    }
+
+
+def _write_tables(folder: Path, tasks: Sequence[tuple[Path, str, PatientPlan]]) -> None:
+    rows = []
+    for _, subject, plan in tasks:
+        record = json.loads(_names(folder, subject)[2].read_text(encoding="utf-8"))
+        rows.append(
+            {
+                "participant_id": subject,
+                "severity": plan.severity,
+                "scanner": plan.scanner,
+                "whole_head": plan.whole_head,
+                "lesion_load_ml": record["lesion_load_ml"],
+                "donors": " ".join(plan.donors),
+            }
+        )
+    temporary = folder / ".participants.tsv.tmp"
+    pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False)
+    temporary.replace(folder / "participants.tsv")
+    _write_json(folder / "participants.json", COLUMNS)
+
+
+COLUMNS = {
+    "severity": {"Description": "how hard the scan was made", "Levels": {name: name for name in SEVERITIES}},
+    "scanner": {"Description": "row of Table 3 that gave the grid, or any (drawn)"},
+    "whole_head": {"Description": "False: skull-stripped"},
+    "lesion_load_ml": {"Description": "true lesion volume", "Units": "mL"},
+    "donors": {"Description": "donor of the brain, then of the lesions (files of the package)"},
+}
+
+
+def _write_json(path: Path, content: dict[str, Any]) -> None:
+    _write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def _write_text(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def custom_cohort(name: str, seed: int | None, donors: str | None, severity: str | None, scanner: str | None) -> Cohort:
+    """A named cohort with some of its choices replaced.
+
+    Raises:
+        InputError: a name that is not known.
+    """
+    if name not in COHORTS:
+        raise InputError(f"cohort '{name}': unknown; use one of {', '.join(COHORTS)}")
+    if severity is not None and severity not in SEVERITIES:
+        raise InputError(f"severity '{severity}': unknown; use one of {', '.join(SEVERITIES)}")
+    if scanner is not None and scanner not in (ANY, *SCANNERS):
+        raise InputError(f"scanner '{scanner}': unknown; use one of {', '.join((ANY, *SCANNERS))}")
+    base = COHORTS[name]
+    shares = tuple(float(s == severity) for s in SEVERITIES) if severity else base.severity_shares
+    choose_donors(donors or base.donors)
+    return Cohort(
+        base.name if (seed, donors, severity, scanner) == (None,) * 4 else f"{base.name}, altered",
+        base.seed if seed is None else seed,
+        donors or base.donors,
+        (shares[0], shares[1], shares[2], shares[3]),
+        (scanner,) if scanner else base.scanners,
+        base.patients,
+    )
+
+
+__all__ = ["COHORTS", "Cohort", "SimulatedPatient", "custom_cohort", "simulate_each", "write_cohort"]

@@ -1,0 +1,118 @@
+"""The people whose brains and lesions simulated patients are made of, and the split that each of them belongs to."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, Literal
+
+import nibabel as nib
+import numpy as np
+from scipy import ndimage
+
+from veridice.errors import InputError
+from veridice.types import Mask
+
+Split = Literal["training", "validation", "reserved"]
+CSF, GREY, WHITE = 1, 2, 3
+"""Values of the tissue label maps."""
+VENTRICLE_DEPTH_MM = 25.0
+"""Fluid deeper than this below the brain's surface belongs to the ventricles."""
+
+Bytes = np.ndarray[Any, np.dtype[np.uint8]]
+
+
+@dataclass(frozen=True)
+class Donor:
+    """One brain or one lesion mask in the template box (1 mm), and whose it is."""
+
+    person: str
+    kind: Literal["anatomy", "lesions"]
+    split: Split
+    file: str
+    flair: str = ""
+    t1: str = ""
+
+    @property
+    def name(self) -> str:
+        """File name without suffix, for the record of a simulated patient."""
+        return self.file.removesuffix(".nii.gz")
+
+
+@dataclass(frozen=True)
+class Anatomy:
+    """A brain without lesions in the template box.
+
+    Args:
+        shares: (4, x, y, z) CSF, grey matter, white matter, ventricles; 255 is all of a voxel.
+        images: (2, x, y, z) the person's own FLAIR and T1w, lesions filled in; only for a real pair.
+    """
+
+    shares: Bytes
+    images: Bytes | None
+
+
+@cache
+def all_donors() -> tuple[Donor, ...]:
+    """Every donor that ships with the package."""
+    table = resources.files("veridice") / "donors" / "donors.csv"
+    return tuple(Donor(**row) for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()))  # type: ignore[arg-type]
+
+
+def choose_donors(selection: str) -> tuple[Donor, ...]:
+    """Donors of a split (``training``, ``validation``, ``reserved``) or of the people named, separated by commas.
+
+    Raises:
+        InputError: nobody of that name, or no brain among them.
+    """
+    names = {name.strip() for name in selection.split(",") if name.strip()}
+    known = {donor.split for donor in all_donors()} | {donor.person for donor in all_donors()}
+    if unknown := sorted(names - known):
+        raise InputError(f"donors '{', '.join(unknown)}': unknown; use training, validation, reserved or {_people()}")
+    chosen = tuple(donor for donor in all_donors() if donor.split in names or donor.person in names)
+    for kind in ("anatomy", "lesions"):
+        if not any(donor.kind == kind for donor in chosen):
+            raise InputError(f"donors '{selection}': none of them has {kind}; add somebody who has, for example lesjak-01")
+    return chosen
+
+
+def _people() -> str:
+    return ", ".join(sorted({donor.person for donor in all_donors()}))
+
+
+def _read(file: str) -> Bytes:
+    with resources.as_file(resources.files("veridice") / "donors" / file) as path:
+        return np.asarray(nib.load(path).dataobj, dtype=np.uint8)
+
+
+@cache
+def load_anatomy(donor: Donor) -> Anatomy:
+    """Tissue shares of a donor's brain; borders are softened to the width that partial volume has at 1 mm."""
+    labels = _read(donor.file)
+    ventricles = _ventricles(labels)
+    shares = [_soften(mask) for mask in (labels == CSF, labels == GREY, labels == WHITE, ventricles)]
+    images = np.stack([_read(donor.flair), _read(donor.t1)]) if donor.flair else None
+    return Anatomy(np.stack(shares), images)
+
+
+@cache
+def load_lesions(donor: Donor) -> Bytes:
+    """A donor's lesions (x, y, z) in the template box, borders softened; 255 is all of a voxel."""
+    return _soften(_read(donor.file) > 0)
+
+
+def _soften(mask: Mask) -> Bytes:
+    return np.round(ndimage.gaussian_filter(mask.astype(np.float32), 0.6) * 255).astype(np.uint8)
+
+
+def _ventricles(labels: Bytes) -> Mask:
+    depth = ndimage.distance_transform_edt(labels > 0)
+    fluid = labels == CSF
+    core = fluid & (depth > VENTRICLE_DEPTH_MM)
+    parts, count = ndimage.label(core)
+    sizes = np.bincount(parts.ravel(), minlength=count + 1)
+    large = np.flatnonzero(sizes > 200)
+    grown: Mask = ndimage.binary_dilation(np.isin(parts, large[large > 0]), iterations=3, mask=fluid & (depth > 14))
+    return grown

@@ -1,0 +1,135 @@
+"""Lesions of a simulated patient: those of real donors, bent into this brain, and grown ones, up to the planned load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from veridice.simulate.anatomy import Head
+from veridice.simulate.donors import all_donors, load_lesions
+from veridice.simulate.fields import smooth_field
+from veridice.simulate.plan import LesionPlan
+from veridice.types import Voxels
+
+ML = 1000.0
+"""Voxels of the canvas in a millilitre."""
+SMALLEST_ML = 0.01
+OVERSHOOT = 1.25
+"""A candidate may carry the load this far beyond its aim; larger ones are passed over."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Soft lesion map of a small box of the canvas."""
+
+    start: tuple[int, int, int]
+    share: Voxels
+
+    @property
+    def box(self) -> tuple[slice, ...]:
+        return tuple(slice(s, s + n) for s, n in zip(self.start, self.share.shape, strict=True))
+
+
+def make_lesions(head: Head, plan: LesionPlan) -> Voxels:
+    """Soft lesion map (x, y, z) on the canvas; its half-way surface is the true border.
+
+    Candidates (donors' lesions, grown ones, haloes of the ventricles) are taken in random order until the load is
+    reached; where it is not, the halo is widened until it is.
+    """
+    lesion = np.zeros(head.shape, np.float32)
+    if plan.load_ml <= 0:
+        return lesion
+    rng = np.random.default_rng(plan.seed)
+    room = _room(head)
+    aim = plan.load_ml * ML
+    candidates = [*_donated(head, plan, rng), *_grown(head, room, plan, rng)]
+    volume = 0.0
+    for number in rng.permutation(len(candidates)):
+        candidate = candidates[number]
+        allowed = candidate.share * room[candidate.box]
+        merged = np.maximum(lesion[candidate.box], allowed)
+        added = float((merged >= 0.5).sum() - (lesion[candidate.box] >= 0.5).sum())
+        if added < SMALLEST_ML * ML or volume + added > aim * OVERSHOOT:
+            continue
+        lesion[candidate.box] = merged
+        volume += added
+        if volume >= aim:
+            break
+    if volume < 0.8 * aim:
+        lesion = _widen_halo(head, room, lesion, aim, plan, rng)
+    return lesion
+
+
+def _room(head: Head) -> Voxels:
+    """Where lesions may be: white matter and, partly, deep grey matter; sharp towards the ventricles."""
+    deep = np.clip((head.depth - 12) / 10, 0, 1)
+    room = np.clip(1.6 * head.white + 0.35 * deep * head.grey, 0, 1) * (head.ventricles < 0.5)
+    return room.astype(np.float32)
+
+
+def _donated(head: Head, plan: LesionPlan, rng: np.random.Generator) -> Iterator[Candidate]:
+    by_name = {donor.name: donor for donor in all_donors()}
+    for name, mirrored in zip(plan.donors, plan.mirrored, strict=True):
+        shift = rng.integers(-4, 5, 3)
+        template = np.roll(load_lesions(by_name[name]), tuple(shift), axis=(0, 1, 2))
+        soft = head.warp(template, mirrored)
+        # Grown or shrunk by moving the level of the border.
+        soft = np.clip(soft + rng.uniform(-0.25, 0.25), 0, 1) * (soft > 0.02)
+        labels, _ = ndimage.label(soft >= 0.5)
+        for box in ndimage.find_objects(labels):
+            wide = tuple(slice(max(0, s.start - 2), s.stop + 2) for s in box)
+            yield Candidate((wide[0].start, wide[1].start, wide[2].start), soft[wide])
+
+
+def _grown(head: Head, room: Voxels, plan: LesionPlan, rng: np.random.Generator) -> Iterator[Candidate]:
+    """Ellipsoids with an uneven surface where a prior puts them: beside the ventricles, deep, or below the cortex."""
+    places = np.flatnonzero((room > 0.8).ravel())
+    if not len(places):
+        return
+    near = head.ventricle_distance.ravel()[places]
+    depth = head.depth.ravel()[places]
+    # Brain stem and cerebellum have few lesions, but not none.
+    height = places % head.shape[2] / head.shape[2]
+    high = np.where(height > 0.42, 1.0, 0.08)
+    priors = [
+        high * prior for prior in (np.exp(-near / 5), np.exp(-(((near - 15) / 10) ** 2)), np.exp(-np.maximum(0, depth - 4) / 3))
+    ]
+    for _ in range(plan.grown):
+        weight = priors[rng.choice(3, p=(0.5, 0.3, 0.2))]
+        chosen = places[np.searchsorted(np.cumsum(weight), rng.random() * weight.sum()).clip(0, len(places) - 1)]
+        centre = np.array(np.unravel_index(chosen, head.shape))
+        yield _ellipsoid(centre, head.shape, plan.border_mm, rng)
+
+
+def _ellipsoid(
+    centre: np.ndarray[Any, Any], canvas: tuple[int, int, int], border: float, rng: np.random.Generator
+) -> Candidate:
+    volume = ML * min(6.0, max(0.015, np.exp(rng.normal(np.log(0.12), 1.2))))
+    stretch = rng.uniform(0.6, 1.7, 3)
+    radii = stretch * (volume / np.prod(stretch) / 4.19) ** (1 / 3)
+    edge = int(np.ceil(radii.max() * 1.4)) + 3
+    offset = np.stack(np.meshgrid(*[np.arange(-edge, edge + 1.0)] * 3, indexing="ij"))
+    axes = np.linalg.qr(rng.standard_normal((3, 3)))[0].round(6)
+    along = [sum(axes[i, j] * offset[j] for j in range(3)) / radii[i] for i in range(3)]
+    radius = np.sqrt(along[0] ** 2 + along[1] ** 2 + along[2] ** 2)
+    radius = radius * (1 + 0.2 * smooth_field(radius.shape, max(3.0, float(radii.min())), rng))
+    share = np.clip((1 - radius) * radii.min() / (2 * border) + 0.5, 0, 1).astype(np.float32)
+    first, last = np.maximum(0, edge - centre), np.minimum(2 * edge + 1, np.array(canvas) - centre + edge)
+    x, y, z = (int(s) for s in centre - edge + first)
+    return Candidate((x, y, z), share[tuple(slice(int(f), int(n)) for f, n in zip(first, last, strict=True))])
+
+
+def _widen_halo(head: Head, room: Voxels, lesion: Voxels, aim: float, plan: LesionPlan, rng: np.random.Generator) -> Voxels:
+    """Add a confluent halo of the ventricles, as wide as the load asks for (found by bisection)."""
+    uneven = 1 + 0.45 * smooth_field(head.shape, 14.0, rng)
+    low, high = 0.0, 30.0
+    for _ in range(9):
+        width = (low + high) / 2
+        halo = room * np.clip((width * uneven - head.ventricle_distance) / (2 * plan.border_mm) + 0.5, 0, 1)
+        merged = np.maximum(lesion, halo * (head.ventricle_distance < 40))
+        low, high = (width, high) if float((merged >= 0.5).sum()) < aim else (low, width)
+    return merged.astype(np.float32)

@@ -1,0 +1,144 @@
+"""How hard a simulated scan is: the ranges from which the parameters of each severity are drawn.
+
+They are fixed before any network is trained for release. `benchmarks/simulated_cohort.py` says what a threshold on the
+FLAIR and what the shipped network reach on each of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import numpy as np
+
+Severity = Literal["easy", "ordinary", "hard", "broken"]
+SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class SeverityRanges:
+    """Ranges and chances of one severity; pairs are the ends of uniform distributions.
+
+    Args:
+        load_median_ml, load_sigma: log-normal lesion load; ``load_least_ml`` is its lower end.
+        no_lesions: chance of a patient without any.
+        lesion_to_grey: lesion intensity over grey matter (FLAIR); about 1 hides lesions beside the cortex.
+        lesion_spread: relative standard deviation between and within lesions.
+        border_mm: half width of the lesions' soft border.
+        penumbra: contrast of dirty white matter around them, as a share of the lesions'.
+        texture: relative standard deviation inside a tissue.
+        snr: of white matter. bias: half range of the logarithm of the receive field.
+        mimic: chance of each bright place that is no lesion, up to ``mimic_strength`` of a lesion's contrast.
+        far_contrast: chance of contrasts far away from physical ones.
+        artefact: chance of each of motion, ghosting and spikes, with strengths drawn up to ``artefact_strength``.
+        slices_mm: slice thickness where the scanner leaves it open; ``thick`` is the chance of more than 2 mm.
+    """
+
+    load_median_ml: float
+    load_sigma: float
+    load_least_ml: float
+    no_lesions: float
+    lesion_to_grey: Range
+    lesion_spread: Range
+    border_mm: Range
+    penumbra: Range
+    texture: Range
+    snr: Range
+    bias: Range
+    mimic: float
+    mimic_strength: float
+    far_contrast: float
+    artefact: float
+    artefact_strength: float
+    thick: float
+    slices_mm: Range
+
+
+RANGES: dict[Severity, SeverityRanges] = {
+    "easy": SeverityRanges(
+        load_median_ml=12.0,
+        load_sigma=0.9,
+        load_least_ml=3.0,
+        no_lesions=0.0,
+        lesion_to_grey=(1.3, 1.7),
+        lesion_spread=(0.03, 0.08),
+        border_mm=(0.4, 0.8),
+        penumbra=(0.0, 0.1),
+        texture=(0.01, 0.04),
+        snr=(25.0, 60.0),
+        bias=(0.0, 0.15),
+        mimic=0.1,
+        mimic_strength=0.4,
+        far_contrast=0.0,
+        artefact=0.0,
+        artefact_strength=0.0,
+        thick=0.2,
+        slices_mm=(2.0, 4.0),
+    ),
+    "ordinary": SeverityRanges(
+        load_median_ml=8.0,
+        load_sigma=1.1,
+        load_least_ml=1.0,
+        no_lesions=0.0,
+        lesion_to_grey=(1.18, 1.55),
+        lesion_spread=(0.05, 0.12),
+        border_mm=(0.4, 0.9),
+        penumbra=(0.05, 0.25),
+        texture=(0.02, 0.07),
+        snr=(14.0, 40.0),
+        bias=(0.1, 0.3),
+        mimic=0.3,
+        mimic_strength=0.6,
+        far_contrast=0.02,
+        artefact=0.05,
+        artefact_strength=0.3,
+        thick=0.4,
+        slices_mm=(2.5, 6.0),
+    ),
+    "hard": SeverityRanges(
+        load_median_ml=2.5,
+        load_sigma=1.4,
+        load_least_ml=0.1,
+        no_lesions=0.05,
+        lesion_to_grey=(0.95, 1.25),
+        lesion_spread=(0.08, 0.2),
+        border_mm=(0.7, 1.8),
+        penumbra=(0.15, 0.45),
+        texture=(0.04, 0.12),
+        snr=(7.0, 20.0),
+        bias=(0.2, 0.5),
+        mimic=0.5,
+        mimic_strength=1.0,
+        far_contrast=0.1,
+        artefact=0.2,
+        artefact_strength=0.6,
+        thick=0.6,
+        slices_mm=(3.0, 8.0),
+    ),
+    "broken": SeverityRanges(
+        load_median_ml=4.0,
+        load_sigma=1.5,
+        load_least_ml=0.1,
+        no_lesions=0.05,
+        lesion_to_grey=(0.8, 1.2),
+        lesion_spread=(0.1, 0.3),
+        border_mm=(0.8, 2.5),
+        penumbra=(0.2, 0.6),
+        texture=(0.05, 0.2),
+        snr=(3.0, 9.0),
+        bias=(0.3, 0.8),
+        mimic=0.6,
+        mimic_strength=1.2,
+        far_contrast=0.4,
+        artefact=0.5,
+        artefact_strength=1.0,
+        thick=0.6,
+        slices_mm=(4.0, 8.0),
+    ),
+}
+
+
+def uniform(rng: np.random.Generator, ends: Range) -> float:
+    """A uniform draw between two ends."""
+    return float(rng.uniform(*ends))
