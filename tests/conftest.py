@@ -109,8 +109,10 @@ TINY_CONFIG = """
 name = "tiny"
 [data]
 grid = 16
-simulated_validation = 1
+simulated_patients = 0
+simulated_validation = 0
 artefact = 0.5
+CUBES
 [segmenter]
 features = 2
 depth = 3
@@ -141,15 +143,13 @@ workers = 0
 
 @pytest.fixture
 def study(tiny_scan: dict[str, Volume], tmp_path: Path) -> Path:
-    """A folder with two labelled scans, two label maps and two lesion masks, and its manifest."""
+    """A folder with two labelled scans and its manifest."""
     flair, t1 = tiny_scan["flair"], tiny_scan["t1"]
     mask = flair.with_voxels(flair.voxels > 750)
-    labels = flair.with_voxels(np.digitize(t1.voxels, [1, 400, 550]).astype(np.float32) + mask.voxels)
     for name, volume in {
         "flair": flair,
         "t1": t1,
         "mask": mask,
-        "labels": labels,
         "brain": flair.with_voxels(flair.voxels > 0),
     }.items():
         write_image(tmp_path / f"{name}.nii.gz", volume)
@@ -157,12 +157,7 @@ def study(tiny_scan: dict[str, Volume], tmp_path: Path) -> Path:
     for split in ("train", "validation"):
         scan = {"flair": "flair.nii.gz", "t1": "t1.nii.gz", "mask": "mask.nii.gz"}
         more = {"brain_mask": "brain.nii.gz", "ventricles": "mask.nii.gz"}
-        rows.append({"id": f"scan-{split}", "patient": f"a-{split}", "split": split, "kind": "real", **scan, **more})
-        rows.append(
-            {"id": f"labels-{split}", "patient": f"b-{split}", "split": split, "kind": "labels", "labels": "labels.nii.gz"}
-        )
-        donor = {"flair": "flair.nii.gz", "mask": "mask.nii.gz"}
-        rows.append({"id": f"lesions-{split}", "patient": f"b-{split}", "split": split, "kind": "lesions", **donor})
+        rows.append({"id": f"scan-{split}", "patient": f"a-{split}", "split": split, **scan, **more})
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
-    (tmp_path / "tiny.toml").write_text(TINY_CONFIG)
+    (tmp_path / "tiny.toml").write_text(TINY_CONFIG.replace("CUBES", f'cubes = "{tmp_path / "cubes"}"'))
     return tmp_path

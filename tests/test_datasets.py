@@ -10,7 +10,7 @@ from veridice.config import InferenceSettings, TrainingSettings, load_training_s
 from veridice.errors import ConfigError, InputError
 from veridice.io.datasets import read_manifest
 
-HEADER = "id,patient,split,kind,flair\n"
+HEADER = "id,patient,split,flair\n"
 
 
 def manifest(folder: Path, *rows: str, header: str = HEADER) -> Path:
@@ -20,8 +20,8 @@ def manifest(folder: Path, *rows: str, header: str = HEADER) -> Path:
 
 
 def test_rows_become_cases(tmp_path: Path) -> None:
-    (case,) = read_manifest(manifest(tmp_path, "c1,p1,train,real,a.nii.gz"), tmp_path)
-    assert (case.id, case.patient, case.split, case.kind) == ("c1", "p1", "train", "real")
+    (case,) = read_manifest(manifest(tmp_path, "c1,p1,train,a.nii.gz"), tmp_path)
+    assert (case.id, case.patient, case.split) == ("c1", "p1", "train")
     assert case.flair == tmp_path / "a.nii.gz"
     assert case.t1 is None
 
@@ -29,9 +29,9 @@ def test_rows_become_cases(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("rows", "said"),
     [
-        (["c1,p1,train,real,b.nii.gz"], "does not exist"),
-        (["c1,p1,training,real,a.nii.gz"], "split 'training'"),
-        (["c1,p1,train,real,a.nii.gz", "c2,p1,validation,real,a.nii.gz"], "more than one split"),
+        (["c1,p1,train,b.nii.gz"], "does not exist"),
+        (["c1,p1,training,a.nii.gz"], "split 'training'"),
+        (["c1,p1,train,a.nii.gz", "c2,p1,validation,a.nii.gz"], "more than one split"),
     ],
 )
 def test_a_wrong_manifest_is_refused(tmp_path: Path, rows: list[str], said: str) -> None:
@@ -40,7 +40,7 @@ def test_a_wrong_manifest_is_refused(tmp_path: Path, rows: list[str], said: str)
 
 
 def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="kind, split"):
+    with pytest.raises(InputError, match="split"):
         read_manifest(manifest(tmp_path, "c1,p1", header="id,patient\n"), tmp_path)
     with pytest.raises(InputError, match="no such manifest"):
         read_manifest(tmp_path / "none.csv", tmp_path)
@@ -75,7 +75,7 @@ def test_settings_cannot_be_changed() -> None:
         TrainingSettings(name="a").seed = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("content", [b"", b"id,patient,split,kind\n\xff\xfe,p,train,real\n", b'id,patient,split,kind\n"a,b\n'])
+@pytest.mark.parametrize("content", [b"", b"id,patient,split\n\xff\xfe,p,train,real\n", b'id,patient,split\n"a,b\n'])
 def test_what_is_no_table_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"m\.csv"):
@@ -84,12 +84,12 @@ def test_what_is_no_table_is_refused_by_name(tmp_path: Path, content: bytes) -> 
 
 @pytest.mark.parametrize("name", ["NA", "null", "None", "007"])
 def test_names_are_kept_as_they_are_written(tmp_path: Path, name: str) -> None:
-    (case,) = read_manifest(manifest(tmp_path, f"{name},{name},train,real,a.nii.gz"), tmp_path)
+    (case,) = read_manifest(manifest(tmp_path, f"{name},{name},train,a.nii.gz"), tmp_path)
     assert (case.id, case.patient) == (name, name)
 
 
 def test_one_patient_may_have_many_scans_in_one_split(tmp_path: Path) -> None:
-    rows = ["# a remark", "c1,p1,train,real,a.nii.gz", "c2,p1,train,lesions,", "c3,p2,test,real,a.nii.gz"]
+    rows = ["# a remark", "c1,p1,train,a.nii.gz", "c2,p1,train,lesions,", "c3,p2,test,real,a.nii.gz"]
     cases = read_manifest(manifest(tmp_path, *rows), tmp_path)
     assert [case.id for case in cases] == ["c1", "c2", "c3"]
     assert cases[1].flair is None

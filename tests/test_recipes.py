@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 
 from veridice import cli
-from veridice.networks.weights import read_card
+from veridice.networks.weights import load_network, read_card
 
 
 def train(network: str, study: Path) -> int:
@@ -22,7 +23,7 @@ def test_three_trainings_give_weights_that_check_uses(
     for network in ("segmenter", "reconstructor", "regressor"):
         assert train(network, study) == 0, capsys.readouterr().err
     card = read_card(study / "run" / "weights", "regressor-error")
-    assert card.people == {"train": ["a-train", "b-train"], "validation": ["a-validation", "b-validation"]}
+    assert card.people == {"train": ["a-train"], "validation": ["a-validation"]}
     assert {"mae", "mae_of_constant", "pearson"} == set(card.metrics)
     metrics = pd.read_csv(study / "run" / "segmenter" / "metrics.csv")
     assert list(metrics["step"]) == [2, 4]
@@ -66,7 +67,7 @@ def test_a_wrong_configuration_is_named(study: Path, old: str, new: str, said: s
 def test_the_configuration_may_name_the_data(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["train", "segmenter", f"--config={study / 'tiny.toml'}", f"--output={study / 'run'}"]
     assert cli.run(options) == 3
-    assert "no training data named" in capsys.readouterr().err
+    assert "no training data" in capsys.readouterr().err
     named = f'[data]\nmanifest = "{study / "manifest.csv"}"\nroot = "{study}"'
     (study / "tiny.toml").write_text((study / "tiny.toml").read_text().replace("[data]", named))
     assert cli.run(options) == 0
@@ -75,3 +76,27 @@ def test_the_configuration_may_name_the_data(study: Path, capsys: pytest.Capture
 def test_a_regressor_without_the_other_two_says_what_is_missing(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("regressor", study) == 3
     assert "segmenter" in capsys.readouterr().err
+
+
+def test_a_training_may_start_from_other_weights(study: Path) -> None:
+    assert train("segmenter", study) == 0
+    (study / "tiny.toml").write_text((study / "tiny.toml").read_text().replace("steps = 4", "steps = 1\nlearning_rate = 1e-9"))
+    (study / "run").rename(study / "earlier")
+    options = {"manifest": "manifest.csv", "data": ".", "config": "tiny.toml", "output": "run", "start": "earlier/weights"}
+    assert cli.run(["train", "segmenter", *[f"--{name}={study / value}" for name, value in options.items()]]) == 0
+    first, second = (load_network(study / run / "weights", "segmenter")[0].state_dict() for run in ("earlier", "run"))
+    assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first)
+
+
+def test_a_left_out_group_goes_to_a_folder_of_its_own(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [
+        f"--{n}={study / v}"
+        for n, v in {"manifest": "manifest.csv", "data": ".", "config": "tiny.toml", "output": "run"}.items()
+    ]
+    assert cli.run(["train", "segmenter", "--leave-out=0", *options]) == 3
+    assert "cannot be left out" in capsys.readouterr().err
+    groups = 'donor_groups = ["mni152", "lesjak-01,a-train,a-validation"]\ngrid = 16'
+    (study / "tiny.toml").write_text((study / "tiny.toml").read_text().replace("grid = 16", groups))
+    assert cli.run(["train", "segmenter", "--leave-out=0", *options]) == 0
+    assert read_card(study / "run" / "fold-0" / "weights", "segmenter").steps == 4
+    assert not (study / "run" / "weights").exists()

@@ -1,115 +1,299 @@
-"""Painted scans: what stands in a voxel follows from its tissue, and everything from the generator handed in."""
+"""Simulated patients: what is drawn, where lesions go, what the scanner makes of them, and that it all repeats."""
 
 from __future__ import annotations
 
-import random
+import json
+from collections import Counter
 
+import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
+from scipy import ndimage
 
-from veridice.simulate import draw_contrasts, insert_lesions, paint_scan, texture
+from veridice.errors import InputError
+from veridice.simulate.acquisition import Frame, acquire
+from veridice.simulate.anatomy import Head, shape_head
+from veridice.simulate.cohort import COHORTS
+from veridice.simulate.donors import all_donors, choose_donors, load_anatomy, load_lesions
+from veridice.simulate.fields import distance_mm, enlarge, interpolate_axis, smooth_field
+from veridice.simulate.lesions import make_lesions
+from veridice.simulate.patient import SimulatedPatient, simulate_patient
+from veridice.simulate.plan import PatientPlan, draw_plan
+from veridice.simulate.scanners import SCANNERS, AcquisitionPlan
+from veridice.simulate.severity import RANGES, SEVERITIES
 
-SHAPE = (13, 16, 11)
-
-
-def anatomy(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Soft tissue shares that add up to 1 inside a box, and a soft lesion."""
-    rng = np.random.default_rng(seed)
-    tissues = rng.random((3, *SHAPE)).astype(np.float32)
-    tissues /= tissues.sum(axis=0)
-    tissues[:, :2] = 0
-    lesion = np.zeros(SHAPE, np.float32)
-    lesion[5:8, 6:9, 4:6] = rng.random((3, 3, 2))
-    return tissues, lesion
-
-
-@given(st.tuples(*[st.integers(2, 20)] * 3), st.sampled_from([2.0, 3.5, 6.0]), st.integers(0, 99))
-@settings(deadline=None)
-def test_texture_without_strength_is_one_everywhere(shape: tuple[int, int, int], smoothness: float, seed: int) -> None:
-    flat = texture(shape, np.random.default_rng(seed), smoothness, 0.0)
-    assert flat.shape == shape
-    np.testing.assert_array_equal(flat, 1.0)
+TRAINING = choose_donors("training")
 
 
-def test_texture_varies_around_one_in_proportion_to_its_strength() -> None:
-    weak, strong = (
-        np.stack([texture((24, 24, 24), np.random.default_rng(seed), 2.0, strength) for seed in range(4)])
-        for strength in (0.05, 0.15)
+def plan_of(severity: str, index: int = 0, **changes: object) -> PatientPlan:
+    plan = draw_plan(index, 5, severity, "any", TRAINING)  # type: ignore[arg-type]
+    return plan.model_copy(update=changes)
+
+
+@pytest.fixture(scope="module")
+def head() -> Head:
+    donor = next(donor for donor in TRAINING if donor.name == "anatomy-03")
+    return shape_head(load_anatomy(donor), plan_of("ordinary").deformation)
+
+
+@pytest.fixture(scope="module")
+def patient() -> SimulatedPatient:
+    return simulate_patient(plan_of("easy", whole_head=False))
+
+
+# What is drawn
+
+
+def test_the_same_arguments_draw_the_same_plan_and_it_survives_json() -> None:
+    first, second = (draw_plan(3, 9, "hard", "any", TRAINING) for _ in range(2))
+    assert first == second
+    assert PatientPlan.model_validate_json(first.model_dump_json()) == first
+    assert draw_plan(4, 9, "hard", "any", TRAINING) != first
+    assert draw_plan(3, 10, "hard", "any", TRAINING) != first
+
+
+@pytest.mark.parametrize("name", list(COHORTS))
+def test_cohorts_take_their_own_donors_only(name: str) -> None:
+    split = {donor.name: donor.split for donor in all_donors()}
+    cohort = COHORTS[name]
+    seen = {split[donor] for index in range(40) for donor in cohort.plan(index).donors}
+    assert seen == {cohort.donors}
+
+
+def test_nobody_is_in_two_splits_and_the_demo_is_in_none() -> None:
+    splits: dict[str, set[str]] = {}
+    for donor in all_donors():
+        splits.setdefault(donor.person, set()).add(donor.split)
+    assert all(len(found) == 1 for found in splits.values())
+    assert "lesjak-19" not in splits
+    reserved = {person for person, found in splits.items() if found == {"reserved"}}
+    assert reserved == {f"lesjak-{n:02d}" for n in (5, 6, 8, 20, 21, 22, 23, 24, 25, 27, 28, 29, 30)}
+
+
+def test_paper_sim_has_the_groups_and_grids_of_table_3() -> None:
+    cohort = COHORTS["paper-sim"]
+    plans = [cohort.plan(index) for index in range(cohort.patients)]
+    assert list(Counter(plan.scanner for plan in plans).values()) == [20, 20, 20, 5, 5, 5, 30]
+    for plan in plans:
+        assert plan.flair_acquisition.voxel_spacing == SCANNERS[plan.scanner].flair.voxel_spacing
+        assert plan.t1_acquisition.matrix == SCANNERS[plan.scanner].t1.matrix
+
+
+def test_loads_have_the_long_tail_of_real_cohorts() -> None:
+    loads = np.array([COHORTS["training"].plan(index).lesions.load_ml for index in range(600)])
+    assert loads.min() == 0
+    assert 0.2 < (loads < 3).mean() < 0.5
+    assert 0.02 < (loads > 40).mean() < 0.2
+    assert loads.max() <= 130
+
+
+def test_severities_get_harder() -> None:
+    ranges = [RANGES[severity] for severity in SEVERITIES]
+    for name in ("snr", "lesion_to_grey"):
+        middles = [np.mean(getattr(r, name)) for r in ranges]
+        assert middles == sorted(middles, reverse=True)
+    for name in ("texture", "bias", "penumbra", "border_mm"):
+        middles = [np.mean(getattr(r, name)) for r in ranges]
+        assert middles == sorted(middles)
+
+
+@pytest.mark.parametrize(("selection", "message"), [("nobody", "unknown"), ("lesjak-20", "none of them has anatomy")])
+def test_donors_that_cannot_make_a_patient(selection: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        choose_donors(selection)
+
+
+# Fields
+
+
+@given(
+    shape=st.tuples(*[st.integers(2, 7)] * 3),
+    axis=st.integers(0, 2),
+    positions=st.lists(st.floats(0, 1), min_size=1, max_size=6),
+)
+def test_interpolation_along_an_axis_is_that_of_scipy(shape: tuple[int, ...], axis: int, positions: list[float]) -> None:
+    volume = np.random.default_rng(0).random(shape).astype(np.float32)
+    places = np.array(positions) * (shape[axis] - 1)
+    grid = [places if a == axis else np.arange(n, dtype=float) for a, n in enumerate(shape)]
+    expected = ndimage.map_coordinates(volume, np.meshgrid(*grid, indexing="ij"), order=1)
+    assert np.allclose(interpolate_axis(volume, places, axis), expected, atol=1e-5)
+
+
+def test_interpolation_is_zero_outside_and_constant_to_the_voxels_edge() -> None:
+    line = np.array([2.0, 4.0], np.float32).reshape(2, 1, 1)
+    values = interpolate_axis(line, np.array([-0.6, -0.4, 0.5, 1.4, 1.6]), 0).ravel()
+    assert values.tolist() == [0, 2, 3, 4, 0]
+
+
+def test_enlarged_fields_pass_through_their_lattice() -> None:
+    coarse = np.random.default_rng(1).random((3, 4, 3))
+    assert np.allclose(enlarge(coarse, (9, 13, 9), 4)[::4, ::4, ::4], coarse)
+
+
+def test_smooth_fields_have_about_unit_deviation() -> None:
+    field = smooth_field((60, 60, 60), 6.0, np.random.default_rng(2))
+    assert abs(float(field.mean())) < 0.1
+    assert 0.7 < float(field.std()) < 1.1
+    assert np.abs(np.diff(field, axis=0)).max() < 1.45
+
+
+def test_distances_are_close_to_exact_ones() -> None:
+    ball = np.linalg.norm(np.mgrid[:40, :40, :40] - 20.0, axis=0) < 15
+    exact = ndimage.distance_transform_edt(ball)
+    assert np.abs(distance_mm(ball) - exact)[ball].max() < 3
+
+
+# Anatomy and lesions
+
+
+def test_tissues_fill_the_brain_and_nothing_else(head: Head) -> None:
+    total = head.fluid + head.grey + head.white
+    assert total.max() < 1.05
+    deep = head.depth > 6
+    assert total[deep].min() > 0.95
+    assert (head.ventricles <= head.fluid + 0.05).all()
+    litres = head.brain.sum() / 1e6
+    assert 0.9 < litres < 2.2
+
+
+def test_ventricles_grow_with_their_plan() -> None:
+    anatomy = load_anatomy(next(donor for donor in TRAINING if donor.name == "anatomy-03"))
+    plan = plan_of("ordinary").deformation
+    volumes = [
+        shape_head(anatomy, plan.model_copy(update={"ventricle_mm": push})).ventricles.sum() for push in (-1.0, 0.0, 4.0)
+    ]
+    assert volumes[0] < volumes[1] < volumes[2]
+    assert volumes[2] > 1.3 * volumes[1]
+
+
+def test_atrophy_turns_grey_matter_into_fluid() -> None:
+    anatomy = load_anatomy(next(donor for donor in TRAINING if donor.name == "anatomy-03"))
+    plan = plan_of("ordinary").deformation
+    none, much = (shape_head(anatomy, plan.model_copy(update={"atrophy": share})) for share in (0.0, 0.6))
+    assert much.grey.sum() < 0.9 * none.grey.sum()
+    assert np.allclose(much.grey + much.fluid, none.grey + none.fluid, atol=1e-4)
+
+
+@pytest.mark.parametrize("load", [0.3, 5.0, 60.0])
+@pytest.mark.parametrize("style", ["sclerosis", "ageing"])
+def test_lesions_reach_the_planned_load_inside_the_brain(head: Head, load: float, style: str) -> None:
+    plan = plan_of("ordinary").lesions.model_copy(
+        update={"load_ml": load, "style": style, "donors": ("lesions-01", "lesions-12"), "mirrored": (True, False), "grown": 60}
     )
-    assert weak.mean() == pytest.approx(1, abs=0.01)
-    np.testing.assert_allclose(strong - 1, 3 * (weak - 1), atol=1e-5)
-    assert 0 < weak.std() <= 0.05 * 1.05
+    lesion = make_lesions(head, plan)
+    assert float((lesion >= 0.5).sum()) / 1000 == pytest.approx(load, rel=0.5)
+    assert (lesion[~head.brain] < 0.5).all()
+    assert (lesion[head.ventricles >= 0.5] == 0).all()
+    assert np.array_equal(lesion, make_lesions(head, plan))
 
 
-def test_a_smoother_texture_changes_less_from_voxel_to_voxel() -> None:
-    rough, smooth = (texture((24, 24, 24), np.random.default_rng(0), smoothness, 0.1) for smoothness in (2.0, 8.0))
-    steps = [np.abs(np.diff(field, axis=0)).mean() / field.std() for field in (rough, smooth)]
-    assert steps[1] < 0.5 * steps[0]
+def test_no_load_no_lesions(head: Head) -> None:
+    assert make_lesions(head, plan_of("ordinary").lesions.model_copy(update={"load_ml": 0.0})).max() == 0
 
 
-def test_everything_follows_from_the_generator_handed_in() -> None:
-    tissues, lesion = anatomy()
-    painted = []
-    for noise in (1, 2):
-        np.random.seed(noise)
-        random.seed(noise)
-        painted.append(np.stack(paint_scan(tissues, lesion, np.random.default_rng(7))))
-    np.testing.assert_array_equal(painted[0], painted[1])
-    other = np.stack(paint_scan(tissues, lesion, np.random.default_rng(8)))
-    assert not np.array_equal(painted[0], other)
+def test_lesions_beside_the_edge_of_the_canvas_are_cut_not_lost(head: Head) -> None:
+    plan = plan_of("ordinary").lesions.model_copy(update={"load_ml": 120.0, "grown": 300, "donors": (), "mirrored": ()})
+    assert (make_lesions(head, plan) >= 0.5).sum() > 80_000
 
 
-def test_background_is_zero_and_inputs_are_left_alone() -> None:
-    tissues, lesion = anatomy()
-    before = tissues.copy(), lesion.copy()
-    for image in paint_scan(tissues, lesion, np.random.default_rng(0)):
-        assert image.shape == SHAPE
-        assert np.isfinite(image).all()
-        assert image[:2].max() == image[:2].min() == 0
-    np.testing.assert_array_equal(tissues, before[0])
-    np.testing.assert_array_equal(lesion, before[1])
+# The scanner
 
 
-@pytest.mark.parametrize("tissue", [0, 1, 2])
-def test_a_pure_tissue_has_its_mean_and_a_pure_lesion_replaces_it(tissue: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without texture a painted voxel is the contrast's number, or a mixture of two by the lesion's share."""
-    contrasts = draw_contrasts(np.random.default_rng(3))
-    monkeypatch.setattr("veridice.simulate.draw_contrasts", lambda _: contrasts)
-    monkeypatch.setattr("veridice.simulate.texture", lambda shape, *_args, **_options: np.ones(shape))
-    tissues, lesion = np.zeros((3, 2, 2, 2)), np.zeros((2, 2, 2))
-    tissues[tissue] = 1
-    lesion[1], lesion[0, 1] = 1.0, 0.25
-    for image, contrast in zip(paint_scan(tissues, lesion, np.random.default_rng(0)), contrasts, strict=True):
-        healthy = (contrast.csf, contrast.grey, contrast.white)[tissue]
-        np.testing.assert_allclose(image[0, 0], healthy)
-        np.testing.assert_allclose(image[1], contrast.lesion)
-        np.testing.assert_allclose(image[0, 1], 0.75 * healthy + 0.25 * contrast.lesion)
+def acquisition(**changes: object) -> AcquisitionPlan:
+    plain = {
+        "voxel_spacing": (1.0, 1.0, 4.0),
+        "matrix": (20, 24, 6),
+        "slice_axis": 2,
+        "orientation": "RAS",
+        "tilt": (0.0, 0.0, 0.0),
+        "snr": 1e6,
+        "bias": 0.0,
+        "gibbs": 0.0,
+        "motion": 0.0,
+        "ghosting": 0.0,
+        "spike": 0.0,
+        "scale": 1000.0,
+        "seed": 1,
+    }
+    return AcquisitionPlan.model_validate({**plain, **changes})
 
 
-@given(st.integers(0, 999))
-@settings(deadline=None)
-def test_what_is_inserted_is_a_share_of_the_donor(seed: int) -> None:
-    rng = np.random.default_rng(seed)
-    flair, t1 = rng.uniform(0.2, 0.6, (2, *SHAPE))
-    _, donor = anatomy(seed)
-    white = rng.random(SHAPE) < 0.7
-    before = flair.copy(), t1.copy(), donor.copy(), white.copy()
-    changed, darker, added = insert_lesions(flair, t1, donor, white, np.random.default_rng(seed))
-    assert 0 <= added.min() <= added.max() <= 1
-    assert (added <= donor + 1e-6).all()
-    for now, was in ((changed, flair), (darker, t1)):
-        np.testing.assert_array_equal(now[added == 0], was[added == 0])
-    assert (darker <= t1 + 1e-6).all()
-    assert (darker >= 0.65 * t1 - 1e-6).all()
-    for now, was in zip((flair, t1, donor, white), before, strict=True):
-        np.testing.assert_array_equal(now, was)
+def test_thick_slices_are_means_of_thin_ones() -> None:
+    canvas = np.random.default_rng(0).random((20, 24, 24)).astype(np.float32)
+    taken = Frame(acquisition()).sample(canvas)
+    assert np.allclose(taken, canvas.reshape(20, 24, 6, 4).mean(axis=3), atol=1e-6)
 
 
-def test_where_there_is_no_white_matter_nothing_is_inserted() -> None:
-    flair = np.full(SHAPE, 0.4)
-    changed, t1, added = insert_lesions(flair, flair, anatomy()[1], np.zeros(SHAPE, dtype=bool), np.random.default_rng(0))
-    assert added.max() == 0
-    np.testing.assert_array_equal(changed, flair)
-    np.testing.assert_array_equal(t1, flair)
+def test_a_wider_field_of_view_shows_air_and_keeps_the_middle() -> None:
+    canvas = np.ones((10, 10, 10), np.float32)
+    taken = Frame(acquisition(voxel_spacing=(1.0, 1.0, 1.0), matrix=(14, 12, 10))).sample(canvas)
+    assert taken[2:-2, 1:-1].min() == 1
+    assert taken[:2].max() == taken[-2:].max() == 0
+
+
+@pytest.mark.parametrize("orientation", ["RAS", "LAS", "LPS", "PIR"])
+@pytest.mark.parametrize("tilt", [(0.0, 0.0, 0.0), (0.1, -0.05, 0.2)])
+def test_orientation_and_tilt_change_the_array_not_the_place(orientation: str, tilt: tuple[float, ...]) -> None:
+    canvas = np.zeros((21, 25, 25), np.float32)
+    canvas[14, 5, 18] = 1
+    plain = acquisition(voxel_spacing=(1.0, 1.0, 1.0), matrix=(21, 25, 25), tilt=tilt)
+    places = []
+    for codes in ("RAS", orientation):
+        stored = acquire(canvas, Frame(plain.model_copy(update={"orientation": codes})), None)
+        assert "".join(nib.aff2axcodes(stored.affine)) == codes
+        brightest = np.unravel_index(stored.voxels.argmax(), stored.shape)
+        places.append(stored.affine[:3, :3] @ brightest + stored.affine[:3, 3])
+    assert np.allclose(places[0], places[1], atol=1e-4)
+
+
+def test_noise_has_the_planned_size() -> None:
+    canvas = np.ones((40, 40, 40), np.float32)
+    plan = acquisition(voxel_spacing=(1.0, 1.0, 1.0), matrix=(40, 40, 40), snr=20.0)
+    taken = acquire(canvas, Frame(plan), None)
+    assert taken.voxels.dtype == np.int16
+    assert float(taken.voxels.std()) == pytest.approx(1000 / 20, rel=0.05)
+
+
+@pytest.mark.parametrize("artefact", [{"motion": 4.0}, {"ghosting": 0.5}, {"spike": 0.2}, {"gibbs": 0.4}, {"bias": 0.5}])
+def test_every_imperfection_shows_and_repeats(artefact: dict[str, float]) -> None:
+    canvas = ndimage.gaussian_filter(np.random.default_rng(0).random((32, 32, 32)), 1).astype(np.float32)
+    plan = acquisition(voxel_spacing=(1.0, 1.0, 2.0), matrix=(32, 32, 16), **artefact)
+    clean = acquire(canvas, Frame(acquisition(voxel_spacing=(1.0, 1.0, 2.0), matrix=(32, 32, 16))), None)
+    first, second = (acquire(canvas, Frame(plan), None) for _ in range(2))
+    assert np.array_equal(first.voxels, second.voxels)
+    assert np.abs(first.voxels.astype(int) - clean.voxels).max() > 20
+
+
+# Whole patients
+
+
+def test_a_stripped_patient_is_dark_outside_and_lesions_are_bright(patient: SimulatedPatient) -> None:
+    flair, lesions, brain = patient.flair.voxels, patient.lesions.voxels > 0, patient.brain.voxels > 0
+    assert patient.flair.geometry.same_grid(patient.lesions.geometry)
+    assert not flair[~brain].any()
+    assert not (lesions & ~brain).any()
+    ring = ndimage.binary_dilation(lesions, iterations=4) & ~ndimage.binary_dilation(lesions, iterations=2) & brain
+    assert flair[lesions].mean() > 1.15 * flair[ring].mean()
+    assert patient.lesion_load_ml == pytest.approx(patient.plan.lesions.load_ml, rel=0.6)
+
+
+def test_the_same_plan_gives_the_same_patient(patient: SimulatedPatient) -> None:
+    again = simulate_patient(PatientPlan.model_validate(json.loads(patient.plan.model_dump_json())))
+    for name in ("lesions", "brain", "flair", "t1"):
+        assert np.array_equal(getattr(again, name).voxels, getattr(patient, name).voxels)
+
+
+def test_a_whole_head_has_something_around_the_brain() -> None:
+    plan = plan_of("easy", index=1, whole_head=True)
+    patient = simulate_patient(plan)
+    flair, brain = patient.flair.voxels, patient.brain.voxels > 0
+    around = ndimage.binary_dilation(brain, iterations=18) & ~ndimage.binary_dilation(brain, iterations=2)
+    assert np.percentile(flair[around], 90) > 0.5 * np.median(flair[brain])
+
+
+def test_a_real_pair_keeps_its_own_texture() -> None:
+    plan = plan_of("easy", anatomy="pair-07", whole_head=False)
+    assert simulate_patient(plan).flair.voxels.max() > 0
+    assert load_lesions(next(d for d in TRAINING if d.name == "lesions-07")).max() == 255

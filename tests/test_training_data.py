@@ -1,8 +1,9 @@
-"""Examples, painted scans and damaged masks."""
+"""Examples from real and simulated scans, and damaged masks."""
 
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -15,30 +16,92 @@ from veridice.errors import GeometryError, InputError
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import write_image
 from veridice.overlap import dice
-from veridice.quality_data import damage_mask
-from veridice.simulate import draw_contrasts, insert_lesions, paint_scan
-from veridice.training_data import ExampleStream, TrainingMaterial, prepare_material, validation_examples
+from veridice.quality_data import Segmenters, damage_mask
+from veridice.training_data import (
+    CubeCase,
+    ExampleStream,
+    TrainingMaterial,
+    planned_patients,
+    prepare_material,
+    real_groups,
+    validation_examples,
+)
 from veridice.volume import Geometry, Volume
 
-SETTINGS = DataSettings(grid=16, artefact=0.3, simulated_validation=2)
+HALVES = (slice(0, 4), slice(4, 8))
+SETTINGS = DataSettings(grid=16, artefact=0.3, jobs=1)
+
+
+def prepare(cases: Sequence[Case], folder: Path, settings: DataSettings = SETTINGS) -> TrainingMaterial:
+    return prepare_material(cases, [], settings, folder / "cubes", lambda: None)
 
 
 @pytest.fixture
 def material(study: Path) -> TrainingMaterial:
     cases = read_manifest(study / "manifest.csv", study)
-    return prepare_material([case for case in cases if case.split == "train"], SETTINGS)
+    return prepare([case for case in cases if case.split == "train"], study)
 
 
 def test_a_scan_with_a_brain_mask_is_taken_whole_and_stripped(material: TrainingMaterial) -> None:
-    assert [scan.id for scan in material.scans] == ["scan-train", "scan-train-stripped"]
-    assert len(material.anatomies) == len(material.lesions) == 1
+    assert [scan.id for scan in material.real] == ["scan-train", "scan-train-stripped"]
 
 
-def test_own_lesions_become_white_matter(material: TrainingMaterial) -> None:
-    (anatomy,) = material.anatomies
-    total = anatomy.tissues.astype(np.float32).sum(axis=0)
-    assert anatomy.lesion.max() > 0.5
-    assert (total[anatomy.lesion > 0.5] > 0.9).all()
+def test_a_cube_is_made_once_and_again_when_its_scan_changes(study: Path) -> None:
+    cases = [case for case in read_manifest(study / "manifest.csv", study) if case.split == "train"]
+    first = prepare(cases, study).real[0].file
+    made = first.stat().st_mtime_ns
+    assert prepare(cases, study).real[0].file.stat().st_mtime_ns == made
+    (study / "mask.nii.gz").write_bytes((study / "brain.nii.gz").read_bytes())
+    assert prepare(cases, study).real[0].file != first
+
+
+def test_simulated_patients_come_to_the_cube_with_their_truth(tmp_path: Path) -> None:
+    settings = DataSettings(grid=32, simulated_patients=1, jobs=1)
+    (plan,) = planned_patients("train", settings)
+    ticks: list[int] = []
+    for _ in range(2):
+        material = prepare_material([], [plan], settings, tmp_path, lambda: ticks.append(1))
+    assert len(ticks) == 2
+    (case,) = material.simulated
+    scan = case.read()
+    assert case.donors == plan.donors
+    assert scan["images"].shape == (2, 32, 32, 32)
+    assert scan["images"].max() > 0.9
+    inside = scan["lesion"][0] > 0.5
+    assert scan["images"][0][inside].mean() > scan["images"][0][scan["images"][0] > 0].mean()
+
+
+def test_groups_share_nobody_and_left_out_ones_are_not_drawn() -> None:
+    groups = ("lesjak-01,lesjak-09,x", "mni152,lesjak-10")
+    settings = DataSettings(simulated_patients=8, donor_groups=groups)
+    people = [{name for plan in planned_patients("train", settings)[part] for name in plan.donors} for part in HALVES]
+    assert not people[0] & people[1]
+    left = settings.model_copy(update={"left_out": (1,)})
+    assert planned_patients("train", left) == planned_patients("train", settings)[HALVES[0]]
+    assert real_groups([Case(id="a", patient="x"), Case(id="b", patient="mni152")], settings) == {"x": 0, "mni152": 1}
+
+
+def test_real_patients_of_a_left_out_group_are_not_taken(study: Path) -> None:
+    cases = [case for case in read_manifest(study / "manifest.csv", study) if case.split == "train"]
+    settings = SETTINGS.model_copy(update={"donor_groups": ("lesjak-01", "mni152,a-train"), "left_out": (1,)})
+    with pytest.raises(InputError, match="no scans"):
+        prepare(cases, study, settings)
+
+
+def test_validation_patients_are_of_other_people() -> None:
+    settings = DataSettings(simulated_patients=30, simulated_validation=10)
+    train, validation = ({d for p in planned_patients(s, settings) for d in p.donors} for s in ("train", "validation"))
+    assert not train & validation
+
+
+def test_a_segmentation_for_the_regressors_is_made_by_somebody_who_never_saw_the_patient() -> None:
+    final, best, poor = (torch.nn.Identity() for _ in range(3))
+    segmenters = Segmenters(final, {1: (best, poor)})
+    rng = np.random.default_rng(0)
+    assert {segmenters.draw(0, rng) for _ in range(20)} == {final}
+    drawn = [segmenters.draw(1, rng) for _ in range(200)]
+    assert set(drawn) == {best, poor}
+    assert 0.25 < drawn.count(poor) / 200 < 0.55
 
 
 def test_example_i_depends_on_seed_and_i_alone(material: TrainingMaterial) -> None:
@@ -69,52 +132,25 @@ def test_whole_cubes_follow_the_patches(material: TrainingMaterial) -> None:
 
 
 def test_validation_examples_never_change(material: TrainingMaterial) -> None:
-    first, second = (validation_examples(material, SETTINGS, 0) for _ in range(2))
-    assert len(first) == 2 + 2
+    first, second = (validation_examples(material) for _ in range(2))
+    assert len(first) == 2
     assert all(torch.equal(a["images"], b["images"]) for a, b in zip(first, second, strict=True))
 
 
-def test_an_unknown_kind_and_an_empty_split_are_refused() -> None:
-    with pytest.raises(InputError, match="kind 'odd'"):
-        prepare_material([Case(id="a", kind="odd")], SETTINGS)
+def test_incomplete_cases_and_an_empty_split_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="no scans"):
-        prepare_material([], SETTINGS)
+        prepare([], tmp_path)
     with pytest.raises(InputError, match="column 'flair'"):
-        prepare_material([Case(id="a")], SETTINGS)
+        prepare([Case(id="a")], tmp_path)
 
 
-def test_painted_lesions_are_bright_on_flair_and_darker_than_white_matter_on_t1() -> None:
-    tissues = np.zeros((3, 20, 20, 20), np.float32)
-    tissues[2, 2:18, 2:18, 2:18] = 1
-    lesion = np.zeros((20, 20, 20), np.float32)
-    lesion[8:12, 8:12, 8:12] = 1
-    white = (tissues[2] > 0) & (lesion == 0)
-    for seed in range(20):
-        flair, t1 = paint_scan(tissues, lesion, np.random.default_rng(seed))
-        assert flair[lesion > 0].mean() > flair[white].mean()
-        assert t1[lesion > 0].mean() < t1[white].mean() * 1.1
-        assert flair[0, 0, 0] == 0
-
-
-def test_contrasts_keep_their_physical_order() -> None:
-    for seed in range(50):
-        flair, t1 = draw_contrasts(np.random.default_rng(seed))
-        assert flair.csf < flair.white < flair.grey < flair.lesion
-        assert t1.csf < t1.grey < t1.white > t1.lesion
-
-
-def test_inserted_lesions_stay_in_white_matter() -> None:
+def test_real_and_simulated_scans_are_mixed_as_asked(tmp_path: Path) -> None:
+    real, simulated = (CubeCase(name, (), name == "s", 0, tmp_path) for name in "rs")
     rng = np.random.default_rng(0)
-    flair = rng.uniform(0.4, 0.5, (16, 16, 16)).astype(np.float32)
-    white = np.zeros((16, 16, 16), dtype=bool)
-    white[:8] = True
-    donor = np.zeros((16, 16, 16), np.float32)
-    donor[4:12, 4:8, 4:8] = 1
-    changed, t1, added = insert_lesions(flair, flair, donor, white, rng)
-    assert added[12:].max() == 0
-    assert changed[5:7, 5:7, 5:7].mean() > flair[5:7, 5:7, 5:7].mean()
-    assert t1[5:7, 5:7, 5:7].mean() < flair[5:7, 5:7, 5:7].mean()
-    np.testing.assert_array_equal(changed[added == 0], flair[added == 0])
+    drawn = [TrainingMaterial((real,), (simulated,)).draw(0.7, rng).id for _ in range(500)]
+    assert drawn.count("s") / 500 == pytest.approx(0.7, abs=0.06)
+    assert TrainingMaterial((real,), ()).draw(1.0, rng) is real
+    assert TrainingMaterial((), (simulated,)).draw(0.0, rng) is simulated
 
 
 def test_damaged_masks_are_of_every_quality() -> None:
@@ -150,9 +186,10 @@ def test_t1_is_withheld_as_often_as_asked(material: TrainingMaterial, share: flo
 
 
 def test_real_validation_scans_are_shown_as_they_are(material: TrainingMaterial) -> None:
-    for example, scan in zip(validation_examples(material, SETTINGS, 0)[:2], material.scans, strict=True):
-        np.testing.assert_array_equal(example["images"].numpy(), np.stack([scan.flair, scan.t1]).astype(np.float32))
-        np.testing.assert_array_equal(example["ignored"][0].numpy() > 0, scan.ignored)
+    for example, scan in zip(validation_examples(material), material.real, strict=True):
+        cube = np.load(scan.file).astype(np.float32) / 255
+        np.testing.assert_array_equal(example["images"].numpy(), cube[:2])
+        np.testing.assert_array_equal(example["ignored"][0].numpy() > 0, cube[3] >= 0.5)
 
 
 def files_of(folder: Path, **images: Volume) -> dict[str, Path]:
@@ -170,13 +207,13 @@ def test_unlabelled_voxels_near_the_ventricles_are_ignored(tmp_path: Path) -> No
     masks = {"ventricles": flair.with_voxels(ventricles), "mask": flair.with_voxels(lesion)}
     brain = flair.with_voxels(np.ones(geometry.shape, dtype=bool))
     case = Case(id="a", **files_of(tmp_path, flair=flair, t1=flair, brain_mask=brain, **masks))
-    stripped = prepare_material([case], DataSettings(grid=16, rim_mm=3.0)).scans[1]
+    stripped = prepare([case], tmp_path, DataSettings(grid=16, rim_mm=3.0)).real[1].read()
     near = np.zeros(geometry.shape, dtype=bool)
     for index in np.ndindex(16, 16, 16):
         distances = [np.linalg.norm((np.array(index) - other) * (1, 1, 3)) for other in np.argwhere(ventricles)]
         near[index] = min(distances) <= 3.0
-    np.testing.assert_array_equal(stripped.ignored, near & ~ventricles & ~lesion)
-    np.testing.assert_array_equal(stripped.lesion >= 0.5, lesion)
+    np.testing.assert_array_equal(stripped["ignored"][0].numpy() >= 0.5, near & ~ventricles & ~lesion)
+    np.testing.assert_array_equal(stripped["lesion"][0].numpy() >= 0.5, lesion)
 
 
 def test_a_t1_on_another_grid_is_refused(tiny_scan: dict[str, Volume], tmp_path: Path) -> None:
@@ -187,11 +224,11 @@ def test_a_t1_on_another_grid_is_refused(tiny_scan: dict[str, Volume], tmp_path:
     t1 = Volume(tiny_scan["t1"].voxels, Geometry(flair.shape, moved))
     files = files_of(tmp_path, flair=flair, t1=t1, mask=flair.with_voxels(flair.voxels > 750))
     with pytest.raises(GeometryError, match=r"t1\.nii\.gz"):
-        prepare_material([Case(id="a", **files)], SETTINGS)
+        prepare([Case(id="a", **files)], tmp_path)
 
 
 def test_an_empty_brain_mask_in_a_manifest_is_refused(tiny_scan: dict[str, Volume], tmp_path: Path) -> None:
     flair = tiny_scan["flair"]
     masks = {"mask": flair.with_voxels(flair.voxels > 750), "brain_mask": flair.with_voxels(flair.voxels > 1e9)}
     with pytest.raises(InputError):
-        prepare_material([Case(id="a", **files_of(tmp_path, **tiny_scan, **masks))], SETTINGS)
+        prepare([Case(id="a", **files_of(tmp_path, **tiny_scan, **masks))], tmp_path)

@@ -21,7 +21,7 @@ from rich.table import Table
 from veridice._version import __version__
 from veridice.assess import Clock, assess_scan, load_networks
 from veridice.case import Assessment
-from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings
+from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings, without_group
 from veridice.errors import InputError, VeridiceError
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
@@ -125,6 +125,30 @@ def demo(
 
 
 @app.command()
+def simulate(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the BIDS data set; new, or resumed.")],
+    patients: Annotated[int | None, typer.Option("-n", min=1, max=100_000, help="How many; else the cohort's.")] = None,
+    cohort: Annotated[str, typer.Option(help="test, test-ordinary, paper-sim, training or validation.")] = "test",
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Another seed than the cohort's.")] = None,
+    severity: Annotated[str | None, typer.Option(help="Only easy, ordinary, hard or broken ones.")] = None,
+    scanner: Annotated[str | None, typer.Option(help="Only this row of the paper's Table 3, or any.")] = None,
+    donors: Annotated[
+        str | None, typer.Option(help="Whose brains and lesions: reserved, training, validation, or people with commas.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 2,
+) -> None:
+    """Simulate a BIDS data set of FLAIR and T1w scans with true lesion masks; interrupt and resume at will."""
+    from veridice.simulate.cohort import custom_cohort, write_cohort
+
+    chosen = custom_cohort(cohort, seed, donors, severity, scanner)
+    count = patients or chosen.patients
+    with _pass_bar() as bar:
+        task = bar.add_task("simulated patients", total=count)
+        write_cohort(output, chosen, count, jobs, lambda: bar.advance(task))
+    err.print(escape(f"{count} simulated patients of cohort '{chosen.name}', seed {chosen.seed} -> {output}"))
+
+
+@app.command()
 def train(
     network: Annotated[NetworkKind, typer.Argument(help="segmenter, reconstructor or regressor, in this order.")],
     config: Annotated[str, typer.Option(help="TOML file, or a shipped one: default, paper.")] = "default",
@@ -137,21 +161,30 @@ def train(
     output: Annotated[
         Path, typer.Option("-o", "--output", help="Folder of checkpoints and weights; resumed when there.")
     ] = Path("runs/default"),
+    start: Annotated[Path | None, typer.Option(help="Folder of weights to start from; not for the regressor.")] = None,
+    leave_out: Annotated[
+        int | None, typer.Option(min=0, help="Donor group to leave out; goes to OUTPUT/fold-G, for the regressors.")
+    ] = None,
 ) -> None:
     """Train one network; interrupt it with Ctrl-C and give the same command again to go on."""
     from veridice import recipes
 
     settings = load_training_settings(config)
     table, root = manifest or settings.data.manifest, data or settings.data.root
-    if not table or not root:
-        raise InputError("no training data named: give --manifest and --data, or manifest and root under [data] in the TOML")
-    cases = read_manifest(Path(table), Path(root))
-    recipe = {
-        "segmenter": recipes.train_segmenter,
-        "reconstructor": recipes.train_reconstructor,
-        "regressor": recipes.train_regressors,
-    }[network]
-    for card in recipe(settings, cases, output / network, output / "weights"):
+    if bool(table) != bool(root):
+        raise InputError("real scans need both --manifest and --data (or manifest and root under [data] in the TOML)")
+    if not table and not settings.data.simulated_patients:
+        raise InputError("no training data: give --manifest and --data, or simulated_patients under [data] in the TOML")
+    cases = read_manifest(Path(table), Path(root)) if table and root else []
+    if leave_out is not None:
+        settings, output = without_group(settings, leave_out), output / f"fold-{leave_out}"
+    run, weights = output / network, output / "weights"
+    if network == "regressor":
+        cards = recipes.train_regressors(settings, cases, run, weights)
+    else:
+        recipe = recipes.train_segmenter if network == "segmenter" else recipes.train_reconstructor
+        cards = recipe(settings, cases, run, weights, start)
+    for card in cards:
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
         err.print(escape(f"{card.name}: {metrics} on the validation split -> {output / 'weights'}"))
 

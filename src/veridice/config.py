@@ -32,6 +32,7 @@ class DataSettings(Settings):
 
     manifest: str = Field("", description="CSV of the cases, from the working folder; `--manifest` goes before it")
     root: str = Field("", description="folder that the manifest's files are relative to; `--data` goes before it")
+    cubes: str = Field("runs/cubes", description="folder, from the working folder, where scans on the cube are kept")
     grid: int = Field(128, ge=16, description="edge of the cube that every scan is resampled to")
     simulated_fraction: float = Field(0.6, ge=0, le=1, description="share of examples from the simulator")
     simulated_patients: int = Field(
@@ -44,14 +45,14 @@ class DataSettings(Settings):
     left_out: tuple[int, ...] = Field((), description="donor groups that this training must not see, counted from 0")
     jobs: int = Field(2, ge=1, description="processes that simulate")
     t1_absent: float = Field(0.2, ge=0, le=1, description="share of examples whose T1w is withheld (zeros)")
-    turned_fraction: float = Field(0.5, ge=0, le=1, description="share of whole cubes that are turned, scaled, shifted")
+    turned_fraction: float = Field(0.4, ge=0, le=1, description="share of whole cubes that are turned, scaled, shifted")
     rotation: float = Field(0.2, ge=0, description="largest rotation about each axis, radians")
     scaling: float = Field(0.15, ge=0, lt=1, description="largest relative change of size along each axis")
     noise: float = Field(0.08, ge=0, description="largest standard deviation of Gaussian noise, image in [0, 1]")
     bias_chance: float = Field(0.25, ge=0, le=1, description="chance of a further bias field on each contrast")
     bias: float = Field(0.3, ge=0, description="largest coefficient of the polynomial bias field")
     gamma: float = Field(1.4, ge=1, description="contrast exponent is drawn from [1/gamma, gamma]")
-    artefact: float = Field(0.15, ge=0, le=1, description="chance of each TorchIO artefact (thick slices, ghosts, spikes)")
+    artefact: float = Field(0.05, ge=0, le=1, description="chance of each TorchIO artefact (thick slices, ghosts, spikes)")
     rim_mm: float = Field(4.0, ge=0, description="unlabelled voxels this near to a ventricle mask are not judged")
 
     @model_validator(mode="after")
@@ -144,6 +145,19 @@ class InferenceSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     min_dice: float = Field(0.75, ge=0, le=1, description="a predicted Dice below this is rejected (paper: 0.75)")
+
+
+def without_group(settings: TrainingSettings, group: int) -> TrainingSettings:
+    """The same training without one donor group.
+
+    Raises:
+        ConfigError: there is no such group, or nobody would be left.
+    """
+    groups = settings.data.donor_groups
+    if group >= len(groups) or len(groups) < 2:
+        raise ConfigError(f"donor group {group} cannot be left out: the configuration has {len(groups)} (counted from 0)")
+    data = settings.data.model_copy(update={"left_out": (group,)})
+    return settings.model_copy(update={"data": data})
 
 
 def load_training_settings(name_or_path: str) -> TrainingSettings:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,17 +29,25 @@ CHANNELS: dict[RegressorInput, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Segmenters:
-    """The final segmenter and poorer ones from earlier in its training."""
+    """Whom to ask for a segmentation.
+
+    Args:
+        final: the segmenter that will be used.
+        out_of_fold: by donor group, segmenters that never saw the group's people, the best one first, then poorer ones
+            from earlier in its training; a group without one is left to ``final`` (the paper: its own training cases).
+        poorer_share: how often a poorer one is asked.
+    """
 
     final: nn.Module
-    poorer: tuple[nn.Module, ...]
+    out_of_fold: Mapping[int, tuple[nn.Module, ...]]
     poorer_share: float = 0.4
 
-    def draw(self, rng: np.random.Generator) -> nn.Module:
-        """One of them; a poorer one in ``poorer_share`` of the draws."""
-        if self.poorer and rng.random() < self.poorer_share:
-            return self.poorer[rng.integers(len(self.poorer))]
-        return self.final
+    def draw(self, group: int, rng: np.random.Generator) -> nn.Module:
+        """A segmenter for a patient of this group."""
+        best, *poorer = self.out_of_fold.get(group, (self.final,))
+        if poorer and rng.random() < self.poorer_share:
+            return poorer[rng.integers(len(poorer))]
+        return best
 
 
 def make_quality_cases(
@@ -58,7 +66,9 @@ def make_quality_cases(
         file = folder / f"{index:04d}.npz"
         if not file.exists():
             rng = np.random.default_rng([stream.seed, index, 1])
-            maps = quality_case(stream[index], segmenters.draw(rng), reconstructor, settings, backend, rng)
+            segmenter = segmenters.draw(stream.case(index).group, rng)
+            other = stream.case(index + 1 + int(rng.integers(1_000))).read()["lesion"][0].numpy() >= 0.5
+            maps = quality_case(stream[index], segmenter, reconstructor, other, settings, backend, rng)
             temporary = folder / f".{index:04d}.tmp.npz"
             np.savez(temporary, allow_pickle=False, **maps)
             temporary.replace(file)
@@ -71,18 +81,23 @@ def quality_case(
     example: Example,
     segmenter: nn.Module,
     reconstructor: nn.Module,
+    other: Mask,
     settings: RegressorSettings,
     backend: Backend,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """Maps (float16, x y z) of one segmented example and the true ``dice`` of the segmentation."""
+    """Maps (float16, x y z) of one segmented example and the true ``dice`` of the segmentation.
+
+    Some show a damaged mask instead of the segmentation, or ``other``, the lesions of somebody else.
+    """
     images = example["images"].numpy()
     truth, judged = example["lesion"][0].numpy() >= 0.5, example["ignored"][0].numpy() < 0.5
     result = stochastic_passes(segmenter, images, backend, settings.passes, seed=int(rng.integers(2**31)))
     segmentation = result.maps.mean
     if rng.random() < settings.binary_fraction:
         source = truth if rng.random() < 0.5 else segmentation >= 0.5
-        segmentation = damage_mask(source, rng).astype(np.float32)
+        damaged = other if rng.random() < 0.1 else damage_mask(source, rng)
+        segmentation = damaged.astype(np.float32)
     mask = segmentation >= 0.5
     maps = {
         "flair": images[0],

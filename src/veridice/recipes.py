@@ -162,19 +162,14 @@ def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path,
     stage = settings.regressor
     final, _ = load_network(weights, "segmenter")
     reconstructor, _ = load_network(weights, "reconstructor")
-    poorer = []
-    for file in sorted((run.parent / "segmenter").glob("step-*.safetensors")):
-        network = McUnet(**_segmenter_arguments(settings))
-        network.load_state_dict(load_file(file))
-        poorer.append(network)
-    segmenters = Segmenters(final, tuple(poorer))
+    segmenters = Segmenters(final, _out_of_fold(settings, run.parent))
     backend = choose_backend(InferenceSettings())
     counts = {"train": stage.train_cases, "validation": stage.validation_cases}
     files = {}
     with progress_bar() as progress:
         for offset, split in enumerate(counts):
             task = progress.add_task(f"{split} segmentations", total=counts[split], note="")
-            material = split_material(settings, cases, split, run.parent / "cubes")
+            material = split_material(settings, cases, split)
             stream = ExampleStream(material, settings.data, 0, settings.seed + 2 + offset, counts[split])
             files[split] = make_quality_cases(
                 run / "cases" / split,
@@ -188,25 +183,41 @@ def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path,
     return files
 
 
+def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn.Module, ...]]:
+    """Segmenters of each donor group that were trained without it, from ``OUTPUT/fold-G``; the best one first."""
+    found = {}
+    for group in range(len(settings.data.donor_groups)):
+        folder = output / f"fold-{group}"
+        if (folder / "weights" / "segmenter.json").exists():
+            networks = [load_network(folder / "weights", "segmenter")[0]]
+            for file in sorted((folder / "segmenter").glob("step-*.safetensors")):
+                network = McUnet(**_segmenter_arguments(settings))
+                network.load_state_dict(load_file(file))
+                networks.append(network)
+            found[group] = tuple(networks)
+    return found
+
+
 def _segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
     names = ("features", "depth", "stem", "dropout_rate", "dropout_kind")
     return {name: getattr(settings.segmenter, name) for name in names}
 
 
-def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str, cubes: Path) -> TrainingMaterial:
+def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str) -> TrainingMaterial:
     """Real and simulated scans of one split on the cube; simulated once, with a progress bar."""
     plans = planned_patients(split, settings.data)
     with progress_bar() as progress:
         task = progress.add_task(f"simulated {split} patients", total=len(plans), note="")
-        return prepare_material(by_split(cases)[split], plans, settings.data, cubes, partial(progress.advance, task))
+        return prepare_material(
+            by_split(cases)[split], plans, settings.data, Path(settings.data.cubes), partial(progress.advance, task)
+        )
 
 
 def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> tuple[TrainingMaterial, list[Example]]:
     run.mkdir(parents=True, exist_ok=True)
     (run / "settings.toml").write_text(to_toml(settings), encoding="utf-8")
-    cubes = run.parent / "cubes"
-    checks = validation_examples(split_material(settings, cases, "validation", cubes))
-    return split_material(settings, cases, "train", cubes), checks
+    checks = validation_examples(split_material(settings, cases, "validation"))
+    return split_material(settings, cases, "train"), checks
 
 
 def _begin(network: nn.Module, start: Path | None, name: str) -> None:

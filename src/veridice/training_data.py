@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -21,6 +22,7 @@ from veridice.config import DataSettings
 from veridice.errors import InputError
 from veridice.io.nifti import read_image, read_mask
 from veridice.simulate.cohort import COHORTS, simulate_each
+from veridice.simulate.donors import donor_names
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.spatial import fit_grid, resample_to, scan_on_grid
@@ -42,12 +44,14 @@ class CubeCase:
         id: of the scan.
         donors: people who gave something to it; the patient, for a real scan.
         simulated: made by the simulator.
+        group: donor group that it belongs to, see :func:`real_groups`.
         file: NumPy array; read when needed, so that thousands of cases cost no memory.
     """
 
     id: str
     donors: tuple[str, ...]
     simulated: bool
+    group: int
     file: Path
 
     def read(self) -> Example:
@@ -83,10 +87,12 @@ def prepare_material(
     called after each simulated patient.
     """
     cubes.mkdir(parents=True, exist_ok=True)
+    groups = real_groups(cases, settings)
     real = []
     for case in cases:
         for stripped in (False, True) if case.brain_mask is not None else (False,):
-            real.append(_real_cube(case, settings, stripped, cubes))
+            if groups[case.patient] not in settings.left_out:
+                real.append(_real_cube(case, settings, stripped, groups[case.patient], cubes))
     simulated = [_simulated_case(plan, settings, cubes) for plan in plans]
     waiting = [(plan, case.file) for plan, case in zip(plans, simulated, strict=True) if not case.file.exists()]
     for _ in range(len(plans) - len(waiting)):
@@ -94,6 +100,13 @@ def prepare_material(
     for _ in simulate_each(waiting, partial(_simulate_cube, settings), settings.jobs, tick):
         pass
     return TrainingMaterial(tuple(real), tuple(simulated))
+
+
+def real_groups(cases: Sequence[Case], settings: DataSettings) -> dict[str, int]:
+    """Donor group of each real patient: the one that names the person, else by a checksum of the name."""
+    named = {name.strip(): n for n, people in enumerate(settings.donor_groups) for name in people.split(",")}
+    count = len(settings.donor_groups)
+    return {case.patient: named.get(case.patient, zlib.crc32(case.patient.encode()) % count) for case in cases}
 
 
 def planned_patients(split: str, settings: DataSettings) -> list[PatientPlan]:
@@ -104,7 +117,9 @@ def planned_patients(split: str, settings: DataSettings) -> list[PatientPlan]:
     plans = []
     for number, people in enumerate(settings.donor_groups):
         if number not in settings.left_out:
-            cohort = replace(COHORTS["training"], donors=people, seed=COHORTS["training"].seed + number)
+            # A group may name real patients too, of whom the simulator has nothing.
+            known = ",".join(name for name in people.split(",") if name.strip() in donor_names())
+            cohort = replace(COHORTS["training"], donors=known, seed=COHORTS["training"].seed + number)
             plans += [cohort.plan(index) for index in range(each)]
     return plans
 
@@ -123,7 +138,7 @@ def _key(*parts: object) -> str:
 def _simulated_case(plan: PatientPlan, settings: DataSettings, cubes: Path) -> CubeCase:
     name = f"simulated-{plan.seed}-{plan.index:05d}"
     file = cubes / f"{name}-{_key(plan.model_dump_json(), settings.grid)}.npy"
-    return CubeCase(name, plan.donors, simulated=True, file=file)
+    return CubeCase(name, plan.donors, simulated=True, group=plan.seed - COHORTS["training"].seed, file=file)
 
 
 def _simulate_cube(settings: DataSettings, task: tuple[PatientPlan, Path]) -> None:
@@ -136,14 +151,14 @@ def _simulate_cube(settings: DataSettings, task: tuple[PatientPlan, Path]) -> No
     _store(file, [scan_on_grid(flair, transform), scan_on_grid(t1, transform), lesion, np.zeros_like(lesion)])
 
 
-def _real_cube(case: Case, settings: DataSettings, stripped: bool, cubes: Path) -> CubeCase:
+def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, cubes: Path) -> CubeCase:
     files = [case.flair, case.t1, case.mask, case.brain_mask, case.ventricles]
     sums = [hashlib.sha256(file.read_bytes()).hexdigest() if file else "" for file in files]
     name = f"{case.id}{'-stripped' if stripped else ''}"
     file = cubes / f"{name}-{_key(sums, settings.grid, settings.rim_mm)}.npy"
     if not file.exists():
         _store(file, _real_channels(case, settings, stripped))
-    return CubeCase(name, (case.patient,), simulated=False, file=file)
+    return CubeCase(name, (case.patient,), simulated=False, group=group, file=file)
 
 
 def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[np.ndarray[Any, Any]]:
@@ -206,20 +221,26 @@ class ExampleStream(Dataset[Example]):
         self.material, self.settings, self.seed, self.length = material, settings, seed, length
         self.patches = length if patches is None else patches
         self.patch_variation, self.cube_variation = spatial_variation(settings, crop), spatial_variation(settings, 0)
+        self.cut = bool(crop)
 
     def __len__(self) -> int:
         return self.length
 
+    def case(self, index: int) -> CubeCase:
+        """The scan that example ``index`` is made of."""
+        return self.material.draw(self.settings.simulated_fraction, np.random.default_rng([self.seed, index]))
+
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
         scan = self.material.draw(self.settings.simulated_fraction, rng).read()
-        whole = index >= self.patches or self.patch_variation is self.cube_variation
+        whole = index >= self.patches or not self.cut
         # A whole simulated cube was turned and bent when it was made; resampling all would take most of a step's time.
         if not whole or rng.random() < self.settings.turned_fraction:
-            variation = self.cube_variation if index >= self.patches else self.patch_variation
+            variation = self.cube_variation if whole else self.patch_variation
             variation.set_random_state(seed=int(rng.integers(2**31)))
-            varied: dict[str, Any] = variation(scan)
-            scan = {name: varied[name].as_tensor() for name in scan}
+            # All channels at once: they share the sampling grid, which costs most.
+            varied = torch.as_tensor(np.asarray(variation(torch.cat(list(scan.values())))))
+            scan = {"images": varied[:LESION], "lesion": varied[LESION:IGNORED], "ignored": varied[IGNORED:]}
         if rng.random() < 0.5:
             scan = {name: value.flip(1) for name, value in scan.items()}
         images = vary_appearance(scan["images"], self.settings, rng)
@@ -232,23 +253,18 @@ class ExampleStream(Dataset[Example]):
         }
 
 
-def spatial_variation(settings: DataSettings, crop: int) -> mt.Compose:
+def spatial_variation(settings: DataSettings, crop: int) -> mt.RandAffine:
     """Rotate, scale, shift and cut out a patch in a single resampling (MONAI)."""
     edge = crop or settings.grid
     # A patch is cut at a random place by the shift that the affine step makes anyway.
     shift = max(4.0, (settings.grid - edge) / 2)
-    return mt.Compose(
-        [
-            mt.RandAffined(
-                ["images", "lesion", "ignored"],
-                prob=1.0,
-                rotate_range=(settings.rotation,) * 3,
-                scale_range=(settings.scaling,) * 3,
-                translate_range=(shift,) * 3,
-                spatial_size=(edge,) * 3,
-                padding_mode="zeros",
-            ),
-        ]
+    return mt.RandAffine(
+        prob=1.0,
+        rotate_range=(settings.rotation,) * 3,
+        scale_range=(settings.scaling,) * 3,
+        translate_range=(shift,) * 3,
+        spatial_size=(edge,) * 3,
+        padding_mode="zeros",
     )
 
 

@@ -61,6 +61,11 @@ def all_donors() -> tuple[Donor, ...]:
     return tuple(Donor(**row) for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()))  # type: ignore[arg-type]
 
 
+def donor_names() -> set[str]:
+    """What may be asked for: splits and people."""
+    return {donor.split for donor in all_donors()} | {donor.person for donor in all_donors()}
+
+
 def choose_donors(selection: str) -> tuple[Donor, ...]:
     """Donors of a split (``training``, ``validation``, ``reserved``) or of the people named, separated by commas.
 
@@ -68,18 +73,13 @@ def choose_donors(selection: str) -> tuple[Donor, ...]:
         InputError: nobody of that name, or no brain among them.
     """
     names = {name.strip() for name in selection.split(",") if name.strip()}
-    known = {donor.split for donor in all_donors()} | {donor.person for donor in all_donors()}
-    if unknown := sorted(names - known):
-        raise InputError(f"donors '{', '.join(unknown)}': unknown; use training, validation, reserved or {_people()}")
+    if unknown := sorted(names - donor_names()):
+        raise InputError(f"donors '{', '.join(unknown)}': unknown; use one of {', '.join(sorted(donor_names()))}")
     chosen = tuple(donor for donor in all_donors() if donor.split in names or donor.person in names)
     for kind in ("anatomy", "lesions"):
         if not any(donor.kind == kind for donor in chosen):
             raise InputError(f"donors '{selection}': none of them has {kind}; add somebody who has, for example lesjak-01")
     return chosen
-
-
-def _people() -> str:
-    return ", ".join(sorted({donor.person for donor in all_donors()}))
 
 
 def _read(file: str) -> Bytes:

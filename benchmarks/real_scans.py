@@ -1,0 +1,133 @@
+"""How good the segmenter is on real scans it never saw: zero-shot (simulation only) and grouped k-fold, fine-tuned.
+
+python benchmarks/real_scans.py --data FOLDER --start runs/simulation/weights -o runs/real [--folds 5] [--steps 600]
+
+Each fold fine-tunes from the simulation-only start on the other folds' patients (one of them, and simulated patients,
+are its validation) and is judged once on its own. Finished folds are kept. Dice is in each scan's own grid, 20 passes.
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from veridice.case import Case
+from veridice.config import InferenceSettings, TrainingSettings, load_training_settings
+from veridice.inference import choose_backend, stochastic_passes
+from veridice.io.datasets import read_manifest
+from veridice.io.nifti import read_image, read_mask
+from veridice.networks.weights import load_network
+from veridice.overlap import dice
+from veridice.recipes import train_segmenter
+from veridice.spatial import fit_grid, scan_on_grid
+from veridice.training_data import rim
+from veridice.types import Mask
+
+RIM_MM = 4.0
+
+
+def segment(case: Case, network: nn.Module, with_t1: bool) -> Mask:
+    """Own mask of a case in its own grid, as ``veridice check`` makes it."""
+    settings = InferenceSettings()
+    flair = read_image(Path(str(case.flair)))
+    transform = fit_grid(flair, (128, 128, 128))
+    image = scan_on_grid(flair, transform)
+    t1 = read_image(case.t1, flair.geometry) if case.t1 and with_t1 else None
+    second = scan_on_grid(t1, transform) if t1 else np.zeros_like(image)
+    backend = choose_backend(settings)
+    maps = stochastic_passes(network, np.stack([image, second]), backend, settings.passes, settings.seed).maps
+    return transform.to_native(maps.mean, order=3) >= 0.5
+
+
+def judge(case: Case, network: nn.Module, label: str) -> dict[str, object]:
+    """One row: Dice as labelled, without the unlabelled rim, without T1w; volumes; what was found outside the brain."""
+    flair = read_image(Path(str(case.flair)))
+    millilitre = flair.geometry.voxel_volume_ml
+    truth = read_mask(Path(str(case.mask)), flair.geometry).voxels
+    judged = ~rim(case, flair, truth, RIM_MM)
+    found, alone = segment(case, network, True), segment(case, network, False)
+    outside = np.nan
+    if case.brain_mask:
+        outside = (found & ~read_mask(case.brain_mask, flair.geometry).voxels).sum() * millilitre
+    return {
+        "case": case.id,
+        "weights": label,
+        "true_ml": truth.sum() * millilitre,
+        "found_ml": found.sum() * millilitre,
+        "dice": dice(found, truth).dice,
+        "dice_without_rim": dice(found & judged, truth & judged).dice,
+        "dice_flair_only": dice(alone, truth).dice,
+        "outside_brain_ml": outside,
+    }
+
+
+def folds_of(cases: list[Case], folds: int) -> list[list[str]]:
+    """Patients of each fold; those of large and small load are dealt out in turn."""
+    load = {case.patient: read_mask(Path(str(case.mask)), read_image(Path(str(case.flair))).geometry) for case in cases}
+    order = sorted(load, key=lambda patient: load[patient].voxels.sum() * load[patient].geometry.voxel_volume_ml)
+    return [order[number::folds] for number in range(folds)]
+
+
+def fine_tune(settings: TrainingSettings, cases: list[Case], left_out: list[str], number: int, start: Path, run: Path) -> Path:
+    """Train on everybody but ``left_out``; returns the folder of weights."""
+    others = sorted({case.patient for case in cases} - set(left_out))
+    checked = others[number % len(others)]
+    split = [
+        replace(case, split="validation" if case.patient == checked else "train")
+        for case in cases
+        if case.patient not in left_out
+    ]
+    train_segmenter(settings, split, run / "segmenter", run / "weights", start)
+    return run / "weights"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
+    parser.add_argument("--config", default="default")
+    parser.add_argument("--start", type=Path, required=True)
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/real"))
+    parser.add_argument("--zero-shot-only", action="store_true")
+    arguments = parser.parse_args()
+    cases = read_manifest(arguments.manifest, arguments.data)
+    base = load_training_settings(arguments.config)
+    stage = base.segmenter.model_copy(
+        update={"steps": arguments.steps, "learning_rate": 5e-4, "validate_every": 100, "keep_at": ()}
+    )
+    # The donor group of the real patient 07 stays out: it would be somebody's left-out patient.
+    data = base.data.model_copy(update={"left_out": (2,), "simulated_fraction": 0.4})
+    settings = base.model_copy(update={"segmenter": stage, "data": data})
+    arguments.output.mkdir(parents=True, exist_ok=True)
+    start, _ = load_network(arguments.start, "segmenter")
+    tables = [pd.DataFrame([judge(case, start, "zero-shot") for case in cases])]
+    for number, left_out in enumerate([] if arguments.zero_shot_only else folds_of(cases, arguments.folds)):
+        table = arguments.output / f"fold-{number}.csv"
+        if not table.exists():
+            run = arguments.output / f"fold-{number}"
+            weights = fine_tune(settings, cases, left_out, number, arguments.start, run)
+            network, _ = load_network(weights, "segmenter")
+            rows = [judge(case, network, f"fold {number}") for case in cases if case.patient in left_out]
+            pd.DataFrame(rows).to_csv(table, index=False)
+        tables.append(pd.read_csv(table))
+    result = pd.concat(tables)
+    result.to_csv(arguments.output / "real.csv", index=False)
+    print(result.round(3).to_string(index=False))  # noqa: T201
+    for name, rows in result.groupby(result["weights"].str.startswith("fold").map({True: "k-fold", False: "zero-shot"})):
+        large = rows[rows["true_ml"] >= 10]
+        print(  # noqa: T201
+            f"{name}: median Dice {rows['dice'].median():.3f}, from 10 ml {large['dice'].median():.3f} (n={len(large)}), "
+            f"FLAIR only {rows['dice_flair_only'].median():.3f}, without rim {rows['dice_without_rim'].median():.3f}, "
+            f"outside the brain median {rows['outside_brain_ml'].median():.3f} most {rows['outside_brain_ml'].max():.3f} ml"
+        )
+
+
+if __name__ == "__main__":
+    main()
