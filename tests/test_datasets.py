@@ -75,7 +75,7 @@ def test_settings_cannot_be_changed() -> None:
         TrainingSettings(name="a").seed = 3  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("content", [b"", b"id,patient,split\n\xff\xfe,p,train,real\n", b'id,patient,split\n"a,b\n'])
+@pytest.mark.parametrize("content", [b"", b"id,patient,split\n\xff\xfe,p,train\n", b'id,patient,split\n"a,b\n'])
 def test_what_is_no_table_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "m.csv").write_bytes(content)
     with pytest.raises(InputError, match=r"m\.csv"):
@@ -89,7 +89,7 @@ def test_names_are_kept_as_they_are_written(tmp_path: Path, name: str) -> None:
 
 
 def test_one_patient_may_have_many_scans_in_one_split(tmp_path: Path) -> None:
-    rows = ["# a remark", "c1,p1,train,a.nii.gz", "c2,p1,train,lesions,", "c3,p2,test,real,a.nii.gz"]
+    rows = ["# a remark", "c1,p1,train,a.nii.gz", "c2,p1,train,", "c3,p2,test,a.nii.gz"]
     cases = read_manifest(manifest(tmp_path, *rows), tmp_path)
     assert [case.id for case in cases] == ["c1", "c2", "c3"]
     assert cases[1].flair is None

@@ -1,0 +1,135 @@
+"""`veridice simulate`: a BIDS data set that repeats, resumes and is never half-written."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from veridice import cli
+from veridice.errors import InputError, OutputError
+from veridice.simulate import cohort as cohort_module
+from veridice.simulate.cohort import COHORTS, custom_cohort, write_cohort
+from veridice.simulate.patient import SimulatedPatient
+from veridice.simulate.plan import PatientPlan
+from veridice.volume import Geometry, Volume
+
+made: list[int] = []
+
+
+def tiny_patient(plan: PatientPlan) -> SimulatedPatient:
+    """Stands in for seconds of simulation where only the writing is tested."""
+    made.append(plan.index)
+    grid = Geometry((4, 5, 6), np.eye(4))
+    image = Volume(np.full(grid.shape, plan.index + 1, np.int16), grid)
+    mask = Volume(np.ones(grid.shape, np.uint8), grid)
+    return SimulatedPatient(plan, image, image, mask, mask)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    monkeypatch.setattr(cohort_module, "simulate_patient", tiny_patient)
+    made.clear()
+    return made
+
+
+def test_a_cohort_is_a_bids_data_set(quick: list[int], tmp_path: Path) -> None:
+    write_cohort(tmp_path / "c", COHORTS["paper-sim"], 3)
+    assert quick == [0, 1, 2]
+    root = tmp_path / "c"
+    assert json.loads((root / "dataset_description.json").read_text())["DatasetType"] == "raw"
+    truth = root / "derivatives" / "truth"
+    assert json.loads((truth / "dataset_description.json").read_text())["DatasetType"] == "derivative"
+    table = pd.read_csv(root / "participants.tsv", sep="\t")
+    assert table["participant_id"].tolist() == ["sub-001", "sub-002", "sub-003"]
+    assert table["scanner"].tolist() == ["utrecht"] * 3
+    assert table["lesion_load_ml"].tolist() == [0.12] * 3
+    assert set(json.loads((root / "participants.json").read_text())) == set(table.columns) - {"participant_id"}
+    flair = nib.load(root / "sub-002" / "anat" / "sub-002_FLAIR.nii.gz")
+    assert flair.get_data_dtype() == np.int16
+    assert np.asarray(flair.dataobj).max() == 2
+    mask = nib.load(truth / "sub-002" / "anat" / "sub-002_label-lesion_mask.nii.gz")
+    assert mask.get_data_dtype() == np.uint8
+    record = json.loads((truth / "sub-002" / "anat" / "sub-002_desc-simulation_parameters.json").read_text())
+    assert PatientPlan.model_validate(record["plan"]) == COHORTS["paper-sim"].plan(1)
+    assert not list(root.rglob(".*tmp*")) and not list(root.rglob(".veridice-*"))
+
+
+def test_an_interrupted_cohort_goes_on_where_it_was(quick: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(plan: PatientPlan) -> SimulatedPatient:
+        if plan.index == 2:
+            raise KeyboardInterrupt
+        return tiny_patient(plan)
+
+    monkeypatch.setattr(cohort_module, "simulate_patient", broken)
+    with pytest.raises(KeyboardInterrupt):
+        write_cohort(tmp_path / "c", COHORTS["test"], 4)
+    assert not (tmp_path / "c" / "participants.tsv").exists()
+    monkeypatch.setattr(cohort_module, "simulate_patient", tiny_patient)
+    quick.clear()
+    ticks: list[int] = []
+    write_cohort(tmp_path / "c", COHORTS["test"], 4, tick=lambda: ticks.append(1))
+    assert quick == [2, 3]
+    assert len(ticks) == 4
+    assert len(pd.read_csv(tmp_path / "c" / "participants.tsv", sep="\t")) == 4
+
+
+def test_a_damaged_patient_is_made_again(quick: list[int], tmp_path: Path) -> None:
+    write_cohort(tmp_path / "c", COHORTS["test"], 2)
+    parameters = next((tmp_path / "c").rglob("sub-002_desc-simulation_parameters.json"))
+    parameters.write_text("{half")
+    quick.clear()
+    write_cohort(tmp_path / "c", COHORTS["test"], 2)
+    assert quick == [1]
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputError, match="not empty"):
+        write_cohort(tmp_path, COHORTS["test"], 1)
+    write_cohort(tmp_path / "c", COHORTS["test"], 1)
+    with pytest.raises(OutputError, match="another simulated cohort"):
+        write_cohort(tmp_path / "c", replace(COHORTS["test"], seed=1), 1)
+    with pytest.raises(OutputError, match="cannot be written"):
+        write_cohort(tmp_path / "thesis.txt" / "c", COHORTS["test"], 1)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "severity", "scanner"), [("nothing", None, None), ("test", "mild", None), ("test", None, "toaster")]
+)
+def test_unknown_names_are_refused(name: str, severity: str | None, scanner: str | None) -> None:
+    with pytest.raises(InputError, match="unknown; use one of"):
+        custom_cohort(name, None, None, severity, scanner)
+
+
+def test_choices_replace_those_of_the_cohort() -> None:
+    chosen = custom_cohort("test", 7, "lesjak-05", "hard", "isbi")
+    plan = chosen.plan(0)
+    assert (plan.severity, plan.scanner, plan.seed, plan.anatomy) == ("hard", "isbi", 7, "anatomy-05")
+    assert custom_cohort("test", None, None, None, None) == COHORTS["test"]
+
+
+def test_processes_give_the_same_patients_as_one(tmp_path: Path) -> None:
+    """On a real, small scan; also the command line."""
+    options = ["-n", "2", "--scanner=utrecht", "--severity=easy"]
+    for jobs, folder in ((1, "one"), (2, "two")):
+        assert cli.run(["simulate", *options, f"--jobs={jobs}", "-o", str(tmp_path / folder)]) == 0
+    images = sorted(path.relative_to(tmp_path / "one") for path in (tmp_path / "one").rglob("*.nii.gz"))
+    assert len(images) == 8
+    for name in images:
+        first, second = (np.asarray(nib.load(tmp_path / folder / name).dataobj) for folder in ("one", "two"))
+        np.testing.assert_array_equal(first, second)
+
+
+def test_the_command_line_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["simulate", "-n", "1", "--donors=nobody", "-o", str(tmp_path / "c")]) == 3
+    message = capsys.readouterr().err
+    assert "nobody" in message and "Traceback" not in message
+    assert not (tmp_path / "c").exists()
