@@ -142,3 +142,18 @@ def test_constant_images_give_finite_gradients(form: str, level: float) -> None:
     assert flat.grad is not None
     assert torch.isfinite(flat.grad).all()
     assert flat.grad.abs().max() > 0
+
+
+def test_the_hole_counts_once_more_where_windows_touch_it() -> None:
+    image, rebuilt = torch.rand(1, 1, 14, 14, 14), torch.rand(1, 1, 14, 14, 14)
+    hole = torch.zeros(1, 1, 14, 14, 14)
+    hole[..., 9, 5, 4] = 1
+    similarity = ssim_map(rebuilt, image)[0, 0]
+    touching = [
+        1 - float(similarity[x, y, z])
+        for x, y, z in np.ndindex(8, 8, 8)
+        if all(start <= place < start + 7 for start, place in zip((x, y, z), (9, 5, 4), strict=True))
+    ]
+    expected = 1 - float(similarity.mean()) + 2.0 * float(np.mean(touching))
+    assert SsimLoss(hole_weight=2.0)(rebuilt, image, hole).item() == pytest.approx(expected, abs=1e-5)
+    assert SsimLoss(hole_weight=2.0)(rebuilt, image, 0 * hole).item() == pytest.approx(1 - float(similarity.mean()), abs=1e-6)

@@ -82,28 +82,29 @@ def train_reconstructor(
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     _begin(network, start, "reconstructor")
-    criterion = SsimLoss(stage.ssim_form, stage.ssim_window)
+    criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
+    in_hole = SsimLoss(stage.ssim_form, stage.ssim_window).hole_loss
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
         flair = batch["images"][:, :1]
-        value: Tensor = criterion(model(flair * (1 - batch["lesion"])), flair)
+        value: Tensor = criterion(model(flair * (1 - batch["lesion"])), flair, batch["lesion"])
         return value
 
     def validate(model: nn.Module) -> dict[str, float]:
-        scores = []
+        whole, holes = [], []
         for example in checks:
-            flair = example["images"][None, :1]
-            rebuilt = _plain_pass(model, flair[0] * (1 - example["lesion"]))
-            scores.append(float(ssim_map(rebuilt.float(), flair, stage.ssim_form, stage.ssim_window).mean()))
-        return {"ssim": float(np.mean(scores))}
+            flair, lesion = example["images"][None, :1], example["lesion"]
+            rebuilt = _plain_pass(model, flair[0] * (1 - lesion))
+            similarity = ssim_map(rebuilt, flair, stage.ssim_form, stage.ssim_window)
+            whole.append(float(similarity.mean()))
+            holes.append(1 - float(in_hole(rebuilt, flair, lesion[None])))
+        return {"ssim": float(np.mean(whole)), "ssim_hole": float(np.nanmean(holes))}
 
+    goal = Goal("ssim_hole" if stage.hole_weight else "ssim", True)
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples, stage.patch_examples)
-    state = train_network(network, stream, loss, validate, Goal("ssim", True), stage, run, settings.seed)
-    return [
-        _export(
-            weights, "reconstructor", "reconstructor", network, arguments, settings, cases, state, {"ssim": state.best or 0.0}
-        )
-    ]
+    state = train_network(network, stream, loss, validate, goal, stage, run, settings.seed)
+    metrics = evaluate(network, validate)
+    return [_export(weights, "reconstructor", "reconstructor", network, arguments, settings, cases, state, metrics)]
 
 
 def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
