@@ -148,7 +148,7 @@ def assess_scan(
         warnings=(*warnings, *_mask_warnings(judged)),
         maps={},
         seconds=clock.seconds,
-        model=describe_model(networks, settings, backend),
+        model=describe_model(networks, settings, backend.for_network(networks.segmenter)),
         version=__version__,
     )
     return Judgement(assessment, native, {**transform.record(), "intensity_range": ranges})

@@ -58,6 +58,7 @@ Weights = Annotated[Path | None, typer.Option(help="Folder of weights and cards;
 Passes = Annotated[int, typer.Option(min=2, max=1000, help="Stochastic passes.")]
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same scan and seed give the same answer.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Engine = Annotated[str, typer.Option(help="auto, openvino or torch: what runs the stochastic passes.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 
 
@@ -82,12 +83,17 @@ def check(
     seed: Seed = 0,
     min_dice: Annotated[float, typer.Option(min=0, max=1, help="A predicted Dice below this is rejected.")] = 0.75,
     device: Device = "auto",
+    engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Judge the lesion segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
-    if device not in ("auto", "cpu", "cuda"):
-        raise typer.BadParameter(f"'{device}' is none of auto, cpu, cuda", param_hint="--device")
-    settings = InferenceSettings(passes=passes, seed=seed, min_dice=min_dice, device=device)
+    settings = InferenceSettings(
+        passes=passes,
+        seed=seed,
+        min_dice=min_dice,
+        device=_one_of(("auto", "cpu", "cuda"), device, "--device"),
+        engine=_one_of(("auto", "openvino", "torch"), engine, "--engine"),
+    )
     assessment = _check(flair, t1, mask, output, case or case_name(flair), weights or bundled_weights(), settings)
     if as_json:
         sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
@@ -204,6 +210,12 @@ def models(
         out.print(escape(f"  validation: {metrics}"))
         out.print(escape(f"  sha256 {card.sha256}{' (intact)' if check_sums else ''}"))
     out.print(escape(f"Trained on: {card.data}"), style="dim")
+
+
+def _one_of(known: tuple[str, ...], value: str, option: str) -> Any:
+    if value not in known:
+        raise typer.BadParameter(f"'{value}' is none of {', '.join(known)}", param_hint=option)
+    return value
 
 
 def _check(

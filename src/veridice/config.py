@@ -145,6 +145,7 @@ class InferenceSettings(Settings):
     seed: int = Field(0, ge=0, le=LARGEST_SEED, description="the same scan and seed give the same answer")
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
+    engine: Literal["auto", "openvino", "torch"] = Field("auto", description="auto: OpenVINO on a CPU where it is installed")
     min_dice: float = Field(0.75, ge=0, le=1, description="a predicted Dice below this is rejected (paper: 0.75)")
 
 

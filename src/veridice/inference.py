@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from veridice.config import InferenceSettings
+from veridice.engine import CompiledSegmenter, can_run, is_installed
 from veridice.errors import InputError
+from veridice.networks.mc_unet import McUnet
 from veridice.types import Mask, ProbabilityMap, Samples, Voxels
 from veridice.uncertainty import UncertaintyAccumulator, UncertaintyMaps
 
@@ -26,11 +29,16 @@ class Backend:
     device: Literal["cpu", "cuda"]
     precision: Literal["bf16", "fp32"]
     threads: int
+    engine: Literal["torch", "openvino"] = "torch"
+
+    def for_network(self, segmenter: nn.Module) -> Backend:
+        """The same, with PyTorch where the other engine cannot run this network."""
+        return self if self.engine == "torch" or can_run(segmenter) else replace(self, engine="torch")
 
     def describe(self) -> dict[str, str | int]:
-        """JSON-ready, for provenance."""
+        """JSON-ready, for provenance; ``engine`` runs the stochastic passes, everything else is PyTorch."""
         return {
-            "engine": f"torch {torch.__version__}",
+            "engine": f"{self.engine} {version(self.engine)}",
             "device": self.device,
             "precision": self.precision,
             "threads": self.threads,
@@ -50,7 +58,10 @@ def choose_backend(settings: InferenceSettings) -> Backend:
     precision: Literal["bf16", "fp32"] = "bf16" if bf16_supported(device) else "fp32"
     if settings.precision != "auto":
         precision = settings.precision
-    return Backend(device, precision, torch.get_num_threads())
+    if settings.engine == "openvino" and (device == "cuda" or not is_installed()):
+        raise InputError("--engine openvino: needs --device cpu and `pip install veridice[openvino]`; or use --engine torch")
+    fast = settings.engine != "torch" and device == "cpu" and is_installed()
+    return Backend(device, precision, torch.get_num_threads(), "openvino" if fast else "torch")
 
 
 def bf16_supported(device: str) -> bool:
@@ -104,9 +115,15 @@ def stochastic_passes(
 
 def _samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int) -> Iterator[Tensor]:
     segmenter = _placed(segmenter, backend)
+    generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(passes)]
+    if backend.for_network(segmenter).engine == "openvino":
+        assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker; for_network made sure)
+        compiled = CompiledSegmenter(segmenter, images.shape, backend.precision == "bf16", backend.threads)
+        for generator in generators:
+            yield torch.from_numpy(compiled(images, segmenter.draw_masks(generator)))
+        return
     batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
-    for number in range(passes):
-        generator = torch.Generator().manual_seed(seed * 1_000_003 + number)
+    for generator in generators:
         with torch.inference_mode(), _autocast(backend):
             logits = segmenter(batch, generator)
         yield torch.sigmoid(logits[0, 0].float())

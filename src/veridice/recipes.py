@@ -46,12 +46,18 @@ def train_segmenter(
     settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path, start: Path | None = None
 ) -> list[WeightCard]:
     """Train the Monte Carlo U-net (Dice loss, paper Eq. 1) and leave the best weights in folder ``weights``."""
-    stage = settings.segmenter
     arguments = _segmenter_arguments(settings)
-    material, checks = _material(settings, cases, run)
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
     _begin(network, start, "segmenter")
+    state = fit_segmenter(network, settings, cases, run)
+    return [_export(weights, "segmenter", "segmenter", network, arguments, settings, cases, state, {"dice": state.best or 0.0})]
+
+
+def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
+    """Train any network that maps images and a random generator to logits as the segmenter is trained, in place."""
+    stage = settings.segmenter
+    material, checks = _material(settings, cases, run)
     criterion = SegmentationLoss(stage.cross_entropy)
 
     def loss(model: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
@@ -68,8 +74,7 @@ def train_segmenter(
 
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples, stage.patch_examples)
     keep_at = tuple(int(part * stage.steps) for part in stage.keep_at)
-    state = train_network(network, stream, loss, validate, Goal("dice", True), stage, run, settings.seed, keep_at)
-    return [_export(weights, "segmenter", "segmenter", network, arguments, settings, cases, state, {"dice": state.best or 0.0})]
+    return train_network(network, stream, loss, validate, Goal("dice", True), stage, run, settings.seed, keep_at)
 
 
 def train_reconstructor(

@@ -13,6 +13,8 @@ from veridice.networks.blocks import DecoderBlock, Drop, DropoutKind, EncoderBlo
 
 HEADS = 3
 """Scales of the decoder at which a segmentation map is taken."""
+PRIOR_LOGIT = -4.0
+"""Where training begins: a probability of 0.02 (Lin et al. 2017, arXiv:1708.02002, section 4.1)."""
 
 
 class McUnet(nn.Module):
@@ -56,6 +58,10 @@ class McUnet(nn.Module):
         )
         self.decoder = nn.ModuleList(DecoderBlock(widths[level + 1], widths[level]) for level in reversed(range(depth - 1)))
         self.heads = nn.ModuleList(nn.Conv3d(widths[level], stem**3, 1) for level in reversed(range(HEADS)))
+        # A start at probability 0.5 everywhere drowns the Dice loss's gradient in background; lesions are rare.
+        finest = self.heads[-1]
+        assert isinstance(finest, nn.Conv3d) and finest.bias is not None
+        nn.init.constant_(finest.bias, PRIOR_LOGIT)
         self.dropout_channels = (*widths, *reversed(widths[:-1]))
         """Channels of each block that dropout follows, in the order of the pass."""
 

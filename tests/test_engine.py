@@ -1,0 +1,117 @@
+"""The fast engine gives what PyTorch gives on the same dropout masks, and nothing depends on its cache."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from scipy import ndimage
+
+from veridice import engine, inference
+from veridice.config import InferenceSettings
+from veridice.errors import InputError
+from veridice.inference import Backend, bf16_supported, choose_backend, stochastic_passes
+from veridice.networks.mc_unet import McUnet
+from veridice.overlap import dice
+
+openvino = pytest.importorskip("openvino")
+TORCH, FAST = Backend("cpu", "fp32", 2), Backend("cpu", "fp32", 2, "openvino")
+BF16_TOLERANCE, BF16_MEAN_TOLERANCE = 0.06, 0.005
+"""Probability, at the worst voxel and on the average; bf16 has 8 bits, which a dozen layers spread a little."""
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(engine.CACHE_VARIABLE, str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def network() -> McUnet:
+    """Sharpened, so that its random answer is one of lesion and background, as a trained one's is."""
+    made = McUnet(features=4, depth=3, stem=2).eval()
+    with torch.no_grad():
+        made.heads[-1].bias.zero_()
+        for head in made.heads:
+            head.weight *= 3
+    return made
+
+
+@pytest.fixture
+def images() -> np.ndarray:
+    noise = np.random.default_rng(0).standard_normal((2, 32, 32, 32))
+    smooth = np.stack([ndimage.gaussian_filter(channel, 2) for channel in noise])
+    return ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
+
+
+def test_the_same_masks_give_the_same_passes(network: McUnet, images: np.ndarray) -> None:
+    plain, fast = (stochastic_passes(network, images, b, 4, seed=3, keep_samples=True) for b in (TORCH, FAST))
+    assert plain.samples is not None and fast.samples is not None
+    np.testing.assert_allclose(fast.samples, plain.samples, atol=1e-4)
+    assert plain.samples.std() > 0.1
+
+
+@pytest.mark.skipif(not bf16_supported("cpu"), reason="this processor does not compute in bf16")
+def test_in_bf16_scores_stay_within_one_percent(network: McUnet, images: np.ndarray) -> None:
+    plain = stochastic_passes(network, images, TORCH, 6, seed=1, keep_samples=True)
+    fast = stochastic_passes(network, images, Backend("cpu", "bf16", 2, "openvino"), 6, seed=1, keep_samples=True)
+    assert plain.samples is not None and fast.samples is not None
+    difference = np.abs(fast.samples - plain.samples)
+    assert difference.max() < BF16_TOLERANCE
+    assert difference.mean() < BF16_MEAN_TOLERANCE
+    assert fast.maps.entropy.sum() == pytest.approx(plain.maps.entropy.sum(), rel=0.01)
+    masks = [np.unpackbits(result.sample_masks, axis=1).astype(bool) for result in (fast, plain)]
+    agreement = [np.mean([dice(a, b).dice for a, b in combinations(found, 2)]) for found in masks]
+    assert agreement[0] == pytest.approx(agreement[1], rel=0.01)
+
+
+def test_a_converted_graph_is_used_again(
+    network: McUnet, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stochastic_passes(network, images, FAST, 2, seed=0).maps.mean
+    assert len(list((tmp_path / "cache").iterdir())) == 1
+    monkeypatch.setattr(engine, "_convert", None)
+    np.testing.assert_array_equal(stochastic_passes(network, images, FAST, 2, seed=0).maps.mean, first)
+
+
+def test_other_weights_are_another_graph_and_old_ones_make_room(images: np.ndarray, tmp_path: Path) -> None:
+    for seed in range(engine.KEPT_GRAPHS + 1):
+        torch.manual_seed(seed)
+        engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), images.shape, bf16=False, threads=1)
+    assert len(list((tmp_path / "cache").iterdir())) == engine.KEPT_GRAPHS
+
+
+@pytest.mark.parametrize("damage", ["xml", "bin", "both"])
+def test_a_damaged_cache_costs_only_time(network: McUnet, images: np.ndarray, tmp_path: Path, damage: str) -> None:
+    expected = stochastic_passes(network, images, FAST, 2, seed=0).maps.mean
+    (stored,) = (tmp_path / "cache").iterdir()
+    for file in stored.iterdir():
+        if damage == "both" or file.suffix == f".{damage}":
+            file.write_bytes(file.read_bytes()[:20])
+    np.testing.assert_allclose(stochastic_passes(network, images, FAST, 2, seed=0).maps.mean, expected, atol=1e-6)
+
+
+def test_a_cache_that_cannot_be_written_costs_only_time(
+    network: McUnet, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv(engine.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    assert stochastic_passes(network, images, FAST, 2, seed=0).maps.mean.shape == (32, 32, 32)
+
+
+def test_dropout_of_single_elements_is_left_to_torch(images: np.ndarray) -> None:
+    network = McUnet(features=2, depth=3, dropout_kind="element").eval()
+    assert FAST.for_network(network).describe()["engine"].startswith("torch")  # type: ignore[union-attr]
+    plain, fast = (stochastic_passes(network, images, b, 2, seed=3).maps.mean for b in (TORCH, FAST))
+    np.testing.assert_array_equal(plain, fast)
+
+
+def test_without_the_extra_torch_does_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert choose_backend(InferenceSettings(device="cpu")).engine == "openvino"
+    assert choose_backend(InferenceSettings(device="cpu", engine="torch")).engine == "torch"
+    monkeypatch.setattr(inference, "is_installed", lambda: False)
+    assert choose_backend(InferenceSettings(device="cpu")).engine == "torch"
+    with pytest.raises(InputError, match="pip install"):
+        choose_backend(InferenceSettings(engine="openvino"))
