@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from torch import nn
@@ -20,6 +20,7 @@ from veridice.errors import GeometryError, WeightsError
 from veridice.failure_detection import clip_dice, provisional_verdict
 from veridice.inference import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes
 from veridice.input_checks import image_warnings
+from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import NAMES, WeightCard, load_network
 from veridice.scores import SUM_GRID, GridMaps, all_scores, lesion_count, lesion_volume_ml
 from veridice.spatial import GridTransform, fit_grid, intensity_range, scan_on_grid
@@ -37,7 +38,7 @@ class Networks:
 
     segmenter: nn.Module
     reconstructor: nn.Module
-    regressors: dict[str, nn.Module]
+    regressors: dict[str, RegressionNet]
     cards: dict[str, WeightCard]
 
     @property
@@ -59,7 +60,7 @@ def load_networks(folder: Path) -> Networks:
     return Networks(
         segmenter=loaded["segmenter"][0],
         reconstructor=loaded["reconstructor"][0],
-        regressors={pair: loaded[name][0] for pair, name in REGRESSORS.items()},
+        regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},
         cards=cards,
     )
 
@@ -160,7 +161,7 @@ def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> V
     return np.stack([flair_grid, np.zeros_like(flair_grid) if t1 is None else scan_on_grid(t1, transform)])
 
 
-def predict_all(regressors: dict[str, nn.Module], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
+def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
     """Dice predicted from each of the paper's input pairs (Reg-net) and their mean, not clipped, as scores by name.
 
     Args:

@@ -111,6 +111,7 @@ class ReconstructorSettings(StageSettings):
 
 class RegressorSettings(StageSettings):
     widths: tuple[Positive, ...] = Field((16, 32, 64, 128), min_length=1)
+    pool: int = Field(1, ge=1, description="maps are averaged over blocks of this edge first; 1 is the paper")
     inputs: tuple[RegressorInput, ...] = Field(("image", "uncertainty", "error"), min_length=1)
     huber_delta: float = Field(0.1, gt=0, description="where Huber's loss turns from squared to linear")
     passes: int = Field(8, ge=2, description="stochastic passes behind each training map")

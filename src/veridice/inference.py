@@ -10,11 +10,13 @@ from typing import Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from veridice.config import InferenceSettings
 from veridice.engine import CompiledSegmenter, can_run, is_installed
 from veridice.errors import InputError
 from veridice.networks.mc_unet import McUnet
+from veridice.networks.regression_net import RegressionNet
 from veridice.types import Mask, ProbabilityMap, Samples, Voxels
 from veridice.uncertainty import UncertaintyAccumulator, UncertaintyMaps
 
@@ -138,12 +140,13 @@ def reconstruct(reconstructor: nn.Module, flair: Voxels, mask: Mask, backend: Ba
     return voxels
 
 
-def predict_dice(regressor: nn.Module, maps: list[Voxels], segmentation: ProbabilityMap, backend: Backend) -> float:
+def predict_dice(regressor: RegressionNet, maps: list[Voxels], segmentation: ProbabilityMap, backend: Backend) -> float:
     """Dice that the regression network expects of ``segmentation`` (x, y, z), shown beside ``maps``; not clipped."""
-    stacked = np.stack([*maps, segmentation]).astype(np.float32)[None]
+    stacked = torch.from_numpy(np.stack([*maps, segmentation]).astype(np.float32))[None]
     # Always fp32: the network is small, and bf16 would round its one number to three digits.
     with torch.inference_mode():
-        value = _placed(regressor, backend)(torch.from_numpy(stacked).to(backend.device))
+        pooled = functional.avg_pool3d(stacked, regressor.pool)
+        value = _placed(regressor, backend)(pooled.to(backend.device))
     return float(value)
 
 

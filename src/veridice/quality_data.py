@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import nn
+from torch.nn import functional
 from torch.utils.data import Dataset
 
 from veridice.config import RegressorInput, RegressorSettings
@@ -86,7 +87,7 @@ def quality_case(
     backend: Backend,
     rng: np.random.Generator,
 ) -> dict[str, np.ndarray]:
-    """Maps (float16, x y z) of one segmented example and the true ``dice`` of the segmentation.
+    """Maps (float16, x y z, pooled) of one segmented example and the true ``dice`` of the segmentation.
 
     Some show a damaged mask instead of the segmentation, or ``other``, the lesions of somebody else.
     """
@@ -107,7 +108,13 @@ def quality_case(
         "error": error_map(images[0], reconstruct(reconstructor, images[0], mask, backend)),
     }
     true_dice = dice(mask & judged, truth & judged).dice
-    return {**{name: map_.astype(np.float16) for name, map_ in maps.items()}, "dice": np.float32(true_dice)}
+    pooled = {name: _pooled(map_, settings.pool) for name, map_ in maps.items()}
+    return {**pooled, "dice": np.float32(true_dice)}
+
+
+def _pooled(map_: Voxels, edge: int) -> Voxels:
+    blocks = functional.avg_pool3d(torch.from_numpy(np.asarray(map_, np.float32))[None], edge)
+    return np.asarray(blocks[0].numpy().astype(np.float16))
 
 
 def damage_mask(mask: Mask, rng: np.random.Generator) -> Mask:

@@ -135,8 +135,8 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
     for pair in stage.inputs:
         channels = CHANNELS[pair]
         torch.manual_seed(settings.seed)
-        arguments = {"in_channels": len(channels), "widths": list(stage.widths)}
-        network = RegressionNet(len(channels), stage.widths)
+        arguments = {"in_channels": len(channels), "widths": list(stage.widths), "pool": stage.pool}
+        network = RegressionNet(len(channels), stage.widths, stage.pool)
         examples = QualityDataset(files["train"], channels, settings.seed, stage.examples)
         checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
 

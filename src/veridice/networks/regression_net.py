@@ -16,10 +16,13 @@ class RegressionNet(nn.Module):
     Args:
         in_channels: maps that are stacked, the segmentation last (image + prediction: 3; the others: 2).
         widths: channels of the levels.
+        pool: edge of the blocks over which maps are averaged before they come here (1 is the paper). Coarser maps make
+            room for larger batches, without which the batch statistics of so different cases are noise.
     """
 
-    def __init__(self, in_channels: int = 2, widths: tuple[int, ...] = WIDTHS) -> None:
+    def __init__(self, in_channels: int = 2, widths: tuple[int, ...] = WIDTHS, pool: int = 1) -> None:
         super().__init__()
+        self.pool = pool
         levels: list[nn.Module] = []
         for source, width in zip((in_channels, *widths[:-1]), widths, strict=True):
             levels += [
@@ -31,5 +34,5 @@ class RegressionNet(nn.Module):
         self.dice = nn.Linear(widths[-1], 1)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Predicted Dice (batch,), not clipped, of stacked maps (batch, channels, x, y, z)."""
+        """Predicted Dice (batch,), not clipped, of stacked, pooled maps (batch, channels, x, y, z)."""
         return self.dice(self.features(maps)).squeeze(1)
