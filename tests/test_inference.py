@@ -124,6 +124,8 @@ def test_the_callers_images_and_random_state_are_left_alone(network: McUnet) -> 
 class Spy(torch.nn.Module):
     """Remembers what it is shown."""
 
+    pool = 1
+
     def forward(self, shown: torch.Tensor) -> torch.Tensor:
         self.shown = shown
         return shown.sum(dim=(1, 2, 3, 4)) if shown.shape[1] > 1 else shown
