@@ -14,9 +14,9 @@ from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import parameter_count
 
 NETWORKS: dict[str, nn.Module] = {
-    "`McUnet`, 8 features (`default`)": McUnet(features=8),
+    "`McUnet`, 16 features, stem 2 (`default`)": McUnet(features=16, depth=4, stem=2),
     "`McUnet`, 16 features (`paper`)": McUnet(features=16),
-    "`ReconstructionUnet`, 8 features (`default`)": ReconstructionUnet(features=8),
+    "`ReconstructionUnet`, 16 features, stem 2 (`default`)": ReconstructionUnet(features=16, depth=4, stem=2),
     "`ReconstructionUnet`, 16 features (`paper`)": ReconstructionUnet(features=16),
     "`RegressionNet`, image + mask": RegressionNet(in_channels=3),
     "`RegressionNet`, uncertainty + mask or error + mask": RegressionNet(in_channels=2),
