@@ -34,6 +34,8 @@ CUBE_FORMAT = 1
 """Raised when stored cubes of older versions must not be used any more."""
 FLAIR, T1W, LESION, IGNORED = range(4)
 """Channels of a stored cube (uint8; 255 is 1)."""
+TURNING_MARGIN = 16
+"""Voxels by which a patch is read larger when it is turned, so that its corners are not empty."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,26 @@ class CubeCase:
 
     def read(self) -> Example:
         """``images`` (2, x, y, z) in [0, 1], ``lesion`` and ``ignored`` (1, x, y, z) shares, float32."""
-        cube = torch.from_numpy(np.load(self.file)).float() / 255
-        return {"images": cube[:LESION], "lesion": cube[LESION:IGNORED], "ignored": cube[IGNORED:]}
+        return as_example(torch.from_numpy(np.load(self.file)).float() / 255)
+
+    def read_patch(self, edge: int, lesion_centred: bool, rng: np.random.Generator) -> torch.Tensor:
+        """Channels of a patch (4, edge, edge, edge): around a random lesion voxel, or anywhere; only its bytes are read."""
+        cube = np.load(self.file, mmap_mode="r")
+        grid = cube.shape[1]
+        centre = rng.integers(edge // 4, grid - edge // 4, 3)
+        places = np.flatnonzero(np.asarray(cube[LESION]) >= 128) if lesion_centred else ()
+        if len(places):
+            place = np.array(np.unravel_index(places[rng.integers(len(places))], cube.shape[1:]))
+            centre = place + rng.integers(-(edge // 4), edge // 4 + 1, 3)
+        start = np.clip(centre - edge // 2, 0, grid - edge)
+        # A copy: what is mapped from the file cannot be written to.
+        patch = cube[(slice(None), *(slice(int(n), int(n) + edge) for n in start))]
+        return torch.from_numpy(np.array(patch)).float() / 255
+
+
+def as_example(channels: torch.Tensor) -> Example:
+    """The channels of a cube or patch (4, x, y, z) by name."""
+    return {"images": channels[:LESION], "lesion": channels[LESION:IGNORED], "ignored": channels[IGNORED:]}
 
 
 @dataclass(frozen=True)
@@ -220,8 +240,7 @@ class ExampleStream(Dataset[Example]):
     ) -> None:
         self.material, self.settings, self.seed, self.length = material, settings, seed, length
         self.patches = length if patches is None else patches
-        self.patch_variation, self.cube_variation = spatial_variation(settings, crop), spatial_variation(settings, 0)
-        self.cut = bool(crop)
+        self.crop = crop or settings.grid
 
     def __len__(self) -> int:
         return self.length
@@ -232,17 +251,19 @@ class ExampleStream(Dataset[Example]):
 
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
-        scan = self.material.draw(self.settings.simulated_fraction, rng).read()
-        whole = index >= self.patches or not self.cut
-        # A whole simulated cube was turned and bent when it was made; resampling all would take most of a step's time.
-        if not whole or rng.random() < self.settings.turned_fraction:
-            variation = self.cube_variation if whole else self.patch_variation
+        case = self.material.draw(self.settings.simulated_fraction, rng)
+        edge = self.crop if index < self.patches else self.settings.grid
+        # Resampling takes as long as everything else; simulated scans were turned and bent when they were made.
+        turned = rng.random() < self.settings.turned_fraction
+        wide = min(self.settings.grid, edge + TURNING_MARGIN) if turned else edge
+        channels = case.read_patch(wide, bool(rng.random() < self.settings.lesion_centred), rng)
+        if turned:
+            variation = spatial_variation(self.settings, edge)
             variation.set_random_state(seed=int(rng.integers(2**31)))
-            # All channels at once: they share the sampling grid, which costs most.
-            varied = torch.as_tensor(np.asarray(variation(torch.cat(list(scan.values())))))
-            scan = {"images": varied[:LESION], "lesion": varied[LESION:IGNORED], "ignored": varied[IGNORED:]}
+            channels = torch.as_tensor(np.asarray(variation(channels)))
         if rng.random() < 0.5:
-            scan = {name: value.flip(1) for name, value in scan.items()}
+            channels = channels.flip(1)
+        scan = as_example(channels)
         images = vary_appearance(scan["images"], self.settings, rng)
         if rng.random() < self.settings.t1_absent:
             images[1] = 0.0
@@ -253,16 +274,13 @@ class ExampleStream(Dataset[Example]):
         }
 
 
-def spatial_variation(settings: DataSettings, crop: int) -> mt.RandAffine:
-    """Rotate, scale, shift and cut out a patch in a single resampling (MONAI)."""
-    edge = crop or settings.grid
-    # A patch is cut at a random place by the shift that the affine step makes anyway.
-    shift = max(4.0, (settings.grid - edge) / 2)
+def spatial_variation(settings: DataSettings, edge: int) -> mt.RandAffine:
+    """Rotate, scale and shift in a single resampling of all channels (MONAI); the middle ``edge`` voxels come back."""
     return mt.RandAffine(
         prob=1.0,
         rotate_range=(settings.rotation,) * 3,
         scale_range=(settings.scaling,) * 3,
-        translate_range=(shift,) * 3,
+        translate_range=(4.0,) * 3,
         spatial_size=(edge,) * 3,
         padding_mode="zeros",
     )
