@@ -1,19 +1,23 @@
 """The stochastic passes in OpenVINO: one compiled graph whose second input are the dropout masks. Optional, CPU only.
 
 A pass is a pure function of image and masks, so the graph is compiled once and the dropout stays ours: the same masks give
-the same answer as PyTorch, up to bf16's rounding (tests). Converting takes seconds; the converted graph is kept in the
-user's cache folder, under a checksum of the weights. Whatever is wrong with the cache costs only that time again.
+the same answer as PyTorch, up to bf16's rounding (tests). Converting takes about a second; the converted graph is kept in
+the user's cache folder, under a checksum of weights and code. Whatever is wrong with the cache costs only that time again.
+
+OpenVINO reports its use to Google Analytics, unasked, whenever it is imported or converts. Patients' data lie on the
+machines that this runs on: here it is imported without that.
 """
 
 from __future__ import annotations
 
 import hashlib
+import inspect
 import os
 import shutil
+import sys
 import tempfile
 import warnings
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +25,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from veridice.networks import blocks, mc_unet
 from veridice.networks.mc_unet import McUnet
 from veridice.types import ProbabilityMap, Voxels
 
@@ -29,9 +34,26 @@ KEPT_GRAPHS = 4
 """Graphs of older weights are removed from the cache beyond this number."""
 
 
+def _openvino() -> Any:
+    """The library without its telemetry; a process that had imported it before has made its own choice.
+
+    Raises:
+        ImportError: it is not there, or its binaries do not run on this system.
+    """
+    # With this entry the import of the telemetry fails, and OpenVINO takes its own stub in its place.
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
+    import openvino
+
+    return openvino
+
+
 def is_installed() -> bool:
-    """Whether the extra ``openvino`` is there."""
-    return find_spec("openvino") is not None
+    """Whether the extra ``openvino`` is there and can be loaded."""
+    try:
+        _openvino()
+    except ImportError:
+        return False
+    return True
 
 
 def can_run(network: nn.Module) -> bool:
@@ -50,15 +72,12 @@ class CompiledSegmenter:
     """
 
     def __init__(self, network: McUnet, shape: tuple[int, ...], bf16: bool, threads: int) -> None:
-        import openvino
-
-        model = _cached(network, shape)
         options = {
             "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._request = openvino.Core().compile_model(model, "CPU", options).create_infer_request()
+        self._request = _openvino().Core().compile_model(_graph(network, shape), "CPU", options).create_infer_request()
 
     def __call__(self, images: Voxels, masks: Tensor) -> ProbabilityMap:
         """Lesion probability (x, y, z) of ``images`` (contrasts, x, y, z) under dropout ``masks`` (all channels,)."""
@@ -83,54 +102,82 @@ def cache_folder() -> Path:
 
 
 def _key(network: McUnet, shape: tuple[int, ...]) -> str:
-    import openvino
+    """Checksum of all that the graph depends on.
 
-    checksum = hashlib.sha256(repr((openvino.__version__, shape, network.stem, network.dropout_channels)).encode())
+    Raises:
+        OSError: the package's source is not at hand.
+    """
+    checksum = hashlib.sha256(repr((_openvino().__version__, shape, network.stem, network.dropout_channels)).encode())
+    for module in (mc_unet, blocks, sys.modules[__name__]):
+        checksum.update(inspect.getsource(module).encode())
     for name, value in sorted(network.state_dict().items()):
         checksum.update(name.encode())
         checksum.update(value.detach().cpu().numpy().tobytes())
     return checksum.hexdigest()[:32]
 
 
-def _cached(network: McUnet, shape: tuple[int, ...]) -> Any:
+def _graph(network: McUnet, shape: tuple[int, ...]) -> Any:
     """The graph from the cache or, failing that, converted and left there for the next time."""
-    import openvino
-
-    folder = cache_folder()
-    stored = folder / f"segmenter-{_key(network, shape)}"
-    try:
-        return openvino.Core().read_model(stored / "graph.xml")
-    except (RuntimeError, OSError):  # not there, damaged, or of another version
-        graph = _convert(network, shape)
-    with suppress(RuntimeError, OSError):  # a read-only home folder or a full disk: convert again next time
-        _keep(graph, stored)
+    stored = None
+    with suppress(OSError, RuntimeError):  # not there, damaged, of another version; a user without a home
+        stored = cache_folder() / f"segmenter-{_key(network, shape)}"
+        return _read(stored)
+    graph = _convert(network, shape)
+    if stored is not None:
+        with suppress(OSError, RuntimeError):  # a read-only home or a full disk: convert again next time
+            _keep(graph, stored)
     return graph
 
 
 def _convert(network: McUnet, shape: tuple[int, ...]) -> Any:
-    import openvino
+    # Not openvino.convert_model: the same front end does the work, without telemetry and the seconds that waits for it.
+    openvino = _openvino()
+    from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
-    example = torch.zeros(1, *shape), torch.ones(sum(network.dropout_channels))
+    # The trace holds for any shape (tests), so the smallest that leaves something to normalise at the bottom will do.
+    edge = network.stem * 2 ** len(network.encoder)
+    example = torch.zeros(1, shape[0], edge, edge, edge), torch.ones(sum(network.dropout_channels))
     with warnings.catch_warnings(), torch.inference_mode():
-        # The shape is fixed on purpose; tracing warns about that.
+        # Numbers of channels become constants, as they should; tracing warns about that.
         warnings.simplefilter("ignore")
-        graph = openvino.convert_model(_Pass(network.eval()), example_input=example)
-    graph.reshape({number: list(value.shape) for number, value in enumerate(example)})
+        traced = torch.jit.trace(_Pass(network.eval()), example, check_trace=False)
+        # The decoder must outlive the conversion; its own copy of the weights lets the network go.
+        decoder = TorchScriptPythonDecoder(traced, example_input=example, shared_memory=False)
+        front_end = openvino.frontend.FrontEndManager().load_by_framework("pytorch")
+        graph = front_end.convert(front_end.load(decoder))
+    graph.reshape({0: [1, *shape], 1: list(example[1].shape)})
     return graph
 
 
 def _keep(graph: Any, stored: Path) -> None:
     """Write the graph to a folder of its own that appears whole; the oldest graphs make room."""
-    import openvino
-
     stored.parent.mkdir(parents=True, exist_ok=True)
     stage = Path(tempfile.mkdtemp(prefix=".segmenter-", dir=stored.parent))
     try:
-        openvino.save_model(graph, stage / "graph.xml", compress_to_fp16=False)
+        _openvino().save_model(graph, stage / "graph.xml", compress_to_fp16=False)
+        (stage / "sha256").write_bytes(_checksum(stage))
         shutil.rmtree(stored, ignore_errors=True)
         stage.replace(stored)
     finally:
         shutil.rmtree(stage, ignore_errors=True)
-    kept = sorted(stored.parent.glob("segmenter-*"), key=lambda path: path.stat().st_mtime, reverse=True)
+    # What a killed process left half-written goes the same way.
+    kept = sorted(stored.parent.glob("*segmenter-*"), key=lambda path: path.stat().st_mtime, reverse=True)
     for old in kept[KEPT_GRAPHS:]:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _read(stored: Path) -> Any:
+    """The graph in folder ``stored``, only if it is what was written there: OpenVINO itself takes altered weights.
+
+    Raises:
+        OSError: not there, or damaged.
+        RuntimeError: OpenVINO cannot read it.
+    """
+    if (stored / "sha256").read_bytes() != _checksum(stored):
+        raise OSError(f"{stored}: damaged")
+    return _openvino().Core().read_model(stored / "graph.xml")
+
+
+def _checksum(folder: Path) -> bytes:
+    content = (folder / "graph.xml").read_bytes() + (folder / "graph.bin").read_bytes()
+    return hashlib.sha256(content).hexdigest().encode()

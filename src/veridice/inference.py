@@ -51,7 +51,7 @@ def choose_backend(settings: InferenceSettings) -> Backend:
     """CUDA when there, else the CPU; bf16 where the hardware computes in it (looked up now), else fp32.
 
     Raises:
-        InputError: CUDA was asked for and is not there.
+        InputError: CUDA or OpenVINO was asked for and is not there.
     """
     cuda = torch.cuda.is_available()
     if settings.device == "cuda" and not cuda:
