@@ -1,33 +1,50 @@
 """Twenty stochastic passes on a 128x128x128 cube: MONAI's UNet as its users run it, a plain fp32 loop, and ours.
 
-python benchmarks/passes.py [--rounds 3] [--features 16 --stem 2 --depth 4]
+python benchmarks/passes.py [--passes 20] [--rounds 3] [--features 16 --stem 2 --depth 4]
 
-Rounds alternate, so that a busy machine is busy for all. Without --features the shipped segmenter is used. The peak is
-this machine's own matrix product, measured here. Memory is that of a process of its own that does nothing but ours.
+Rounds alternate, so that a busy machine is busy for all; medians. Without --features the shipped segmenter is used. The
+peak is this machine's own matrix product, the best of all rounds. The second table is for processes that start cold and
+do nothing but ours: seconds from start to end, and peak memory.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import resource
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
 
-import numpy as np
 import torch
 from monai.inferers import sliding_window_inference
 from monai.networks.nets import UNet
 from torch import nn
 
-from veridice.engine import is_installed
-from veridice.inference import Backend, bf16_supported, stochastic_passes
+from veridice.config import InferenceSettings
+from veridice.engine import CACHE_VARIABLE, is_installed
+from veridice.inference import bf16_supported, choose_backend, stochastic_passes
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.weights import bundled_weights, load_network
 
 SHAPE = (2, 128, 128, 128)
+Engine = Literal["torch", "openvino", "auto"]
+
+
+@dataclass
+class Row:
+    """One way of doing the passes, and its seconds by round."""
+
+    network: nn.Module
+    precision: str
+    run: Callable[[], None]
+    seconds: list[float] = field(default_factory=list)
 
 
 def monai_unet() -> UNet:
@@ -44,8 +61,15 @@ def as_users_do(network: nn.Module, images: torch.Tensor, passes: int, bf16: boo
 
 
 def plain_loop(network: McUnet, images: torch.Tensor, passes: int) -> None:
+    """Pass after pass in fp32, then the mean."""
     with torch.inference_mode():
         torch.stack([torch.sigmoid(network(images, torch.Generator().manual_seed(n))) for n in range(passes)]).mean(dim=0)
+
+
+def ours(network: McUnet, images: torch.Tensor, passes: int, engine: Engine) -> None:
+    """As ``veridice check`` does it: masks, maps and all."""
+    backend = choose_backend(InferenceSettings(device="cpu", engine=engine))
+    stochastic_passes(network, images[0].numpy(), backend, passes, seed=0)
 
 
 def gflop(network: nn.Module, images: torch.Tensor) -> float:
@@ -53,10 +77,9 @@ def gflop(network: nn.Module, images: torch.Tensor) -> float:
     counted: list[float] = []
 
     def count(layer: nn.Module, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        weight = layer.weight
-        transposed = isinstance(layer, nn.ConvTranspose3d)
-        voxels = inputs[0].numel() // inputs[0].shape[1] if transposed else output.numel() // output.shape[1]
-        counted.append(2e-9 * weight.numel() * voxels)
+        voxels = inputs[0] if isinstance(layer, nn.ConvTranspose3d) else output
+        weight = layer.get_parameter("weight")
+        counted.append(2e-9 * weight.numel() * voxels[0, 0].numel())
 
     hooks = [m.register_forward_hook(count) for m in network.modules() if isinstance(m, nn.Conv3d | nn.ConvTranspose3d)]
     with torch.inference_mode():
@@ -66,26 +89,76 @@ def gflop(network: nn.Module, images: torch.Tensor) -> float:
     return sum(counted)
 
 
-def peak_gflops(dtype: torch.dtype, size: int = 4096) -> float:
-    """Best of five matrix products."""
+def matrix_gflops(dtype: torch.dtype, size: int = 4096) -> float:
+    """Best of three matrix products."""
     left, right = (torch.rand(size, size).to(dtype) for _ in range(2))
-    left @ right
-    times = [timed(lambda: left @ right) for _ in range(5)]
-    return 2e-9 * size**3 / min(times)
+    return 2e-9 * size**3 / min(timed(lambda: left @ right) for _ in range(3))
 
 
 def timed(work: Callable[[], object]) -> float:
+    """Wall seconds."""
     begin = time.perf_counter()
     work()
     return time.perf_counter() - begin
 
 
+def cold(engine: Engine, cache: str | None) -> tuple[float, float]:
+    """Wall seconds and peak memory (GiB) of a process that does ours once, with graphs in folder ``cache``."""
+    environment = {**os.environ, **({CACHE_VARIABLE: cache} if cache else {})}
+    command = [sys.executable, *sys.argv, "--once", engine]
+    begin = time.perf_counter()
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=600, env=environment)
+    return time.perf_counter() - begin, float(done.stdout.split()[-1])
+
+
 def segmenter(features: int | None, stem: int, depth: int) -> McUnet:
-    if features is None:
-        network, _ = load_network(bundled_weights(), "segmenter")
-        assert isinstance(network, McUnet)  # noqa: S101
-        return network
-    return McUnet(features=features, depth=depth, stem=stem).eval()
+    """The shipped one, or an untrained one of a given layout."""
+    if features is not None:
+        return McUnet(features=features, depth=depth, stem=stem).eval()
+    network, _ = load_network(bundled_weights(), "segmenter")
+    assert isinstance(network, McUnet)  # noqa: S101
+    return network
+
+
+def measure(rows: dict[str, Row], rounds: int) -> dict[str, float]:
+    """Fill in the seconds; returns the peak by precision."""
+    peaks = {"fp32": 0.0, "bf16": 0.0}
+    for _ in range(rounds):
+        for row in rows.values():
+            row.seconds.append(timed(row.run))
+        for name, dtype in (("fp32", torch.float32), ("bf16", torch.bfloat16)):
+            peaks[name] = max(peaks[name], matrix_gflops(dtype))
+    return peaks
+
+
+def table(rows: dict[str, Row], images: torch.Tensor, passes: int, peaks: dict[str, float]) -> list[str]:
+    """Markdown, one line a row; ratios are to the plain loop."""
+    cost = {network: gflop(network, images) for network in {row.network for row in rows.values()}}
+    plain = statistics.median(rows["our network, plain fp32 loop"].seconds)
+    lines = [f"| {passes} passes | seconds | plain loop / this | GFLOP a pass | GFLOP/s | of the peak |", "|---|" + "---:|" * 5]
+    for name, row in rows.items():
+        seconds = statistics.median(row.seconds)
+        rate = passes * cost[row.network] / seconds
+        cells = f"{seconds:.2f} | {plain / seconds:.1f} | {cost[row.network]:.0f} | {rate:.0f}"
+        lines.append(f"| {name} | {cells} | {rate / peaks[row.precision]:.0%} |")
+    return [*lines, f"\nPeak: fp32 {peaks['fp32']:.0f}, bf16 {peaks['bf16']:.0f} GFLOP/s, {torch.get_num_threads()} threads\n"]
+
+
+def cold_table(rounds: int) -> list[str]:
+    """Markdown: whole processes, by engine."""
+    lines = ["| whole process, started cold | seconds | peak memory, GiB |", "|---|---:|---:|"]
+    ways: dict[str, tuple[Engine, bool]] = {"torch": ("torch", False), "auto": ("auto", False)}
+    if is_installed():
+        ways["openvino, graph not in the cache"] = ("openvino", True)
+    runs: dict[str, list[tuple[float, float]]] = {name: [] for name in ways}
+    for _ in range(rounds):
+        for name, (engine, new) in ways.items():
+            with tempfile.TemporaryDirectory() as empty:
+                runs[name].append(cold(engine, empty if new else None))
+    for name, values in runs.items():
+        seconds, memory = zip(*values, strict=True)
+        lines.append(f"| ours, {name} | {statistics.median(seconds):.2f} | {max(memory):.2f} |")
+    return lines
 
 
 def main() -> None:
@@ -95,50 +168,27 @@ def main() -> None:
     parser.add_argument("--features", type=int)
     parser.add_argument("--stem", type=int, default=2)
     parser.add_argument("--depth", type=int, default=4)
-    parser.add_argument("--memory-of-ours", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--once", choices=["torch", "openvino", "auto"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     torch.manual_seed(0)
-    ours = segmenter(arguments.features, arguments.stem, arguments.depth)
-    images = torch.rand(1, *SHAPE)
-    precision = "bf16" if bf16_supported("cpu") else "fp32"
-    engines = ("torch", "openvino") if is_installed() else ("torch",)
-
-    def run_ours(engine: str) -> None:
-        backend = Backend("cpu", precision, torch.get_num_threads(), engine)  # type: ignore[arg-type]
-        stochastic_passes(ours, images[0].numpy(), backend, arguments.passes, seed=0)
-
-    if arguments.memory_of_ours:
-        run_ours(engines[-1])
+    network = segmenter(arguments.features, arguments.stem, arguments.depth)
+    images, passes = torch.rand(1, *SHAPE), arguments.passes
+    if arguments.once:
+        ours(network, images, passes, arguments.once)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # noqa: T201
         return
+    precision = "bf16" if bf16_supported("cpu") else "fp32"
+    engines: tuple[Engine, ...] = ("torch", "openvino", "auto") if is_installed() else ("torch", "auto")
     theirs = monai_unet()
-    work: dict[str, tuple[nn.Module, str, Callable[[], None]]] = {
-        "MONAI UNet, fp32": (theirs, "fp32", lambda: as_users_do(theirs, images, arguments.passes, False)),
-        f"MONAI UNet, {precision}": (theirs, precision, lambda: as_users_do(theirs, images, arguments.passes, True)),
-        "our network, plain fp32 loop": (ours, "fp32", lambda: plain_loop(ours, images, arguments.passes)),
-        **{f"ours, {e} {precision}": (ours, precision, lambda e=e: run_ours(e)) for e in engines},
+    rows = {
+        "MONAI UNet, fp32": Row(theirs, "fp32", lambda: as_users_do(theirs, images, passes, False)),
+        "MONAI UNet, bf16": Row(theirs, "bf16", lambda: as_users_do(theirs, images, passes, True)),
+        "our network, plain fp32 loop": Row(network, "fp32", lambda: plain_loop(network, images, passes)),
+        **{f"ours, {e}, {precision}": Row(network, precision, partial(ours, network, images, passes, e)) for e in engines},
     }
-    for engine in engines:
-        run_ours(engine)
-    seconds: dict[str, list[float]] = {name: [] for name in work}
-    for _ in range(arguments.rounds):
-        for name, (_, _, run) in work.items():
-            seconds[name].append(timed(run))
-    peaks = {"fp32": peak_gflops(torch.float32), "bf16": peak_gflops(torch.bfloat16)}
-    cost = {network: gflop(network, images) for network in (theirs, ours)}
-    medians = {name: statistics.median(values) for name, values in seconds.items()}
-    plain = medians["our network, plain fp32 loop"]
-    print(f"| {arguments.passes} passes | seconds | plain loop / this | GFLOP a pass | GFLOP/s | of the peak |")  # noqa: T201
-    print("|---|---:|---:|---:|---:|---:|")  # noqa: T201
-    for name, (network, kind, _) in work.items():
-        rate = arguments.passes * cost[network] / medians[name]
-        row = f"| {name} | {medians[name]:.2f} | {plain / medians[name]:.1f} | {cost[network]:.0f} | {rate:.0f} "
-        print(f"{row}| {rate / peaks[kind]:.0%} |")  # noqa: T201
-    child = subprocess.run(
-        [sys.executable, *sys.argv, "--memory-of-ours"], capture_output=True, text=True, check=True, timeout=600
-    )
-    memory = float(np.float64(child.stdout.split()[-1]))
-    print(f"peak of the machine: fp32 {peaks['fp32']:.0f}, bf16 {peaks['bf16']:.0f} GFLOP/s; ours: {memory:.2f} GiB")  # noqa: T201
+    ours(network, images, 2, "auto")  # leaves the graph in the cache
+    peaks = measure(rows, arguments.rounds)
+    print("\n".join(table(rows, images, passes, peaks) + cold_table(arguments.rounds)))  # noqa: T201
 
 
 if __name__ == "__main__":
