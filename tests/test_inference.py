@@ -154,5 +154,5 @@ def test_maps_are_pooled_for_a_regressor_that_asks_for_it() -> None:
     coarse = RegressionNet(2, (2, 4), pool=2).eval()
     maps = np.random.default_rng(0).random((2, 16, 16, 16)).astype(np.float32)
     blocks = maps.reshape(2, 8, 2, 8, 2, 8, 2).mean(axis=(2, 4, 6))
-    expected = float(coarse(torch.from_numpy(blocks)[None]))
+    expected = coarse(torch.from_numpy(blocks)[None]).item()
     assert predict_dice(coarse, [maps[0]], maps[1], Backend("cpu", "fp32", 1)) == pytest.approx(expected, abs=1e-5)
