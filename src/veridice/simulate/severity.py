@@ -1,7 +1,7 @@
 """How hard a simulated scan is: the ranges from which the parameters of each severity are drawn.
 
-They are fixed before any network is trained for release. `benchmarks/simulated_cohort.py` says what a threshold on the
-FLAIR and what the shipped network reach on each of them.
+They are fixed before the networks that ship are trained; docs/simulator.md says how "ordinary" was chosen.
+`benchmarks/simulated_cohort.py` says what a threshold on the FLAIR and what the shipped network reach on each of them.
 """
 
 from __future__ import annotations
@@ -77,24 +77,24 @@ RANGES: dict[Severity, SeverityRanges] = {
         slices_mm=(2.0, 4.0),
     ),
     "ordinary": SeverityRanges(
-        load_median_ml=8.0,
-        load_sigma=1.1,
-        load_least_ml=1.0,
+        load_median_ml=10.0,
+        load_sigma=1.0,
+        load_least_ml=2.0,
         no_lesions=0.0,
-        lesion_to_grey=(1.18, 1.55),
-        lesion_spread=(0.05, 0.12),
-        border_mm=(0.4, 0.9),
-        penumbra=(0.05, 0.25),
-        texture=(0.02, 0.07),
-        snr=(14.0, 40.0),
-        bias=(0.1, 0.3),
-        mimic=0.3,
-        mimic_strength=0.6,
-        far_contrast=0.02,
-        artefact=0.05,
-        artefact_strength=0.3,
-        thick=0.4,
-        slices_mm=(2.5, 6.0),
+        lesion_to_grey=(1.2, 1.6),
+        lesion_spread=(0.04, 0.1),
+        border_mm=(0.4, 0.8),
+        penumbra=(0.0, 0.15),
+        texture=(0.02, 0.05),
+        snr=(18.0, 45.0),
+        bias=(0.05, 0.25),
+        mimic=0.25,
+        mimic_strength=0.45,
+        far_contrast=0.0,
+        artefact=0.03,
+        artefact_strength=0.2,
+        thick=0.35,
+        slices_mm=(2.5, 5.0),
     ),
     "hard": SeverityRanges(
         load_median_ml=2.5,
