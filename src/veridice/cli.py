@@ -21,7 +21,7 @@ from rich.table import Table
 from veridice._version import __version__
 from veridice.assess import Clock, assess_scan, load_networks
 from veridice.case import Assessment
-from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings, without_group
+from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings, with_steps, without_group
 from veridice.errors import InputError, VeridiceError
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
@@ -171,6 +171,7 @@ def train(
     leave_out: Annotated[
         int | None, typer.Option(min=0, help="Donor group to leave out; goes to OUTPUT/fold-G, for the regressors.")
     ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; else the configuration's.")] = None,
 ) -> None:
     """Train one network; interrupt it with Ctrl-C and give the same command again to go on."""
     from veridice import recipes
@@ -184,6 +185,8 @@ def train(
     cases = read_manifest(Path(table), Path(root)) if table and root else []
     if leave_out is not None:
         settings, output = without_group(settings, leave_out), output / f"fold-{leave_out}"
+    if steps is not None:
+        settings = with_steps(settings, network, steps)
     run, weights = output / network, output / "weights"
     if network == "regressor":
         cards = recipes.train_regressors(settings, cases, run, weights)

@@ -164,6 +164,12 @@ def without_group(settings: TrainingSettings, group: int) -> TrainingSettings:
     return settings.model_copy(update={"data": data})
 
 
+def with_steps(settings: TrainingSettings, network: str, steps: int) -> TrainingSettings:
+    """The same training with at most so many optimiser steps for one network."""
+    stage: StageSettings = getattr(settings, network)
+    return settings.model_copy(update={network: stage.model_copy(update={"steps": steps})})
+
+
 def load_training_settings(name_or_path: str) -> TrainingSettings:
     """Read a TOML configuration: a file, or the name of one that ships with the package (``default``, ``paper``).
 
