@@ -23,6 +23,13 @@ def test_dice_loss_is_equation_1() -> None:
     assert SegmentationLoss()(logits, target).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
+def test_batch_dice_is_the_dice_of_the_patches_laid_side_by_side() -> None:
+    logits, target = torch.randn(3, 1, 4, 4, 4), (torch.rand(3, 1, 4, 4, 4) > 0.7).float()
+    target[1] = 0
+    joined = [image.permute(1, 0, 2, 3, 4).reshape(1, 1, 12, 4, 4) for image in (logits, target)]
+    assert SegmentationLoss(batch_dice=True)(logits, target).item() == pytest.approx(SegmentationLoss()(*joined).item(), abs=1e-5)
+
+
 @pytest.mark.parametrize("cross_entropy", [0.0, 1.0])
 def test_ignored_voxels_count_for_nothing(cross_entropy: float) -> None:
     loss = SegmentationLoss(cross_entropy)

@@ -95,6 +95,7 @@ class SegmenterSettings(StageSettings):
     dropout_rate: float = Field(0.2, ge=0, lt=1)
     dropout_kind: Literal["channel", "element"] = "channel"
     cross_entropy: float = Field(1.0, ge=0, description="weight beside the Dice loss; 0 is the paper")
+    batch_dice: bool = Field(False, description="one Dice over the patches of a step, not their mean; off is the paper")
     keep_at: tuple[Share, ...] = Field(
         (0.15, 0.4), description="parts of the steps at which weights are kept, as poorer segmenters for the regressors"
     )

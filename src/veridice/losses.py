@@ -19,11 +19,13 @@ class SegmentationLoss(nn.Module):
     Args:
         cross_entropy: weight of a binary cross-entropy beside the Dice loss; 0 is the paper's loss. It gives a
             gradient where a patch holds no lesion at all, which Dice alone does not.
+        batch_dice: one Dice over all patches of the batch in place of the mean of each patch's. False positives in
+            patches without lesions then cost what they cost in a whole scan, not next to nothing.
     """
 
-    def __init__(self, cross_entropy: float = 0.0) -> None:
+    def __init__(self, cross_entropy: float = 0.0, batch_dice: bool = False) -> None:
         super().__init__()
-        self.dice = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5)
+        self.dice = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5, batch=batch_dice)
         self.cross_entropy = cross_entropy
 
     def forward(self, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:

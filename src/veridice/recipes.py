@@ -58,7 +58,7 @@ def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequenc
     """Train any network that maps images and a random generator to logits as the segmenter is trained, in place."""
     stage = settings.segmenter
     material, checks = _material(settings, cases, run)
-    criterion = SegmentationLoss(stage.cross_entropy)
+    criterion = SegmentationLoss(stage.cross_entropy, stage.batch_dice)
 
     def loss(model: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
         value: Tensor = criterion(model(batch["images"], generator), batch["lesion"], batch["ignored"])
