@@ -94,7 +94,7 @@ def numbers(scan: Scan) -> dict[str, object]:
 
 def sharpness(scan: Scan) -> float:
     """Share of an axial slice's spectral power (without the mean) above a quarter of the sampling frequency, in the brain."""
-    image, brain = axial(scan.flair, scan.flair.voxels), axial(scan.flair, scan.brain)
+    image, brain = axial(scan.flair, scan.flair.voxels), axial(scan.flair, scan.brain) > 0.5
     level = int(brain.sum(axis=(0, 1)).argmax())
     cut = np.where(brain[:, :, level], image[:, :, level] - image[brain].mean(), 0)
     power = np.abs(np.fft.fft2(cut)) ** 2

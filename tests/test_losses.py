@@ -27,7 +27,9 @@ def test_batch_dice_is_the_dice_of_the_patches_laid_side_by_side() -> None:
     logits, target = torch.randn(3, 1, 4, 4, 4), (torch.rand(3, 1, 4, 4, 4) > 0.7).float()
     target[1] = 0
     joined = [image.permute(1, 0, 2, 3, 4).reshape(1, 1, 12, 4, 4) for image in (logits, target)]
-    assert SegmentationLoss(batch_dice=True)(logits, target).item() == pytest.approx(SegmentationLoss()(*joined).item(), abs=1e-5)
+    assert SegmentationLoss(batch_dice=True)(logits, target).item() == pytest.approx(
+        SegmentationLoss()(*joined).item(), abs=1e-5
+    )
 
 
 @pytest.mark.parametrize("cross_entropy", [0.0, 1.0])
