@@ -1,9 +1,10 @@
 """How good the segmenter is on real scans it never saw: zero-shot (simulation only) and grouped k-fold, fine-tuned.
 
-python benchmarks/real_scans.py --data FOLDER --start runs/simulation/weights -o runs/real [--folds 5] [--steps 600]
+python benchmarks/real_scans.py --data FOLDER --start runs/simulation/weights -o runs/real [--folds 5] [--steps 300]
 
-Each fold fine-tunes from the simulation-only start on the other folds' patients (one of them, and simulated patients,
-are its validation) and is judged once on its own. Finished folds are kept. Dice is in each scan's own grid, 20 passes.
+Each fold fine-tunes from the simulation-only start, on whole cubes, on the other folds' patients (one of them, and simulated
+patients, are its validation) and is judged once on its own. Finished folds are kept. Dice is in each scan's own grid, 20
+passes.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import pandas as pd
 from torch import nn
 
 from veridice.case import Case
-from veridice.config import InferenceSettings, TrainingSettings, load_training_settings
+from veridice.config import InferenceSettings, TrainingSettings, load_training_settings, on_whole_cubes, with_steps
 from veridice.inference import choose_backend, stochastic_passes
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
@@ -93,15 +94,13 @@ def main() -> None:
     parser.add_argument("--config", default="default")
     parser.add_argument("--start", type=Path, required=True)
     parser.add_argument("--folds", type=int, default=5)
-    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/real"))
     parser.add_argument("--zero-shot-only", action="store_true")
     arguments = parser.parse_args()
     cases = read_manifest(arguments.manifest, arguments.data)
-    base = load_training_settings(arguments.config)
-    stage = base.segmenter.model_copy(
-        update={"steps": arguments.steps, "learning_rate": 5e-4, "validate_every": 100, "keep_at": ()}
-    )
+    base = on_whole_cubes(with_steps(load_training_settings(arguments.config), "segmenter", arguments.steps), "segmenter")
+    stage = base.segmenter.model_copy(update={"validate_every": 100, "keep_at": ()})
     # The donor group of the real patient 07 stays out: it would be somebody's left-out patient.
     data = base.data.model_copy(update={"left_out": (2,), "simulated_fraction": 0.4})
     settings = base.model_copy(update={"segmenter": stage, "data": data})

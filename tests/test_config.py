@@ -18,6 +18,7 @@ from veridice.config import (
     StageSettings,
     TrainingSettings,
     load_training_settings,
+    on_whole_cubes,
     to_toml,
 )
 from veridice.errors import ConfigError
@@ -90,14 +91,20 @@ def test_settings_survive_toml(tmp_path_factory: pytest.TempPathFactory, drawn: 
     assert load_training_settings(written(folder, to_toml(drawn))) == drawn
 
 
-@given(st.integers(1, 500), st.integers(1, 8), st.integers(1, 4), shares)
-def test_examples_are_counted_batch_by_batch(steps: int, batch: int, devices: int, whole: float) -> None:
-    stage = StageSettings(steps=steps, batch_size=batch, devices=devices, whole_share=whole)
+@given(st.integers(1, 500), st.integers(1, 8), st.integers(1, 4))
+def test_examples_are_counted_batch_by_batch(steps: int, batch: int, devices: int) -> None:
+    stage = StageSettings(steps=steps, batch_size=batch, devices=devices)
     assert stage.examples == sum(batch * devices for _ in range(steps))
-    assert 0 <= stage.patch_examples <= stage.examples
-    # The change from patches to cubes falls between two steps, so that no batch holds both.
-    assert stage.patch_examples % (batch * devices) == 0
-    assert abs(stage.patch_examples / stage.examples - (1 - whole)) <= 0.5 / steps + 1e-9
+
+
+@pytest.mark.parametrize("network", ["segmenter", "reconstructor", "regressor"])
+def test_whole_cubes_change_one_network_alone(network: str) -> None:
+    before = load_training_settings("default")
+    after = on_whole_cubes(before, network)
+    stage = getattr(after, network)
+    assert (stage.crop, stage.batch_size, stage.steps) == (0, 1, getattr(before, network).steps)
+    assert stage.learning_rate < getattr(before, network).learning_rate
+    assert after.model_copy(update={network: getattr(before, network)}) == before
 
 
 @pytest.mark.parametrize(

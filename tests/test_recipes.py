@@ -83,7 +83,10 @@ def test_a_training_may_start_from_other_weights(study: Path) -> None:
     (study / "tiny.toml").write_text((study / "tiny.toml").read_text().replace("steps = 4", "steps = 1\nlearning_rate = 1e-9"))
     (study / "run").rename(study / "earlier")
     options = {"manifest": "manifest.csv", "data": ".", "config": "tiny.toml", "output": "run", "start": "earlier/weights"}
-    assert cli.run(["train", "segmenter", *[f"--{name}={study / value}" for name, value in options.items()]]) == 0
+    whole = ["train", "segmenter", "--whole-cubes", *[f"--{name}={study / value}" for name, value in options.items()]]
+    assert cli.run(whole) == 0
+    cards = [read_card(study / run / "weights", "segmenter") for run in ("earlier", "run")]
+    assert (cards[0].started_from, cards[1].started_from) == ("", cards[0].sha256)
     first, second = (load_network(study / run / "weights", "segmenter")[0].state_dict() for run in ("earlier", "run"))
     assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first)
 

@@ -126,9 +126,9 @@ def test_examples_are_in_range(material: TrainingMaterial) -> None:
     assert 0 < t1_absent < 20
 
 
-def test_whole_cubes_follow_the_patches(material: TrainingMaterial) -> None:
-    stream = ExampleStream(material, SETTINGS, 12, 0, 4, patches=2)
-    assert [stream[index]["images"].shape[1] for index in range(4)] == [12, 12, 16, 16]
+@pytest.mark.parametrize(("crop", "edge"), [(12, 12), (0, 16)])
+def test_patches_or_whole_cubes(material: TrainingMaterial, crop: int, edge: int) -> None:
+    assert ExampleStream(material, SETTINGS, crop, 0, 4)[1]["images"].shape[1:] == (edge,) * 3
 
 
 def test_validation_examples_never_change(material: TrainingMaterial) -> None:

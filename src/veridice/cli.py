@@ -21,7 +21,7 @@ from rich.table import Table
 from veridice._version import __version__
 from veridice.assess import Clock, assess_scan, load_networks
 from veridice.case import Assessment
-from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings, with_steps, without_group
+from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings, on_whole_cubes, with_steps, without_group
 from veridice.errors import InputError, VeridiceError
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
@@ -172,6 +172,9 @@ def train(
         int | None, typer.Option(min=0, help="Donor group to leave out; goes to OUTPUT/fold-G, for the regressors.")
     ] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; else the configuration's.")] = None,
+    whole_cubes: Annotated[
+        bool, typer.Option("--whole-cubes", help="No patches: whole cubes, one a step, as the end of a training with --start.")
+    ] = False,
 ) -> None:
     """Train one network; interrupt it with Ctrl-C and give the same command again to go on."""
     from veridice import recipes
@@ -187,6 +190,8 @@ def train(
         settings, output = without_group(settings, leave_out), output / f"fold-{leave_out}"
     if steps is not None:
         settings = with_steps(settings, network, steps)
+    if whole_cubes:
+        settings = on_whole_cubes(settings, network)
     run, weights = output / network, output / "weights"
     if network == "regressor":
         cards = recipes.train_regressors(settings, cases, run, weights)

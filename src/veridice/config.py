@@ -69,7 +69,6 @@ class StageSettings(Settings):
     steps: int = Field(1000, ge=1, description="optimiser steps at most")
     batch_size: int = Field(1, ge=1)
     crop: int = Field(96, ge=0, description="edge of the training patch in voxels; 0 takes the whole grid")
-    whole_share: float = Field(0.0, ge=0, le=1, description="last part of the steps that see whole cubes instead of patches")
     learning_rate: float = Field(1e-3, gt=0, description="peak of a one-cycle schedule for Adam")
     validate_every: int = Field(200, ge=1, description="steps between two validations")
     checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints, what an interruption may cost")
@@ -81,11 +80,6 @@ class StageSettings(Settings):
     def examples(self) -> int:
         """Training examples behind all steps."""
         return self.steps * self.batch_size * self.devices
-
-    @property
-    def patch_examples(self) -> int:
-        """How many of them come before the whole cubes."""
-        return round(self.steps * (1 - self.whole_share)) * self.batch_size * self.devices
 
 
 class SegmenterSettings(StageSettings):
@@ -169,6 +163,16 @@ def with_steps(settings: TrainingSettings, network: str, steps: int) -> Training
     """The same training with at most so many optimiser steps for one network."""
     stage: StageSettings = getattr(settings, network)
     return settings.model_copy(update={network: stage.model_copy(update={"steps": steps})})
+
+
+def on_whole_cubes(settings: TrainingSettings, network: str) -> TrainingSettings:
+    """The same training on whole cubes, one a step, at a quarter of the learning rate: how a training on patches ends.
+
+    Instance normalisation sees other statistics in a patch than in the cube that prediction gives it.
+    """
+    stage: StageSettings = getattr(settings, network)
+    whole = {"crop": 0, "batch_size": 1, "learning_rate": stage.learning_rate / 4}
+    return settings.model_copy(update={network: stage.model_copy(update=whole)})
 
 
 def load_training_settings(name_or_path: str) -> TrainingSettings:

@@ -49,9 +49,10 @@ def train_segmenter(
     arguments = _segmenter_arguments(settings)
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
-    _begin(network, start, "segmenter")
+    origin = _begin(network, start, "segmenter")
     state = fit_segmenter(network, settings, cases, run)
-    return [_export(weights, "segmenter", "segmenter", network, arguments, settings, cases, state, {"dice": state.best or 0.0})]
+    metrics = {"dice": state.best or 0.0}
+    return [_export(weights, "segmenter", network, arguments, settings, cases, state, metrics, origin)]
 
 
 def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
@@ -72,7 +73,7 @@ def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequenc
             scores.append(dice(predicted[0] & judged, (example["lesion"][0].numpy() >= 0.5) & judged).dice)
         return {"dice": float(np.mean(scores)), "dice_median": float(np.median(scores))}
 
-    stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples, stage.patch_examples)
+    stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples)
     keep_at = tuple(int(part * stage.steps) for part in stage.keep_at)
     return train_network(network, stream, loss, validate, Goal("dice", True), stage, run, settings.seed, keep_at)
 
@@ -86,7 +87,7 @@ def train_reconstructor(
     material, checks = _material(settings, cases, run)
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
-    _begin(network, start, "reconstructor")
+    origin = _begin(network, start, "reconstructor")
     criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
     in_hole = SsimLoss(stage.ssim_form, stage.ssim_window).hole_loss
 
@@ -106,10 +107,10 @@ def train_reconstructor(
         return {"ssim": float(np.mean(whole)), "ssim_hole": float(np.nanmean(holes))}
 
     goal = Goal("ssim_hole" if stage.hole_weight else "ssim", True)
-    stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples, stage.patch_examples)
+    stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples)
     state = train_network(network, stream, loss, validate, goal, stage, run, settings.seed)
     metrics = evaluate(network, validate)
-    return [_export(weights, "reconstructor", "reconstructor", network, arguments, settings, cases, state, metrics)]
+    return [_export(weights, "reconstructor", network, arguments, settings, cases, state, metrics, origin)]
 
 
 def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
@@ -145,7 +146,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
 
         state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run / pair, settings.seed)
         metrics = evaluate(network, validate)
-        cards.append(_export(weights, f"regressor-{pair}", "regressor", network, arguments, settings, cases, state, metrics))
+        cards.append(_export(weights, f"regressor-{pair}", network, arguments, settings, cases, state, metrics))
     return cards
 
 
@@ -226,10 +227,13 @@ def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> t
     return split_material(settings, cases, "train"), checks
 
 
-def _begin(network: nn.Module, start: Path | None, name: str) -> None:
-    """Take the weights to start from, where some are given."""
-    if start is not None:
-        network.load_state_dict(load_network(start, name)[0].state_dict())
+def _begin(network: nn.Module, start: Path | None, name: str) -> WeightCard | None:
+    """Take the weights to start from, where some are given; returns their card."""
+    if start is None:
+        return None
+    known, card = load_network(start, name)
+    network.load_state_dict(known.state_dict())
+    return card
 
 
 def _plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
@@ -242,25 +246,29 @@ def _plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
 def _export(
     weights: Path,
     name: str,
-    kind: str,
     network: nn.Module,
     arguments: dict[str, Any],
     settings: TrainingSettings,
     cases: Sequence[Case],
     state: Progression,
     metrics: dict[str, float],
+    origin: WeightCard | None = None,
 ) -> WeightCard:
+    people = people_of(cases, settings.data)
+    if origin is not None:
+        people = {split: sorted({*people[split], *origin.people.get(split, [])}) for split in people}
     return save_network(
         weights,
         network,
         {
             "name": name,
-            "kind": kind,
+            "kind": name.split("-")[0],
             "arguments": arguments,
             "grid": settings.data.grid,
             "configuration": settings.name,
             "data": describe_data(cases, settings.data),
-            "people": people_of(cases, settings.data),
+            "people": people,
+            "started_from": origin.sha256 if origin else "",
             "steps": state.step,
             "best_step": state.best_step,
             "seed": settings.seed,

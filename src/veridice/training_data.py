@@ -225,21 +225,10 @@ class ExampleStream(Dataset[Example]):
         crop: edge of the patch; 0 takes the whole cube.
         seed: first part of every example's seed.
         length: number of examples.
-        patches: examples from this one on are whole cubes; all are patches when absent. Statistics of a patch differ
-            from those of a cube, and with them what instance normalisation does to the background.
     """
 
-    def __init__(
-        self,
-        material: TrainingMaterial,
-        settings: DataSettings,
-        crop: int,
-        seed: int,
-        length: int,
-        patches: int | None = None,
-    ) -> None:
+    def __init__(self, material: TrainingMaterial, settings: DataSettings, crop: int, seed: int, length: int) -> None:
         self.material, self.settings, self.seed, self.length = material, settings, seed, length
-        self.patches = length if patches is None else patches
         self.crop = crop or settings.grid
 
     def __len__(self) -> int:
@@ -252,7 +241,7 @@ class ExampleStream(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
         case = self.material.draw(self.settings.simulated_fraction, rng)
-        edge = self.crop if index < self.patches else self.settings.grid
+        edge = self.crop
         # Resampling takes as long as everything else; simulated scans were turned and bent when they were made.
         turned = rng.random() < self.settings.turned_fraction
         wide = min(self.settings.grid, edge + TURNING_MARGIN) if turned else edge

@@ -40,8 +40,9 @@ class WeightCard(BaseModel):
     sha256: str = Field(description="of the safetensors file")
     configuration: str = Field(description="name of the training configuration")
     data: str = Field(description="what it was trained and validated on, and what simulated data mean")
-    people: dict[str, list[str]] = Field(description="patients by split")
-    steps: int
+    people: dict[str, list[str]] = Field(description="patients by split, those of the weights it started from included")
+    started_from: str = Field("", description="sha256 of the weights that training started from; empty when from nothing")
+    steps: int = Field(description="of the last training alone")
     best_step: int
     seed: int
     commit: str
