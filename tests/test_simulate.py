@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 
@@ -283,6 +284,19 @@ def test_the_same_plan_gives_the_same_patient(patient: SimulatedPatient) -> None
     again = simulate_patient(PatientPlan.model_validate(json.loads(patient.plan.model_dump_json())))
     for name in ("lesions", "brain", "flair", "t1"):
         assert np.array_equal(getattr(again, name).voxels, getattr(patient, name).voxels)
+
+
+def test_this_patient_is_the_same_everywhere(patient: SimulatedPatient) -> None:
+    """Parameters and masks to the bit, intensities to a step: numbers of another machine, kept here."""
+    assert checksum(patient.plan.model_dump_json().encode()) == "e0a98099eb8fa1eb"
+    assert checksum(patient.lesions.voxels.tobytes(order="C")) == "05d53ee26b5db7e2"
+    assert checksum(patient.brain.voxels.tobytes(order="C")) == "8ed4b052b7ae8e9e"
+    assert float(patient.flair.voxels.mean()) == pytest.approx(175.634, abs=0.05)
+    assert float(patient.t1.voxels.mean()) == pytest.approx(228.009, abs=0.05)
+
+
+def checksum(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
 
 
 def test_a_whole_head_has_something_around_the_brain() -> None:
