@@ -5,7 +5,7 @@ python benchmarks/realism.py --data FOLDER --cohort runs/look -o runs/realism
 
 Tissues are found the same way in both (three classes by k-means on the T1w inside the brain mask, without lesions), so
 that the simulation's own label maps lend it nothing. `blind.png` shows real and simulated slices shuffled; `key.csv`
-says which is which.
+says which is which. `blind-brains.png` is the same without the heads, which may be handed on.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ def axial(volume: Volume, voxels: np.ndarray) -> np.ndarray:
     return nib.as_closest_canonical(nib.Nifti1Image(np.asarray(voxels, np.float32), volume.affine)).get_fdata()
 
 
-def blind_sheet(scans: list[Scan], folder: Path) -> None:
+def blind_sheet(scans: list[Scan], file: Path, stripped: bool) -> None:
     """Slices with most lesion, shuffled, without names; the key goes into a table of its own."""
     order = np.random.default_rng(0).permutation(len(scans))
     columns = 6
@@ -121,12 +121,14 @@ def blind_sheet(scans: list[Scan], folder: Path) -> None:
         level = int((truth + 1e-3 * brain).sum(axis=(0, 1)).argmax())
         spacing = nib.as_closest_canonical(nib.Nifti1Image(image, scan.flair.affine)).header.get_zooms()
         top = np.percentile(image[brain > 0.5], 99.8)
+        image = np.where(brain > 0.5, image, 0) if stripped else image
         axis.imshow(image[:, :, level].T, origin="lower", cmap="gray", vmin=0, vmax=top, aspect=spacing[1] / spacing[0])
         axis.set_title(str(place + 1), color="white", fontsize=8)
     figure.tight_layout()
-    figure.savefig(folder / "blind.png", dpi=110)
+    figure.savefig(file, dpi=75)
+    plt.close(figure)
     key = [{"number": place + 1, "origin": scans[n].origin, "scan": scans[n].name} for place, n in enumerate(order)]
-    pd.DataFrame(key).to_csv(folder / "key.csv", index=False)
+    pd.DataFrame(key).to_csv(file.with_name("key.csv"), index=False)
 
 
 def main() -> None:
@@ -145,7 +147,8 @@ def main() -> None:
     print(table.drop(columns="scan").groupby("origin").agg("median").round(3).T.to_string())  # noqa: T201
     real = [scan for scan in scans if scan.origin.startswith("real")]
     alike = [scan for scan in scans if scan.origin == "simulated ordinary"]
-    blind_sheet(real + alike[: len(real) + 2], arguments.output)
+    for name, stripped in (("blind.png", False), ("blind-brains.png", True)):
+        blind_sheet(real + alike[: len(real) + 2], arguments.output / name, stripped)
 
 
 if __name__ == "__main__":
