@@ -25,6 +25,7 @@ from veridice.io.nifti import read_image, read_mask
 from veridice.networks.weights import load_network
 from veridice.overlap import dice
 from veridice.recipes import train_segmenter
+from veridice.simulate.donors import donor_names
 from veridice.spatial import fit_grid, scan_on_grid
 from veridice.training_data import rim
 from veridice.types import Mask
@@ -101,8 +102,11 @@ def main() -> None:
     cases = read_manifest(arguments.manifest, arguments.data)
     base = on_whole_cubes(with_steps(load_training_settings(arguments.config), "segmenter", arguments.steps), "segmenter")
     stage = base.segmenter.model_copy(update={"validate_every": 100, "keep_at": ()})
-    # The donor group of the real patient 07 stays out: it would be somebody's left-out patient.
-    data = base.data.model_copy(update={"left_out": (2,), "simulated_fraction": 0.4})
+    # Donor group 2 stays out: simulated patients made of Lesjak 07 would show a left-out patient. Its other real patients,
+    # of whom the simulator has nothing, may be learnt from: they go to the first group.
+    donors = [",".join(name for name in people.split(",") if name in donor_names()) for people in base.data.donor_groups]
+    donors[0] = ",".join([donors[0], *sorted({case.patient for case in cases} - donor_names())])
+    data = base.data.model_copy(update={"donor_groups": tuple(donors), "left_out": (2,), "simulated_fraction": 0.4})
     settings = base.model_copy(update={"segmenter": stage, "data": data})
     arguments.output.mkdir(parents=True, exist_ok=True)
     start, _ = load_network(arguments.start, "segmenter")
