@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from veridice._version import __version__
 from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings, TrainingSettings, to_toml
+from veridice.errors import WeightsError
 from veridice.inference import bf16_supported, choose_backend
 from veridice.losses import SegmentationLoss, SsimLoss, ssim_map
 from veridice.networks.mc_unet import McUnet
@@ -206,7 +207,7 @@ def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn
 
 
 def _segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
-    names = ("features", "depth", "stem", "dropout_rate", "dropout_kind")
+    names = ("features", "depth", "stem", "refinement", "dropout_rate", "dropout_kind")
     return {name: getattr(settings.segmenter, name) for name in names}
 
 
@@ -228,11 +229,19 @@ def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> t
 
 
 def _begin(network: nn.Module, start: Path | None, name: str) -> WeightCard | None:
-    """Take the weights to start from, where some are given; returns their card."""
+    """Take the weights to start from, where some are given; returns their card.
+
+    Raises:
+        WeightsError: they are of another layout. A refinement alone may be missing: it starts as no correction.
+    """
     if start is None:
         return None
     known, card = load_network(start, name)
-    network.load_state_dict(known.state_dict())
+    fresh = {key: value for key, value in network.state_dict().items() if key.startswith("refinement.")}
+    try:
+        network.load_state_dict({**fresh, **known.state_dict()})
+    except RuntimeError as error:
+        raise WeightsError(f"{start}: the {name} there has another layout than the configuration") from error
     return card
 
 
