@@ -91,6 +91,25 @@ def test_a_training_may_start_from_other_weights(study: Path) -> None:
     assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first)
 
 
+def test_a_refinement_may_start_from_weights_without_one_and_not_the_other_way(
+    study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert train("segmenter", study) == 0
+    (study / "run").rename(study / "earlier")
+    plain = (study / "tiny.toml").read_text()
+    refined = plain.replace("steps = 4", "steps = 2\nrefinement = 4")
+    options = {"manifest": "manifest.csv", "data": ".", "config": "tiny.toml", "output": "run", "start": "earlier/weights"}
+    again = ["train", "segmenter", *[f"--{name}={study / value}" for name, value in options.items()]]
+    (study / "tiny.toml").write_text(refined)
+    assert cli.run(again) == 0
+    assert read_card(study / "run" / "weights", "segmenter").arguments["refinement"] == 4
+    (study / "tiny.toml").write_text(plain)
+    (study / "earlier").rename(study / "first")
+    (study / "run").rename(study / "earlier")
+    assert cli.run(again) == 3
+    assert "another layout" in capsys.readouterr().err
+
+
 def test_a_left_out_group_goes_to_a_folder_of_its_own(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = [
         f"--{n}={study / v}"
