@@ -14,7 +14,7 @@ from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import parameter_count
 
 NETWORKS: dict[str, nn.Module] = {
-    "`McUnet`, 16 features, stem 2 (`default`)": McUnet(features=16, depth=4, stem=2, refinement=32),
+    "`McUnet`, 16 features, stem 2 (`default`)": McUnet(features=16, depth=4, stem=2),
     "`McUnet`, 16 features (`paper`)": McUnet(features=16),
     "`ReconstructionUnet`, 16 features, stem 2 (`default`)": ReconstructionUnet(features=16, depth=4, stem=2),
     "`ReconstructionUnet`, 16 features (`paper`)": ReconstructionUnet(features=16),

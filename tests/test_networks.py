@@ -42,23 +42,6 @@ def test_a_pass_is_a_function_of_image_and_seed(kind: str) -> None:
     assert torch.equal(first, network.train()(image, seeded(1)))
 
 
-@pytest.mark.parametrize("stem", [1, 2])
-def test_a_refinement_starts_as_no_correction_and_learns(stem: int) -> None:
-    plain, refined = McUnet(features=2, depth=3, stem=stem), McUnet(features=2, depth=3, stem=stem, refinement=4)
-    left = refined.load_state_dict(plain.state_dict(), strict=False)
-    assert left.missing_keys and all(key.startswith("refinement.") for key in left.missing_keys)
-    image = torch.rand(1, 2, 16, 16, 16)
-    assert torch.equal(plain(image, seeded(1)), refined(image, seeded(1)))
-    optimiser = torch.optim.SGD(refined.parameters(), lr=0.1)
-    before = {key: value.clone() for key, value in refined.state_dict().items()}
-    for _ in range(2):  # the first step only wakes the last layer
-        optimiser.zero_grad()
-        refined(image, seeded(1)).square().mean().backward()
-        optimiser.step()
-    after = refined.state_dict()
-    assert all(not torch.equal(before[key], after[key]) for key in before if key.startswith("refinement."))
-
-
 def test_channel_dropout_drops_whole_channels() -> None:
     dropped = stochastic_dropout(torch.ones(2, 500, 2, 2, 2), 0.2, "channel", seeded(0))
     whole = dropped.flatten(2)

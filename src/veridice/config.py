@@ -86,7 +86,6 @@ class SegmenterSettings(StageSettings):
     features: int = Field(8, ge=1, description="channels at the finest level")
     depth: int = Field(5, ge=3, description="levels of the U-net")
     stem: int = Field(1, ge=1, le=4, description="edge of the blocks rearranged from space to depth; 1 is the paper")
-    refinement: int = Field(0, ge=0, description="channels of a last correction of the logits; 0 is the paper")
     dropout_rate: float = Field(0.2, ge=0, lt=1)
     dropout_kind: Literal["channel", "element"] = "channel"
     cross_entropy: float = Field(1.0, ge=0, description="weight beside the Dice loss; 0 is the paper")

@@ -207,7 +207,7 @@ def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn
 
 
 def _segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
-    names = ("features", "depth", "stem", "refinement", "dropout_rate", "dropout_kind")
+    names = ("features", "depth", "stem", "dropout_rate", "dropout_kind")
     return {name: getattr(settings.segmenter, name) for name in names}
 
 
@@ -232,14 +232,13 @@ def _begin(network: nn.Module, start: Path | None, name: str) -> WeightCard | No
     """Take the weights to start from, where some are given; returns their card.
 
     Raises:
-        WeightsError: they are of another layout. A refinement alone may be missing: it starts as no correction.
+        WeightsError: they are of another layout than the configuration.
     """
     if start is None:
         return None
     known, card = load_network(start, name)
-    fresh = {key: value for key, value in network.state_dict().items() if key.startswith("refinement.")}
     try:
-        network.load_state_dict({**fresh, **known.state_dict()})
+        network.load_state_dict(known.state_dict())
     except RuntimeError as error:
         raise WeightsError(f"{start}: the {name} there has another layout than the configuration") from error
     return card

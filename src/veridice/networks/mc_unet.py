@@ -9,7 +9,7 @@ from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 from torch.nn import functional
 
-from veridice.networks.blocks import ConvUnit, DecoderBlock, Drop, DropoutKind, EncoderBlock, stochastic_dropout
+from veridice.networks.blocks import DecoderBlock, Drop, DropoutKind, EncoderBlock, stochastic_dropout
 
 HEADS = 3
 """Scales of the decoder at which a segmentation map is taken."""
@@ -26,9 +26,7 @@ class McUnet(nn.Module):
 
     With ``stem`` 2 the image is first rearranged from space to depth (each 2x2x2 block becomes eight channels) and the
     heads' eight channels are rearranged back at the end (Shi et al. 2016, arXiv:1609.05158): no voxel is lost, and the
-    convolutions at full resolution, more than half of the arithmetic, are gone. But two features then stand for each voxel
-    (16 for a block of eight); with ``refinement`` one more convolution, which sees image and logits, corrects the logits.
-    It starts as no correction, so that a network without it can be trained further with it.
+    convolutions at full resolution, more than half of the arithmetic, are gone.
 
     Args:
         in_channels: image contrasts, FLAIR first, then T1w.
@@ -37,7 +35,6 @@ class McUnet(nn.Module):
         dropout_rate: 0.2 in the paper.
         dropout_kind: whole channels (default) or single elements.
         stem: edge of the blocks that the image is rearranged by; 1 (the paper) works at full resolution.
-        refinement: channels of the correction; 0 (the paper) is none.
     """
 
     def __init__(
@@ -48,7 +45,6 @@ class McUnet(nn.Module):
         dropout_rate: float = 0.2,
         dropout_kind: DropoutKind = "channel",
         stem: int = 1,
-        refinement: int = 0,
     ) -> None:
         super().__init__()
         if depth < HEADS:
@@ -66,12 +62,6 @@ class McUnet(nn.Module):
         finest = self.heads[-1]
         assert isinstance(finest, nn.Conv3d) and finest.bias is not None
         nn.init.constant_(finest.bias, PRIOR_LOGIT)
-        self.refinement: nn.Sequential | None = None
-        if refinement:
-            correction = nn.Conv3d(refinement, stem**3, 1)
-            for parameter in correction.parameters():
-                nn.init.zeros_(parameter)
-            self.refinement = nn.Sequential(ConvUnit((in_channels + 1) * stem**3, refinement), correction)
         self.dropout_channels = (*widths, *reversed(widths[:-1]))
         """Channels of each block that dropout follows, in the order of the pass."""
 
@@ -101,7 +91,7 @@ class McUnet(nn.Module):
 
     def _segment(self, images: Tensor, drop: Drop) -> Tensor:
         skips = []
-        features = blocks = pixelunshuffle(images, 3, self.stem) if self.stem > 1 else images
+        features = pixelunshuffle(images, 3, self.stem) if self.stem > 1 else images
         for encode in self.encoder:
             features = encode(features, drop)
             skips.append(features)
@@ -116,6 +106,4 @@ class McUnet(nn.Module):
                 level = level + functional.interpolate(logits, size=scale.shape[2:], mode="trilinear")
             logits = level
         assert logits is not None
-        if self.refinement is not None:
-            logits = logits + self.refinement(torch.cat([blocks.to(logits.dtype), logits], dim=1))
         return pixelshuffle(logits, 3, self.stem) if self.stem > 1 else logits
