@@ -91,6 +91,13 @@ def test_a_training_may_start_from_other_weights(study: Path) -> None:
     assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first)
 
 
+def test_whole_cubes_are_not_for_the_regressors(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = [f"--config={study / 'tiny.toml'}", f"--manifest={study / 'manifest.csv'}", f"--data={study}"]
+    assert cli.run(["train", "regressor", "--whole-cubes", f"--output={study / 'run'}", *options]) == 2
+    assert "always see whole cubes" in capsys.readouterr().err
+    assert not (study / "run").exists()
+
+
 def test_a_start_of_another_layout_is_refused(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert train("segmenter", study) == 0
     (study / "run").rename(study / "earlier")

@@ -287,7 +287,7 @@ def test_the_same_plan_gives_the_same_patient(patient: SimulatedPatient) -> None
 
 
 def test_this_patient_is_the_same_everywhere(patient: SimulatedPatient) -> None:
-    """Parameters and masks to the bit, intensities to a step: numbers of another machine, kept here."""
+    """Parameters and masks to the bit, intensities on the average, as they were when this was written."""
     assert checksum(patient.plan.model_dump_json().encode()) == "e0a98099eb8fa1eb"
     assert checksum(patient.lesions.voxels.tobytes(order="C")) == "05d53ee26b5db7e2"
     assert checksum(patient.brain.voxels.tobytes(order="C")) == "8ed4b052b7ae8e9e"

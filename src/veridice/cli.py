@@ -190,6 +190,8 @@ def train(
         settings, output = without_group(settings, leave_out), output / f"fold-{leave_out}"
     if steps is not None:
         settings = with_steps(settings, network, steps)
+    if whole_cubes and network == "regressor":
+        raise typer.BadParameter("the regressors always see whole cubes", param_hint="--whole-cubes")
     if whole_cubes:
         settings = on_whole_cubes(settings, network)
     run, weights = output / network, output / "weights"

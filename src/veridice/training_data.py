@@ -241,13 +241,12 @@ class ExampleStream(Dataset[Example]):
     def __getitem__(self, index: int) -> Example:
         rng = np.random.default_rng([self.seed, index])
         case = self.material.draw(self.settings.simulated_fraction, rng)
-        edge = self.crop
         # Resampling takes as long as everything else; simulated scans were turned and bent when they were made.
         turned = rng.random() < self.settings.turned_fraction
-        wide = min(self.settings.grid, edge + TURNING_MARGIN) if turned else edge
+        wide = min(self.settings.grid, self.crop + TURNING_MARGIN) if turned else self.crop
         channels = case.read_patch(wide, bool(rng.random() < self.settings.lesion_centred), rng)
         if turned:
-            variation = spatial_variation(self.settings, edge)
+            variation = spatial_variation(self.settings, self.crop)
             variation.set_random_state(seed=int(rng.integers(2**31)))
             channels = torch.as_tensor(np.asarray(variation(channels)))
         if rng.random() < 0.5:
