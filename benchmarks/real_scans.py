@@ -17,33 +17,19 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from veridice.assess import own_mask
 from veridice.case import Case
 from veridice.config import InferenceSettings, TrainingSettings, load_training_settings, on_whole_cubes, with_steps
-from veridice.inference import choose_backend, stochastic_passes
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.networks.weights import load_network
 from veridice.overlap import dice
 from veridice.recipes import train_segmenter
 from veridice.simulate.donors import donor_names
-from veridice.spatial import fit_grid, scan_on_grid
 from veridice.training_data import rim
-from veridice.types import Mask
 
 RIM_MM = 4.0
-
-
-def segment(case: Case, network: nn.Module, with_t1: bool) -> Mask:
-    """Own mask of a case in its own grid, as ``veridice check`` makes it."""
-    settings = InferenceSettings()
-    flair = read_image(Path(str(case.flair)))
-    transform = fit_grid(flair, (128, 128, 128))
-    image = scan_on_grid(flair, transform)
-    t1 = read_image(case.t1, flair.geometry) if case.t1 and with_t1 else None
-    second = scan_on_grid(t1, transform) if t1 else np.zeros_like(image)
-    backend = choose_backend(settings)
-    maps = stochastic_passes(network, np.stack([image, second]), backend, settings.passes, settings.seed).maps
-    return transform.to_native(maps.mean, order=3) >= 0.5
+GRID = 128
 
 
 def judge(case: Case, network: nn.Module, label: str) -> dict[str, object]:
@@ -52,7 +38,8 @@ def judge(case: Case, network: nn.Module, label: str) -> dict[str, object]:
     millilitre = flair.geometry.voxel_volume_ml
     truth = read_mask(Path(str(case.mask)), flair.geometry).voxels
     judged = ~rim(case, flair, truth, RIM_MM)
-    found, alone = segment(case, network, True), segment(case, network, False)
+    t1 = read_image(case.t1, flair.geometry) if case.t1 else None
+    found, alone = (own_mask(flair, second, network, GRID, InferenceSettings()) for second in (t1, None))
     outside = np.nan
     if case.brain_mask:
         outside = (found & ~read_mask(case.brain_mask, flair.geometry).voxels).sum() * millilitre

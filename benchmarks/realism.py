@@ -107,8 +107,7 @@ def axial(volume: Volume, voxels: np.ndarray) -> np.ndarray:
 
 
 def blind_sheet(scans: list[Scan], file: Path, stripped: bool) -> None:
-    """Slices with most lesion, shuffled, without names; the key goes into a table of its own."""
-    order = np.random.default_rng(0).permutation(len(scans))
+    """Slices with most lesion, without names."""
     columns = 6
     rows = -(-len(scans) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(columns * 2.2, rows * 2.5), facecolor="black", squeeze=False)
@@ -116,7 +115,7 @@ def blind_sheet(scans: list[Scan], file: Path, stripped: bool) -> None:
         axis.axis("off")
         if place >= len(scans):
             continue
-        scan = scans[order[place]]
+        scan = scans[place]
         image, truth, brain = (axial(scan.flair, v) for v in (scan.flair.voxels, scan.truth, scan.brain))
         level = int((truth + 1e-3 * brain).sum(axis=(0, 1)).argmax())
         spacing = nib.as_closest_canonical(nib.Nifti1Image(image, scan.flair.affine)).header.get_zooms()
@@ -127,8 +126,6 @@ def blind_sheet(scans: list[Scan], file: Path, stripped: bool) -> None:
     figure.tight_layout()
     figure.savefig(file, dpi=75)
     plt.close(figure)
-    key = [{"number": place + 1, "origin": scans[n].origin, "scan": scans[n].name} for place, n in enumerate(order)]
-    pd.DataFrame(key).to_csv(file.with_name("key.csv"), index=False)
 
 
 def main() -> None:
@@ -147,8 +144,12 @@ def main() -> None:
     print(table.drop(columns="scan").groupby("origin").agg("median").round(3).T.to_string())  # noqa: T201
     real = [scan for scan in scans if scan.origin.startswith("real")]
     alike = [scan for scan in scans if scan.origin == "simulated ordinary"]
+    shown = real + alike[: len(real) + 2]
+    shuffled = [shown[n] for n in np.random.default_rng(0).permutation(len(shown))]
+    key = [{"number": number, "origin": scan.origin, "scan": scan.name} for number, scan in enumerate(shuffled, 1)]
+    pd.DataFrame(key).to_csv(arguments.output / "key.csv", index=False)
     for name, stripped in (("blind.png", False), ("blind-brains.png", True)):
-        blind_sheet(real + alike[: len(real) + 2], arguments.output / name, stripped)
+        blind_sheet(shuffled, arguments.output / name, stripped)
 
 
 if __name__ == "__main__":

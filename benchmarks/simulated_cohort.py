@@ -21,18 +21,20 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from veridice.assess import own_mask
 from veridice.config import InferenceSettings
-from veridice.inference import choose_backend, reconstruct, stochastic_passes
+from veridice.inference import choose_backend, reconstruct
 from veridice.io.nifti import read_image, read_mask
 from veridice.losses import ssim_map
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.overlap import dice
-from veridice.spatial import GridTransform, fit_grid, resample_to, scan_on_grid
+from veridice.spatial import fit_grid, resample_to, scan_on_grid
 from veridice.types import Mask, Voxels
 from veridice.volume import Volume
 
 THRESHOLDS = np.arange(0.5, 6.01, 0.25)
 WINDOW = 7
+GRID = 128
 
 
 @dataclass(frozen=True)
@@ -77,8 +79,10 @@ def similarity(rebuilt: Voxels, flair: Voxels) -> Voxels:
     return ssim_map(*tensors, "windowed", WINDOW)[0, 0].numpy()
 
 
-def reconstruction_row(reconstructor: nn.Module, flair: Voxels, transform: GridTransform, patient: Patient) -> dict[str, float]:
+def reconstruction_row(reconstructor: nn.Module, patient: Patient) -> dict[str, float]:
     """SSIM over the volume, in the brain and in the true mask, of the network and of a mean fill."""
+    transform = fit_grid(patient.flair, (GRID,) * 3)
+    flair = scan_on_grid(patient.flair, transform)
     mask = transform.to_grid(patient.truth) >= 0.5
     brain = transform.to_grid(patient.brain) >= 0.5
     if not mask.any():
@@ -100,13 +104,7 @@ def reconstruction_row(reconstructor: nn.Module, flair: Voxels, transform: GridT
 
 
 def row(patient: Patient, segmenter: nn.Module, reconstructor: nn.Module, threshold: float) -> dict[str, object]:
-    settings = InferenceSettings()
-    transform = fit_grid(patient.flair, (128, 128, 128))
-    flair, t1 = scan_on_grid(patient.flair, transform), scan_on_grid(patient.t1, transform)
-    backend = choose_backend(settings)
-    images = np.stack([flair, t1])
-    maps = stochastic_passes(segmenter, images, backend, settings.passes, settings.seed).maps
-    found = transform.to_native(maps.mean, order=3) >= 0.5
+    found = own_mask(patient.flair, patient.t1, segmenter, GRID, InferenceSettings())
     return {
         "patient": patient.name,
         "severity": patient.severity,
@@ -115,7 +113,7 @@ def row(patient: Patient, segmenter: nn.Module, reconstructor: nn.Module, thresh
         "dice": dice(found, patient.truth).dice,
         "dice_threshold": dice(z_scores(patient) > threshold, patient.truth).dice,
         "outside_brain_ml": (found & ~patient.brain).sum() * patient.millilitre,
-        **reconstruction_row(reconstructor, flair, transform, patient),
+        **reconstruction_row(reconstructor, patient),
     }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from veridice.assess import Judgement, assess_scan, load_networks
+from veridice.assess import Judgement, assess_scan, load_networks, own_mask
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
 from veridice.networks.regression_net import RegressionNet
@@ -33,6 +33,12 @@ def test_our_mask_is_the_native_probability_at_one_half(judged: Judgement) -> No
     np.testing.assert_array_equal(judged.maps["lesion_mask"].voxels, probability >= 0.5)
     voxel_ml = judged.maps["lesion_mask"].geometry.voxel_volume_ml
     assert judged.assessment.volumes_ml["judged_mask"] == pytest.approx((probability >= 0.5).sum() * voxel_ml)
+
+
+def test_the_own_mask_alone_is_the_judged_one(judged: Judgement, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    networks = load_networks(tiny_weights)
+    alone = own_mask(tiny_scan["flair"], tiny_scan["t1"], networks.segmenter, networks.grid_shape[0], SETTINGS)
+    np.testing.assert_array_equal(alone, judged.maps["lesion_mask"].voxels)
 
 
 def test_predicted_dice_is_the_clipped_mean_of_the_regressors(judged: Judgement) -> None:

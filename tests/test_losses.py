@@ -166,3 +166,14 @@ def test_the_hole_counts_once_more_where_windows_touch_it() -> None:
     expected = 1 - float(similarity.mean()) + 2.0 * float(np.mean(touching))
     assert SsimLoss(hole_weight=2.0)(rebuilt, image, hole).item() == pytest.approx(expected, abs=1e-5)
     assert SsimLoss(hole_weight=2.0)(rebuilt, image, 0 * hole).item() == pytest.approx(1 - float(similarity.mean()), abs=1e-6)
+
+
+def test_the_difference_counts_in_the_hole_alone() -> None:
+    image = torch.rand(2, 1, 9, 9, 9)
+    hole = (torch.rand(2, 1, 9, 9, 9) < 0.1).float()
+    darker = (image - 0.1 * hole).requires_grad_()
+    plain, with_difference = SsimLoss()(darker, image, hole), SsimLoss(hole_difference=3.0)(darker, image, hole)
+    assert with_difference.item() - plain.item() == pytest.approx(0.3, abs=1e-5)
+    with_difference.backward()
+    assert darker.grad is not None and torch.isfinite(darker.grad).all()
+    assert SsimLoss(hole_difference=3.0)(darker, image, 0 * hole).item() == pytest.approx(float(plain), abs=1e-6)

@@ -25,6 +25,8 @@ def test_three_trainings_give_weights_that_check_uses(
     card = read_card(study / "run" / "weights", "regressor-error")
     assert card.people == {"train": ["a-train"], "validation": ["a-validation"]}
     assert {"mae", "mae_of_constant", "pearson"} == set(card.metrics)
+    made = {name: read_card(study / "run" / "weights", name).sha256 for name in ("segmenter", "reconstructor")}
+    assert card.learnt_from == made
     metrics = pd.read_csv(study / "run" / "segmenter" / "metrics.csv")
     assert list(metrics["step"]) == [2, 4]
     assert list((study / "run" / "segmenter" / "tensorboard").iterdir())
@@ -91,10 +93,13 @@ def test_a_training_may_start_from_other_weights(study: Path) -> None:
     assert all(torch.allclose(first[name], second[name], atol=1e-3) for name in first)
 
 
-def test_whole_cubes_are_not_for_the_regressors(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("option", "said"), [("--whole-cubes", "always see whole cubes"), ("--start=run", "begin anew")])
+def test_what_is_not_for_the_regressors_is_refused(
+    option: str, said: str, study: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     options = [f"--config={study / 'tiny.toml'}", f"--manifest={study / 'manifest.csv'}", f"--data={study}"]
-    assert cli.run(["train", "regressor", "--whole-cubes", f"--output={study / 'run'}", *options]) == 2
-    assert "always see whole cubes" in capsys.readouterr().err
+    assert cli.run(["train", "regressor", option, f"--output={study / 'run'}", *options]) == 2
+    assert said in capsys.readouterr().err
     assert not (study / "run").exists()
 
 

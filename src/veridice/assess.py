@@ -24,7 +24,7 @@ from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import NAMES, WeightCard, load_network
 from veridice.scores import SUM_GRID, GridMaps, all_scores, lesion_count, lesion_volume_ml
 from veridice.spatial import GridTransform, fit_grid, intensity_range, scan_on_grid
-from veridice.types import Voxels
+from veridice.types import Mask, Voxels
 from veridice.volume import Volume
 
 Tick = Callable[[], None]
@@ -161,6 +161,27 @@ def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> V
     return np.stack([flair_grid, np.zeros_like(flair_grid) if t1 is None else scan_on_grid(t1, transform)])
 
 
+def own_mask(flair: Volume, t1: Volume | None, segmenter: nn.Module, grid: int, settings: InferenceSettings) -> Mask:
+    """Our own segmentation of a scan alone, in the FLAIR's grid, the same that :func:`assess_scan` judges.
+
+    Args:
+        flair: the scan.
+        t1: on the same grid, or None.
+        segmenter: Monte Carlo U-net.
+        grid: edge of the cube it was trained for.
+        settings: passes, seed, device.
+    """
+    transform = fit_grid(flair, (grid,) * 3)
+    images = grid_images(flair, t1, transform)
+    result = stochastic_passes(segmenter, images, choose_backend(settings), settings.passes, settings.seed)
+    return mask_from_probability(transform.to_native(result.maps.mean, order=3))
+
+
+def mask_from_probability(probability: Voxels) -> Mask:
+    """Voxels that are a lesion rather than not; of the native probability map, not a resampled mask."""
+    return probability >= 0.5
+
+
 def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
     """Dice predicted from each of the paper's input pairs (Reg-net) and their mean, not clipped, as scores by name.
 
@@ -179,7 +200,7 @@ def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: Grid
 
 
 def native_maps(maps: GridMaps, reconstruction: Voxels, transform: GridTransform, mask: Volume | None) -> dict[str, Volume]:
-    """Maps back in the FLAIR's grid; our own mask is the native probability map at 0.5, not a resampled mask."""
+    """Maps back in the FLAIR's grid."""
     on_grid = {
         "entropy": maps.entropy,
         "variance": maps.variance,
@@ -190,7 +211,7 @@ def native_maps(maps: GridMaps, reconstruction: Voxels, transform: GridTransform
     native = {name: Volume(transform.to_native(voxels), transform.native) for name, voxels in on_grid.items()}
     probability = transform.to_native(maps.probability, order=3)
     native["lesion_probability"] = Volume(probability, transform.native)
-    native["lesion_mask"] = Volume(probability >= 0.5, transform.native)
+    native["lesion_mask"] = Volume(mask_from_probability(probability), transform.native)
     if mask is not None:
         native["input_mask"] = mask
     return native

@@ -192,6 +192,8 @@ def train(
         settings = with_steps(settings, network, steps)
     if whole_cubes and network == "regressor":
         raise typer.BadParameter("the regressors always see whole cubes", param_hint="--whole-cubes")
+    if start is not None and network == "regressor":
+        raise typer.BadParameter("the regressors always begin anew", param_hint="--start")
     if whole_cubes:
         settings = on_whole_cubes(settings, network)
     run, weights = output / network, output / "weights"

@@ -102,6 +102,7 @@ class ReconstructorSettings(StageSettings):
     residual: bool = Field(False, description="add the output to the input, so that only the hole is learnt")
     ssim_form: Literal["windowed", "printed"] = "windowed"
     hole_weight: float = Field(0.0, ge=0, description="weight of the loss in the hole alone; 0 is the paper")
+    hole_difference: float = Field(0.0, ge=0, description="weight of the absolute difference in the hole; 0 is the paper")
     ssim_window: int = Field(7, ge=0, description="edge of the SSIM window; 0 is one window over the whole volume")
 
 
@@ -166,12 +167,12 @@ def with_steps(settings: TrainingSettings, network: str, steps: int) -> Training
 
 
 def on_whole_cubes(settings: TrainingSettings, network: str) -> TrainingSettings:
-    """The same training on whole cubes, one a step, at a quarter of the learning rate: how a training on patches ends.
+    """The same training on whole cubes, one a step, at half the learning rate: how a training on patches ends.
 
     Instance normalisation sees other statistics in a patch than in the cube that prediction gives it.
     """
     stage: StageSettings = getattr(settings, network)
-    whole = {"crop": 0, "batch_size": 1, "learning_rate": stage.learning_rate / 4}
+    whole = {"crop": 0, "batch_size": 1, "learning_rate": stage.learning_rate / 2}
     return settings.model_copy(update={network: stage.model_copy(update=whole)})
 
 

@@ -19,11 +19,11 @@ from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings, TrainingSettings, to_toml
 from veridice.errors import WeightsError
 from veridice.inference import bf16_supported, choose_backend
-from veridice.losses import SegmentationLoss, SsimLoss, ssim_map
+from veridice.losses import SegmentationLoss, SsimLoss, mean_difference, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import WeightCard, load_network, save_network
+from veridice.networks.weights import WeightCard, load_network, read_card, save_network
 from veridice.overlap import dice
 from veridice.quality_data import CHANNELS, QualityDataset, Segmenters, make_quality_cases
 from veridice.simulate.donors import all_donors
@@ -53,7 +53,8 @@ def train_segmenter(
     origin = _begin(network, start, "segmenter")
     state = fit_segmenter(network, settings, cases, run)
     metrics = {"dice": state.best or 0.0}
-    return [_export(weights, "segmenter", network, arguments, settings, cases, state, metrics, origin)]
+    card = describe_training("segmenter", arguments, settings, cases, state, metrics, origin)
+    return [save_network(weights, network, card)]
 
 
 def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
@@ -89,7 +90,7 @@ def train_reconstructor(
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
-    criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
+    criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight, stage.hole_difference)
     in_hole = SsimLoss(stage.ssim_form, stage.ssim_window).hole_loss
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
@@ -98,20 +99,23 @@ def train_reconstructor(
         return value
 
     def validate(model: nn.Module) -> dict[str, float]:
-        whole, holes = [], []
+        whole, holes, differences = [], [], []
         for example in checks:
             flair, lesion = example["images"][None, :1], example["lesion"]
             rebuilt = _plain_pass(model, flair[0] * (1 - lesion))
             similarity = ssim_map(rebuilt, flair, stage.ssim_form, stage.ssim_window)
             whole.append(float(similarity.mean()))
             holes.append(1 - float(in_hole(rebuilt, flair, lesion[None])))
-        return {"ssim": float(np.mean(whole)), "ssim_hole": float(np.nanmean(holes))}
+            differences.append(float(mean_difference(rebuilt, flair, lesion[None])))
+        values = {"ssim": float(np.mean(whole)), "ssim_hole": float(np.nanmean(holes))}
+        return {**values, "difference_hole": float(np.nanmean(differences))}
 
     goal = Goal("ssim_hole" if stage.hole_weight else "ssim", True)
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples)
     state = train_network(network, stream, loss, validate, goal, stage, run, settings.seed)
     metrics = evaluate(network, validate)
-    return [_export(weights, "reconstructor", network, arguments, settings, cases, state, metrics, origin)]
+    card = describe_training("reconstructor", arguments, settings, cases, state, metrics, origin)
+    return [save_network(weights, network, card)]
 
 
 def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
@@ -127,6 +131,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
     run.mkdir(parents=True, exist_ok=True)
     (run / "settings.toml").write_text(to_toml(settings), encoding="utf-8")
     files = _quality_files(settings, cases, run, weights)
+    makers = {name: read_card(weights, name).sha256 for name in ("segmenter", "reconstructor")}
     criterion = nn.HuberLoss(delta=stage.huber_delta)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
@@ -147,7 +152,8 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
 
         state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run / pair, settings.seed)
         metrics = evaluate(network, validate)
-        cards.append(_export(weights, f"regressor-{pair}", network, arguments, settings, cases, state, metrics))
+        card = describe_training(f"regressor-{pair}", arguments, settings, cases, state, metrics)
+        cards.append(save_network(weights, network, {**card, "learnt_from": makers}))
     return cards
 
 
@@ -251,41 +257,36 @@ def _plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
     return result.float().cpu()
 
 
-def _export(
-    weights: Path,
+def describe_training(
     name: str,
-    network: nn.Module,
     arguments: dict[str, Any],
     settings: TrainingSettings,
     cases: Sequence[Case],
     state: Progression,
     metrics: dict[str, float],
     origin: WeightCard | None = None,
-) -> WeightCard:
+) -> dict[str, Any]:
+    """The weight card of a finished training, without the checksum that :func:`save_network` adds."""
     people = people_of(cases, settings.data)
     if origin is not None:
         people = {split: sorted({*people[split], *origin.people.get(split, [])}) for split in people}
-    return save_network(
-        weights,
-        network,
-        {
-            "name": name,
-            "kind": name.split("-")[0],
-            "arguments": arguments,
-            "grid": settings.data.grid,
-            "configuration": settings.name,
-            "data": describe_data(cases, settings.data),
-            "people": people,
-            "started_from": origin.sha256 if origin else "",
-            "steps": state.step,
-            "best_step": state.best_step,
-            "seed": settings.seed,
-            "commit": source_commit(),
-            "created": datetime.now(UTC).strftime("%Y-%m-%d"),
-            "metrics": metrics,
-            "version": __version__,
-        },
-    )
+    return {
+        "name": name,
+        "kind": name.split("-")[0],
+        "arguments": arguments,
+        "grid": settings.data.grid,
+        "configuration": settings.name,
+        "data": describe_data(cases, settings.data),
+        "people": people,
+        "started_from": origin.sha256 if origin else "",
+        "steps": state.step,
+        "best_step": state.best_step,
+        "seed": settings.seed,
+        "commit": source_commit(),
+        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "metrics": metrics,
+        "version": __version__,
+    }
 
 
 def describe_data(cases: Sequence[Case], settings: DataSettings) -> str:

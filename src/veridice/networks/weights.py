@@ -42,6 +42,7 @@ class WeightCard(BaseModel):
     data: str = Field(description="what it was trained and validated on, and what simulated data mean")
     people: dict[str, list[str]] = Field(description="patients by split, those of the weights it started from included")
     started_from: str = Field("", description="sha256 of the weights that training started from; empty when from nothing")
+    learnt_from: dict[str, str] = Field({}, description="regressors: sha256 of the networks whose maps they learnt from")
     steps: int = Field(description="of the last training alone")
     best_step: int
     seed: int
