@@ -54,6 +54,9 @@ class DataSettings(Settings):
     bias: float = Field(0.3, ge=0, description="largest coefficient of the polynomial bias field")
     gamma: float = Field(1.4, ge=1, description="contrast exponent is drawn from [1/gamma, gamma]")
     artefact: float = Field(0.05, ge=0, le=1, description="chance of each TorchIO artefact (thick slices, ghosts, spikes)")
+    soft_labels: bool = Field(
+        False, description="the segmenter learns what share of a voxel of the cube is lesion, not 0 or 1; off is the paper"
+    )
     rim_mm: float = Field(4.0, ge=0, description="unlabelled voxels this near to a ventricle mask are not judged")
 
     @model_validator(mode="after")

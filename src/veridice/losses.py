@@ -16,6 +16,9 @@ IGNORED_LOGIT = -30.0
 class SegmentationLoss(nn.Module):
     """Soft Dice loss ``1 - 2|y p| / (|y| + |p|)`` on logits (Eq. 1), optionally plus cross-entropy.
 
+    Where the target is a share of a voxel, the product is replaced by ``(|y| + |p| - |y - p|) / 2``, which is the same for
+    0 and 1 and best at ``p = y``, not at 0 or 1 (Wang, Popordanoska, Bertels, Lemmens, Blaschko 2023, arXiv:2303.16296).
+
     Args:
         cross_entropy: weight of a binary cross-entropy beside the Dice loss; 0 is the paper's loss. It gives a
             gradient where a patch holds no lesion at all, which Dice alone does not.
@@ -25,7 +28,7 @@ class SegmentationLoss(nn.Module):
 
     def __init__(self, cross_entropy: float = 0.0, batch_dice: bool = False) -> None:
         super().__init__()
-        self.dice = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5, batch=batch_dice)
+        self.dice = DiceLoss(sigmoid=True, smooth_nr=1e-5, smooth_dr=1e-5, batch=batch_dice, soft_label=True)
         self.cross_entropy = cross_entropy
 
     def forward(self, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:

@@ -94,8 +94,8 @@ def train_reconstructor(
     in_hole = SsimLoss(stage.ssim_form, stage.ssim_window).hole_loss
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
-        flair = batch["images"][:, :1]
-        value: Tensor = criterion(model(flair * (1 - batch["lesion"])), flair, batch["lesion"])
+        flair, hole = batch["images"][:, :1], (batch["lesion"] >= 0.5).float()
+        value: Tensor = criterion(model(flair * (1 - hole)), flair, hole)
         return value
 
     def validate(model: nn.Module) -> dict[str, float]:

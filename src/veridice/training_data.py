@@ -216,8 +216,8 @@ def _required(case: Case, name: str) -> Path:
 class ExampleStream(Dataset[Example]):
     """Endless varied examples; example ``i`` depends on seed and ``i`` alone, so training resumes exactly.
 
-    Items are dictionaries of float32 tensors: ``images`` (2, x, y, z; FLAIR, T1w in [0, 1]), ``lesion`` and
-    ``ignored`` (1, x, y, z).
+    Items are dictionaries of float32 tensors: ``images`` (2, x, y, z; FLAIR, T1w in [0, 1]), ``lesion`` (1, x, y, z;
+    shares with ``soft_labels``, else 0 or 1) and ``ignored`` (1, x, y, z; 0 or 1).
 
     Args:
         material: what examples are made of.
@@ -257,7 +257,7 @@ class ExampleStream(Dataset[Example]):
             images[1] = 0.0
         return {
             "images": images,
-            "lesion": (scan["lesion"] >= 0.5).float(),
+            "lesion": scan["lesion"] if self.settings.soft_labels else (scan["lesion"] >= 0.5).float(),
             "ignored": (scan["ignored"] >= 0.5).float(),
         }
 
