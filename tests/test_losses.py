@@ -23,6 +23,14 @@ def test_dice_loss_is_equation_1() -> None:
     assert SegmentationLoss()(logits, target).item() == pytest.approx(expected.item(), abs=1e-5)
 
 
+def test_a_share_is_best_predicted_as_it_is() -> None:
+    share = torch.tensor([0.3, 0.0, 0.7, 1.0]).reshape(1, 1, 4, 1, 1)
+    as_it_is = SegmentationLoss()(torch.logit(share, eps=1e-6), share).item()
+    assert as_it_is == pytest.approx(0, abs=1e-4)
+    for other in (share.round(), share * 0.8, (share + 0.1).clamp(max=1)):
+        assert SegmentationLoss()(torch.logit(other, eps=1e-6), share).item() > as_it_is + 0.02
+
+
 def test_batch_dice_is_the_dice_of_the_patches_laid_side_by_side() -> None:
     logits, target = torch.randn(3, 1, 4, 4, 4), (torch.rand(3, 1, 4, 4, 4) > 0.7).float()
     target[1] = 0
@@ -176,4 +184,4 @@ def test_the_difference_counts_in_the_hole_alone() -> None:
     assert with_difference.item() - plain.item() == pytest.approx(0.3, abs=1e-5)
     with_difference.backward()
     assert darker.grad is not None and torch.isfinite(darker.grad).all()
-    assert SsimLoss(hole_difference=3.0)(darker, image, 0 * hole).item() == pytest.approx(float(plain), abs=1e-6)
+    assert SsimLoss(hole_difference=3.0)(darker, image, 0 * hole).item() == pytest.approx(plain.item(), abs=1e-6)

@@ -44,6 +44,29 @@ def test_a_finished_training_is_not_done_again(study: Path) -> None:
     assert (study / "run" / "segmenter" / "metrics.csv").read_bytes() == metrics
 
 
+def test_a_training_does_not_go_on_with_other_settings(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("segmenter", study) == 0
+    checkpoint = (study / "run" / "segmenter" / "checkpoint.pt").read_bytes()
+    text = (study / "tiny.toml").read_text()
+    (study / "tiny.toml").write_text(text.replace("[data]", "[data]\nrotation = 0.4"))
+    assert train("segmenter", study) == 3
+    assert "begun with another data.rotation" in capsys.readouterr().err
+    assert (study / "run" / "segmenter" / "checkpoint.pt").read_bytes() == checkpoint
+    # More steps, other processes: the same training, and its beginning is not lost.
+    (study / "tiny.toml").write_text(text.replace("[data]", "[data]\njobs = 1").replace("steps = 4", "steps = 6"))
+    assert train("segmenter", study) == 0
+    assert list(pd.read_csv(study / "run" / "segmenter" / "metrics.csv")["step"]) == [2, 4, 6]
+
+
+def test_regressors_do_not_learn_from_maps_of_earlier_networks(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for network in ("segmenter", "reconstructor", "regressor"):
+        assert train(network, study) == 0
+    card = study / "run" / "weights" / "segmenter.json"
+    card.write_text(card.read_text().replace(read_card(card.parent, "segmenter").sha256, 64 * "0"))
+    assert train("regressor", study) == 3
+    assert "made by other weights" in capsys.readouterr().err
+
+
 def test_training_twice_gives_the_same_weights(study: Path) -> None:
     assert train("segmenter", study) == 0
     first = (study / "run" / "weights" / "segmenter.safetensors").read_bytes()

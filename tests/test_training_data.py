@@ -126,6 +126,19 @@ def test_examples_are_in_range(material: TrainingMaterial) -> None:
     assert 0 < t1_absent < 20
 
 
+def test_soft_labels_are_the_shares_of_the_cube(tmp_path: Path) -> None:
+    channels = np.random.default_rng(0).integers(0, 256, (4, 16, 16, 16), dtype=np.uint8)
+    np.save(tmp_path / "cube.npy", channels)
+    material = TrainingMaterial((CubeCase("a", ("a",), simulated=False, group=0, file=tmp_path / "cube.npy"),), ())
+    straight = SETTINGS.model_copy(update={"turned_fraction": 0.0})
+    share = torch.from_numpy(channels[2:3]).float() / 255
+    for soft, expected in ((True, share), (False, (share >= 0.5).float())):
+        stream = ExampleStream(material, straight.model_copy(update={"soft_labels": soft}), 0, 0, 4)
+        for index in range(4):
+            lesion = stream[index]["lesion"]
+            assert torch.equal(lesion, expected) or torch.equal(lesion.flip(1), expected)
+
+
 @pytest.mark.parametrize(("crop", "edge"), [(12, 12), (0, 16)])
 def test_patches_or_whole_cubes(material: TrainingMaterial, crop: int, edge: int) -> None:
     assert ExampleStream(material, SETTINGS, crop, 0, 4)[1]["images"].shape[1:] == (edge,) * 3

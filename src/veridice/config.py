@@ -179,6 +179,19 @@ def on_whole_cubes(settings: TrainingSettings, network: str) -> TrainingSettings
     return settings.model_copy(update={network: stage.model_copy(update=whole)})
 
 
+RESUMABLE = frozenset({"manifest", "root", "cubes", "jobs", "steps", "checkpoint_every", "patience", "workers"})
+"""Fields that may change between the beginning of a training and its going on."""
+
+
+def differing_fields(before: TrainingSettings, after: TrainingSettings, network: str) -> list[str]:
+    """Fields in which two trainings of one network differ, as ``section.field``, those left out that may change."""
+    pairs = [("seed", before.seed, after.seed)]
+    for section in ("data", network):
+        first, second = (getattr(settings, section).model_dump() for settings in (before, after))
+        pairs += [(f"{section}.{name}", first[name], second[name]) for name in first if name not in RESUMABLE]
+    return [name for name, first, second in pairs if first != second]
+
+
 def load_training_settings(name_or_path: str) -> TrainingSettings:
     """Read a TOML configuration: a file, or the name of one that ships with the package (``default``, ``paper``).
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -16,18 +17,25 @@ from torch import Tensor, nn
 
 from veridice._version import __version__
 from veridice.case import Case
-from veridice.config import DataSettings, InferenceSettings, TrainingSettings, to_toml
-from veridice.errors import WeightsError
+from veridice.config import (
+    DataSettings,
+    InferenceSettings,
+    TrainingSettings,
+    differing_fields,
+    load_training_settings,
+    to_toml,
+)
+from veridice.errors import ConfigError, WeightsError
 from veridice.inference import bf16_supported, choose_backend
 from veridice.losses import SegmentationLoss, SsimLoss, mean_difference, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import WeightCard, load_network, read_card, save_network
+from veridice.networks.weights import NetworkKind, WeightCard, load_network, read_card, save_network
 from veridice.overlap import dice
 from veridice.quality_data import CHANNELS, QualityDataset, Segmenters, make_quality_cases
 from veridice.simulate.donors import all_donors
-from veridice.training import Goal, Progression, evaluate, progress_bar, train_network
+from veridice.training import CHECKPOINT, Goal, Progression, evaluate, progress_bar, train_network
 from veridice.training_data import (
     Example,
     ExampleStream,
@@ -36,6 +44,8 @@ from veridice.training_data import (
     prepare_material,
     validation_examples,
 )
+
+SETTINGS = "settings.toml"
 
 
 def by_split(cases: Sequence[Case]) -> dict[str, list[Case]]:
@@ -60,7 +70,8 @@ def train_segmenter(
 def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
     """Train any network that maps images and a random generator to logits as the segmenter is trained, in place."""
     stage = settings.segmenter
-    material, checks = _material(settings, cases, run)
+    begin_run(run, settings, "segmenter")
+    material, checks = _material(settings, cases)
     criterion = SegmentationLoss(stage.cross_entropy, stage.batch_dice)
 
     def loss(model: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
@@ -86,7 +97,8 @@ def train_reconstructor(
     """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
     stage = settings.reconstructor
     arguments = {name: getattr(stage, name) for name in ("features", "depth", "stem", "residual")}
-    material, checks = _material(settings, cases, run)
+    begin_run(run, settings, "reconstructor")
+    material, checks = _material(settings, cases)
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
@@ -128,10 +140,9 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
         weights: where segmenter and reconstructor weights are, and where the regressors' go.
     """
     stage = settings.regressor
-    run.mkdir(parents=True, exist_ok=True)
-    (run / "settings.toml").write_text(to_toml(settings), encoding="utf-8")
+    begin_run(run, settings, "regressor")
+    makers = _makers(settings, run, weights)
     files = _quality_files(settings, cases, run, weights)
-    makers = {name: read_card(weights, name).sha256 for name in ("segmenter", "reconstructor")}
     criterion = nn.HuberLoss(delta=stage.huber_delta)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
@@ -197,6 +208,24 @@ def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path,
     return files
 
 
+def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, str]:
+    """Checksums of the networks whose maps the regressors learn from; kept in ``run``.
+
+    Raises:
+        ConfigError: the maps that lie there are of others.
+    """
+    makers = {name: read_card(weights, name).sha256 for name in ("segmenter", "reconstructor")}
+    for group in range(len(settings.data.donor_groups)):
+        folder = run.parent / f"fold-{group}" / "weights"
+        if (folder / "segmenter.json").exists():
+            makers[f"fold-{group}"] = read_card(folder, "segmenter").sha256
+    stored = run / "makers.json"
+    if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != makers:
+        raise ConfigError(f"{run}: the segmentations there were made by other weights; delete the folder to begin anew")
+    stored.write_text(json.dumps(makers, indent=2) + "\n", encoding="utf-8")
+    return makers
+
+
 def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn.Module, ...]]:
     """Segmenters of each donor group that were trained without it, from ``OUTPUT/fold-G``; the best one first."""
     found = {}
@@ -227,9 +256,22 @@ def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str
         )
 
 
-def _material(settings: TrainingSettings, cases: Sequence[Case], run: Path) -> tuple[TrainingMaterial, list[Example]]:
+def begin_run(run: Path, settings: TrainingSettings, network: NetworkKind) -> None:
+    """Make the folder of one training and leave the settings there.
+
+    Raises:
+        ConfigError: a training with other settings was begun there; its checkpoint would go on under a false name.
+    """
+    stored = run / SETTINGS
+    if stored.exists() and any(run.rglob(CHECKPOINT)):
+        changed = differing_fields(load_training_settings(str(stored)), settings, network)
+        if changed:
+            raise ConfigError(f"{run}: was begun with another {changed[0]}; train into another folder, or delete this one")
     run.mkdir(parents=True, exist_ok=True)
-    (run / "settings.toml").write_text(to_toml(settings), encoding="utf-8")
+    stored.write_text(to_toml(settings), encoding="utf-8")
+
+
+def _material(settings: TrainingSettings, cases: Sequence[Case]) -> tuple[TrainingMaterial, list[Example]]:
     checks = validation_examples(split_material(settings, cases, "validation"))
     return split_material(settings, cases, "train"), checks
 
