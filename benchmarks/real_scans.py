@@ -19,7 +19,14 @@ from torch import nn
 
 from veridice.assess import own_mask
 from veridice.case import Case
-from veridice.config import InferenceSettings, TrainingSettings, load_training_settings, on_whole_cubes, with_steps
+from veridice.config import (
+    DataSettings,
+    InferenceSettings,
+    TrainingSettings,
+    load_training_settings,
+    on_whole_cubes,
+    with_steps,
+)
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.networks.weights import load_network
@@ -28,18 +35,17 @@ from veridice.recipes import train_segmenter
 from veridice.simulate.donors import donor_names
 from veridice.training_data import rim
 
-RIM_MM = 4.0
-GRID = 128
+RIM_MM = DataSettings().rim_mm
 
 
-def judge(case: Case, network: nn.Module, label: str) -> dict[str, object]:
+def judge(case: Case, network: nn.Module, grid: int, label: str) -> dict[str, object]:
     """One row: Dice as labelled, without the unlabelled rim, without T1w; volumes; what was found outside the brain."""
     flair = read_image(Path(str(case.flair)))
     millilitre = flair.geometry.voxel_volume_ml
     truth = read_mask(Path(str(case.mask)), flair.geometry).voxels
     judged = ~rim(case, flair, truth, RIM_MM)
     t1 = read_image(case.t1, flair.geometry) if case.t1 else None
-    found, alone = (own_mask(flair, second, network, GRID, InferenceSettings()) for second in (t1, None))
+    found, alone = (own_mask(flair, second, network, grid, InferenceSettings()) for second in (t1, None))
     outside = np.nan
     if case.brain_mask:
         outside = (found & ~read_mask(case.brain_mask, flair.geometry).voxels).sum() * millilitre
@@ -96,15 +102,15 @@ def main() -> None:
     data = base.data.model_copy(update={"donor_groups": tuple(donors), "left_out": (2,), "simulated_fraction": 0.4})
     settings = base.model_copy(update={"segmenter": stage, "data": data})
     arguments.output.mkdir(parents=True, exist_ok=True)
-    start, _ = load_network(arguments.start, "segmenter")
-    tables = [pd.DataFrame([judge(case, start, "zero-shot") for case in cases])]
+    start, card = load_network(arguments.start, "segmenter")
+    tables = [pd.DataFrame([judge(case, start, card.grid, "zero-shot") for case in cases])]
     for number, left_out in enumerate([] if arguments.zero_shot_only else folds_of(cases, arguments.folds)):
         table = arguments.output / f"fold-{number}.csv"
         if not table.exists():
             run = arguments.output / f"fold-{number}"
             weights = fine_tune(settings, cases, left_out, number, arguments.start, run)
-            network, _ = load_network(weights, "segmenter")
-            rows = [judge(case, network, f"fold {number}") for case in cases if case.patient in left_out]
+            network, card = load_network(weights, "segmenter")
+            rows = [judge(case, network, card.grid, f"fold {number}") for case in cases if case.patient in left_out]
             pd.DataFrame(rows).to_csv(table, index=False)
         tables.append(pd.read_csv(table))
     result = pd.concat(tables)

@@ -34,7 +34,6 @@ from veridice.volume import Volume
 
 THRESHOLDS = np.arange(0.5, 6.01, 0.25)
 WINDOW = 7
-GRID = 128
 
 
 @dataclass(frozen=True)
@@ -79,9 +78,9 @@ def similarity(rebuilt: Voxels, flair: Voxels) -> Voxels:
     return ssim_map(*tensors, "windowed", WINDOW)[0, 0].numpy()
 
 
-def reconstruction_row(reconstructor: nn.Module, patient: Patient) -> dict[str, float]:
+def reconstruction_row(reconstructor: nn.Module, grid: int, patient: Patient) -> dict[str, float]:
     """SSIM over the volume, in the brain and in the true mask, of the network and of a mean fill."""
-    transform = fit_grid(patient.flair, (GRID,) * 3)
+    transform = fit_grid(patient.flair, (grid,) * 3)
     flair = scan_on_grid(patient.flair, transform)
     mask = transform.to_grid(patient.truth) >= 0.5
     brain = transform.to_grid(patient.brain) >= 0.5
@@ -103,8 +102,8 @@ def reconstruction_row(reconstructor: nn.Module, patient: Patient) -> dict[str, 
     }
 
 
-def row(patient: Patient, segmenter: nn.Module, reconstructor: nn.Module, threshold: float) -> dict[str, object]:
-    found = own_mask(patient.flair, patient.t1, segmenter, GRID, InferenceSettings())
+def row(patient: Patient, segmenter: nn.Module, reconstructor: nn.Module, grid: int, threshold: float) -> dict[str, object]:
+    found = own_mask(patient.flair, patient.t1, segmenter, grid, InferenceSettings())
     return {
         "patient": patient.name,
         "severity": patient.severity,
@@ -113,7 +112,7 @@ def row(patient: Patient, segmenter: nn.Module, reconstructor: nn.Module, thresh
         "dice": dice(found, patient.truth).dice,
         "dice_threshold": dice(z_scores(patient) > threshold, patient.truth).dice,
         "outside_brain_ml": (found & ~patient.brain).sum() * patient.millilitre,
-        **reconstruction_row(reconstructor, patient),
+        **reconstruction_row(reconstructor, grid, patient),
     }
 
 
@@ -125,8 +124,9 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path)
     arguments = parser.parse_args()
     threshold = tuned_threshold(arguments.tuning)
-    segmenter, reconstructor = (load_network(arguments.weights, name)[0] for name in ("segmenter", "reconstructor"))
-    table = pd.DataFrame([row(patient, segmenter, reconstructor, threshold) for patient in patients(arguments.cohort)])
+    segmenter, card = load_network(arguments.weights, "segmenter")
+    reconstructor, _ = load_network(arguments.weights, "reconstructor")
+    table = pd.DataFrame([row(each, segmenter, reconstructor, card.grid, threshold) for each in patients(arguments.cohort)])
     if arguments.output:
         table.to_csv(arguments.output, index=False)
     print(f"threshold z > {threshold}")  # noqa: T201

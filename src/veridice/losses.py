@@ -56,8 +56,7 @@ class SsimLoss(nn.Module):
         window: width of the cube in voxels; 0 takes the whole volume as one window.
         hole_weight: weight of the same loss over the windows that touch the hole alone; 0 is the paper's loss. Holes are
             about a hundredth of a volume, and what is there would hardly count.
-        hole_difference: weight of the mean absolute difference in the hole; 0 is the paper's loss. SSIM hardly minds a
-            fill that is a tenth too dark, and the error map is a difference.
+        hole_difference: weight of the mean absolute difference in the hole, what the error map shows; 0 is the paper's loss.
     """
 
     def __init__(
@@ -69,20 +68,21 @@ class SsimLoss(nn.Module):
 
     def forward(self, prediction: Tensor, target: Tensor, hole: Tensor | None = None) -> Tensor:
         """Scalar loss of two images and the hole that was cut out (all batch, 1, x, y, z; the hole is 0 or 1)."""
-        value: Tensor = 1.0 - ssim_map(prediction, target, self.form, self.window).mean()
+        similarity = ssim_map(prediction, target, self.form, self.window)
+        value: Tensor = 1.0 - similarity.mean()
         if hole is None or not hole.any():
             return value
         if self.hole_weight:
-            value = value + self.hole_weight * self.hole_loss(prediction, target, hole)
+            value = value + self.hole_weight * (1.0 - similarity_at_hole(similarity, hole, self.window))
         if self.hole_difference:
             value = value + self.hole_difference * mean_difference(prediction, target, hole)
         return value
 
-    def hole_loss(self, prediction: Tensor, target: Tensor, hole: Tensor) -> Tensor:
-        """The loss over those windows that touch the hole; NaN when there is none."""
-        similarity = ssim_map(prediction, target, self.form, self.window)
-        touched = functional.max_pool3d(hole, self.window, stride=1) if self.window else torch.ones_like(similarity)
-        return (touched * (1.0 - similarity)).sum() / touched.sum()
+
+def similarity_at_hole(similarity: Tensor, hole: Tensor, window: int) -> Tensor:
+    """Mean of a map from :func:`ssim_map` over those windows that touch the hole; NaN when there is none."""
+    touched = functional.max_pool3d(hole, window, stride=1) if window else torch.ones_like(similarity)
+    return (touched * similarity).sum() / touched.sum()
 
 
 def mean_difference(prediction: Tensor, target: Tensor, hole: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from veridice.config import (
 )
 from veridice.errors import ConfigError, WeightsError
 from veridice.inference import bf16_supported, choose_backend
-from veridice.losses import SegmentationLoss, SsimLoss, mean_difference, ssim_map
+from veridice.losses import SegmentationLoss, SsimLoss, mean_difference, similarity_at_hole, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
@@ -63,14 +63,14 @@ def train_segmenter(
     origin = _begin(network, start, "segmenter")
     state = fit_segmenter(network, settings, cases, run)
     metrics = {"dice": state.best or 0.0}
-    card = describe_training("segmenter", arguments, settings, cases, state, metrics, origin)
+    card = _describe_training("segmenter", arguments, settings, cases, state, metrics, origin)
     return [save_network(weights, network, card)]
 
 
 def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
     """Train any network that maps images and a random generator to logits as the segmenter is trained, in place."""
     stage = settings.segmenter
-    begin_run(run, settings, "segmenter")
+    _claim_folder(run, settings, "segmenter")
     material, checks = _material(settings, cases)
     criterion = SegmentationLoss(stage.cross_entropy, stage.batch_dice)
 
@@ -97,13 +97,12 @@ def train_reconstructor(
     """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
     stage = settings.reconstructor
     arguments = {name: getattr(stage, name) for name in ("features", "depth", "stem", "residual")}
-    begin_run(run, settings, "reconstructor")
+    _claim_folder(run, settings, "reconstructor")
     material, checks = _material(settings, cases)
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
     criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight, stage.hole_difference)
-    in_hole = SsimLoss(stage.ssim_form, stage.ssim_window).hole_loss
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
         flair, hole = batch["images"][:, :1], (batch["lesion"] >= 0.5).float()
@@ -117,7 +116,7 @@ def train_reconstructor(
             rebuilt = _plain_pass(model, flair[0] * (1 - lesion))
             similarity = ssim_map(rebuilt, flair, stage.ssim_form, stage.ssim_window)
             whole.append(float(similarity.mean()))
-            holes.append(1 - float(in_hole(rebuilt, flair, lesion[None])))
+            holes.append(float(similarity_at_hole(similarity, lesion[None], stage.ssim_window)))
             differences.append(float(mean_difference(rebuilt, flair, lesion[None])))
         values = {"ssim": float(np.mean(whole)), "ssim_hole": float(np.nanmean(holes))}
         return {**values, "difference_hole": float(np.nanmean(differences))}
@@ -126,7 +125,7 @@ def train_reconstructor(
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples)
     state = train_network(network, stream, loss, validate, goal, stage, run, settings.seed)
     metrics = evaluate(network, validate)
-    card = describe_training("reconstructor", arguments, settings, cases, state, metrics, origin)
+    card = _describe_training("reconstructor", arguments, settings, cases, state, metrics, origin)
     return [save_network(weights, network, card)]
 
 
@@ -140,7 +139,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
         weights: where segmenter and reconstructor weights are, and where the regressors' go.
     """
     stage = settings.regressor
-    begin_run(run, settings, "regressor")
+    _claim_folder(run, settings, "regressor")
     makers = _makers(settings, run, weights)
     files = _quality_files(settings, cases, run, weights)
     criterion = nn.HuberLoss(delta=stage.huber_delta)
@@ -163,7 +162,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
 
         state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run / pair, settings.seed)
         metrics = evaluate(network, validate)
-        card = describe_training(f"regressor-{pair}", arguments, settings, cases, state, metrics)
+        card = _describe_training(f"regressor-{pair}", arguments, settings, cases, state, metrics)
         cards.append(save_network(weights, network, {**card, "learnt_from": makers}))
     return cards
 
@@ -215,10 +214,8 @@ def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, s
         ConfigError: the maps that lie there are of others.
     """
     makers = {name: read_card(weights, name).sha256 for name in ("segmenter", "reconstructor")}
-    for group in range(len(settings.data.donor_groups)):
-        folder = run.parent / f"fold-{group}" / "weights"
-        if (folder / "segmenter.json").exists():
-            makers[f"fold-{group}"] = read_card(folder, "segmenter").sha256
+    for folder in _fold_folders(settings, run.parent).values():
+        makers[folder.name] = read_card(folder / "weights", "segmenter").sha256
     stored = run / "makers.json"
     if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != makers:
         raise ConfigError(f"{run}: the segmentations there were made by other weights; delete the folder to begin anew")
@@ -229,16 +226,20 @@ def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, s
 def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn.Module, ...]]:
     """Segmenters of each donor group that were trained without it, from ``OUTPUT/fold-G``; the best one first."""
     found = {}
-    for group in range(len(settings.data.donor_groups)):
-        folder = output / f"fold-{group}"
-        if (folder / "weights" / "segmenter.json").exists():
-            networks = [load_network(folder / "weights", "segmenter")[0]]
-            for file in sorted((folder / "segmenter").glob("step-*.safetensors")):
-                network = McUnet(**_segmenter_arguments(settings))
-                network.load_state_dict(load_file(file))
-                networks.append(network)
-            found[group] = tuple(networks)
+    for group, folder in _fold_folders(settings, output).items():
+        networks = [load_network(folder / "weights", "segmenter")[0]]
+        for file in sorted((folder / "segmenter").glob("step-*.safetensors")):
+            network = McUnet(**_segmenter_arguments(settings))
+            network.load_state_dict(load_file(file))
+            networks.append(network)
+        found[group] = tuple(networks)
     return found
+
+
+def _fold_folders(settings: TrainingSettings, output: Path) -> dict[int, Path]:
+    """``OUTPUT/fold-G`` of each donor group that a finished segmenter was trained without."""
+    folders = {group: output / f"fold-{group}" for group in range(len(settings.data.donor_groups))}
+    return {group: folder for group, folder in folders.items() if (folder / "weights" / "segmenter.json").exists()}
 
 
 def _segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
@@ -256,7 +257,7 @@ def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str
         )
 
 
-def begin_run(run: Path, settings: TrainingSettings, network: NetworkKind) -> None:
+def _claim_folder(run: Path, settings: TrainingSettings, network: NetworkKind) -> None:
     """Make the folder of one training and leave the settings there.
 
     Raises:
@@ -299,7 +300,7 @@ def _plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
     return result.float().cpu()
 
 
-def describe_training(
+def _describe_training(
     name: str,
     arguments: dict[str, Any],
     settings: TrainingSettings,
