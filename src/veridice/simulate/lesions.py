@@ -18,6 +18,7 @@ from veridice.types import Voxels
 ML = 1000.0
 """Voxels of the canvas in a millilitre."""
 SMALLEST_ML = 0.01
+RIM_REACH_MM = 3.0
 OVERSHOOT = 1.25
 """A candidate may carry the load this far beyond its aim; larger ones are passed over."""
 
@@ -59,9 +60,17 @@ def make_lesions(head: Head, plan: LesionPlan) -> Voxels:
         volume += added
         if volume >= aim:
             break
-    if volume < 0.8 * aim:
-        lesion = _widen_halo(head, room, lesion, aim, plan, rng)
+    lesion = _without_thin_rims(head, lesion)
+    if (lesion >= 0.5).sum() < 0.8 * aim:
+        lesion = _without_thin_rims(head, _widen_halo(head, room, lesion, aim, plan, rng))
     return lesion
+
+
+def _without_thin_rims(head: Head, lesion: Voxels) -> Voxels:
+    """Take away what lies along a ventricle and is thinner than three voxels: such rims are normal, see ``MimicPlan``."""
+    thick = ndimage.binary_opening(lesion >= 0.5)
+    kept = ndimage.binary_dilation(thick, iterations=2) | (head.ventricle_distance > RIM_REACH_MM)
+    return np.where(kept, lesion, 0).astype(np.float32)
 
 
 def _room(head: Head) -> Voxels:
