@@ -29,7 +29,7 @@ from torch import nn
 
 from veridice.config import InferenceSettings
 from veridice.engine import CACHE_VARIABLE, is_installed
-from veridice.inference import bf16_supported, choose_backend, stochastic_passes
+from veridice.inference import choose_backend, stochastic_passes
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.weights import bundled_weights, load_network
 
@@ -177,7 +177,7 @@ def main() -> None:
         ours(network, images, passes, arguments.once)
         print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)  # noqa: T201
         return
-    precision = "bf16" if bf16_supported("cpu") else "fp32"
+    precision = choose_backend(InferenceSettings(device="cpu")).precision
     engines: tuple[Engine, ...] = ("torch", "openvino", "auto") if is_installed() else ("torch", "auto")
     theirs = monai_unet()
     rows = {

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from veridice.errors import InputError
 from veridice.simulate.acquisition import Frame, acquire
@@ -188,6 +189,20 @@ def test_lesions_reach_the_planned_load_inside_the_brain(head: Head, load: float
     assert (lesion[~head.brain] < 0.5).all()
     assert (lesion[head.ventricles >= 0.5] == 0).all()
     assert np.array_equal(lesion, make_lesions(head, plan))
+
+
+@pytest.mark.parametrize("load", [6.0, 40.0])
+def test_no_true_lesion_is_a_thin_rim_of_the_ventricles(head: Head, load: float) -> None:
+    plan = plan_of("ordinary").lesions.model_copy(
+        update={"load_ml": load, "donors": ("lesions-01", "lesions-12"), "mirrored": (True, False), "grown": 60}
+    )
+    lesion = make_lesions(head, plan) >= 0.5
+    padded = np.pad(lesion, 1)
+    beside = [np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1] for axis in range(3) for step in (-1, 1)]
+    cores = np.argwhere(lesion & np.all(beside, axis=0))
+    at_the_wall = np.argwhere(lesion & (head.ventricle_distance <= 3))
+    # One step from a core to its arms, two more around them.
+    assert cKDTree(cores).query(at_the_wall, p=1)[0].max() <= 3
 
 
 def test_no_load_no_lesions(head: Head) -> None:

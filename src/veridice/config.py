@@ -105,7 +105,6 @@ class ReconstructorSettings(StageSettings):
     residual: bool = Field(False, description="add the output to the input, so that only the hole is learnt")
     ssim_form: Literal["windowed", "printed"] = "windowed"
     hole_weight: float = Field(0.0, ge=0, description="weight of the loss in the hole alone; 0 is the paper")
-    hole_difference: float = Field(0.0, ge=0, description="weight of the absolute difference in the hole; 0 is the paper")
     ssim_window: int = Field(7, ge=0, description="edge of the SSIM window; 0 is one window over the whole volume")
 
 

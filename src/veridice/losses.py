@@ -56,26 +56,18 @@ class SsimLoss(nn.Module):
         window: width of the cube in voxels; 0 takes the whole volume as one window.
         hole_weight: weight of the same loss over the windows that touch the hole alone; 0 is the paper's loss. Holes are
             about a hundredth of a volume, and what is there would hardly count.
-        hole_difference: weight of the mean absolute difference in the hole, what the error map shows; 0 is the paper's loss.
     """
 
-    def __init__(
-        self, form: SsimForm = "windowed", window: int = 7, hole_weight: float = 0.0, hole_difference: float = 0.0
-    ) -> None:
+    def __init__(self, form: SsimForm = "windowed", window: int = 7, hole_weight: float = 0.0) -> None:
         super().__init__()
-        self.form, self.window = form, window
-        self.hole_weight, self.hole_difference = hole_weight, hole_difference
+        self.form, self.window, self.hole_weight = form, window, hole_weight
 
     def forward(self, prediction: Tensor, target: Tensor, hole: Tensor | None = None) -> Tensor:
         """Scalar loss of two images and the hole that was cut out (all batch, 1, x, y, z; the hole is 0 or 1)."""
         similarity = ssim_map(prediction, target, self.form, self.window)
         value: Tensor = 1.0 - similarity.mean()
-        if hole is None or not hole.any():
-            return value
-        if self.hole_weight:
+        if self.hole_weight and hole is not None and hole.any():
             value = value + self.hole_weight * (1.0 - similarity_at_hole(similarity, hole, self.window))
-        if self.hole_difference:
-            value = value + self.hole_difference * mean_difference(prediction, target, hole)
         return value
 
 

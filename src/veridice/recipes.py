@@ -26,7 +26,7 @@ from veridice.config import (
     to_toml,
 )
 from veridice.errors import ConfigError, WeightsError
-from veridice.inference import bf16_supported, choose_backend
+from veridice.inference import bf16_pays, choose_backend
 from veridice.losses import SegmentationLoss, SsimLoss, mean_difference, similarity_at_hole, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
@@ -102,7 +102,7 @@ def train_reconstructor(
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
-    criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight, stage.hole_difference)
+    criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
         flair, hole = batch["images"][:, :1], (batch["lesion"] >= 0.5).float()
@@ -295,7 +295,7 @@ def _begin(network: nn.Module, start: Path | None, name: str) -> WeightCard | No
 
 def _plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
     device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and bf16_supported(device.type)):
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and bf16_pays(device.type)):
         result: Tensor = model(images[None].to(device))
     return result.float().cpu()
 

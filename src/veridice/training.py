@@ -26,7 +26,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from veridice.config import StageSettings
 from veridice.errors import InputError
-from veridice.inference import bf16_supported
+from veridice.inference import bf16_pays
 from veridice.training_data import Example
 
 LossFunction = Callable[[nn.Module, Example, torch.Generator], Tensor]
@@ -158,8 +158,8 @@ def _optimise(
 
 
 def training_precision() -> Any:
-    """``bf16-mixed`` where the processor or GPU computes in bf16, full precision elsewhere."""
-    return "bf16-mixed" if bf16_supported("cuda" if torch.cuda.is_available() else "cpu") else "32-true"
+    """``bf16-mixed`` where processor or GPU are faster in bf16, full precision elsewhere."""
+    return "bf16-mixed" if bf16_pays("cuda" if torch.cuda.is_available() else "cpu") else "32-true"
 
 
 def save_weights_file(network: nn.Module, path: Path) -> None:
