@@ -23,6 +23,7 @@ from veridice.overlap import dice
 if not engine.is_installed():
     pytest.skip("the extra openvino is not installed", allow_module_level=True)
 TORCH, FAST = Backend("cpu", "fp32", 2), Backend("cpu", "fp32", 2, "openvino")
+SHARED = (2, 32, 32, 32)
 BF16_TOLERANCE, BF16_MEAN_TOLERANCE = 0.06, 0.005
 """Probability, at the worst voxel and on the average; bf16 has 8 bits, which a dozen layers spread a little."""
 
@@ -88,10 +89,10 @@ def test_a_converted_graph_is_used_again(
     np.testing.assert_array_equal(stochastic_passes(network, images, FAST, 2, seed=0).maps.mean, first)
 
 
-def test_other_weights_are_another_graph_and_old_ones_make_room(images: np.ndarray, tmp_path: Path) -> None:
+def test_other_weights_are_another_graph_and_old_ones_make_room(tmp_path: Path) -> None:
     for seed in range(engine.KEPT_GRAPHS + 1):
         torch.manual_seed(seed)
-        engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), images.shape, bf16=False, threads=1)
+        engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
     assert len(list((tmp_path / "cache").iterdir())) == engine.KEPT_GRAPHS
 
 
@@ -111,13 +112,13 @@ def test_a_damaged_cache_costs_only_time(network: McUnet, images: np.ndarray, tm
     engine._read(stored)  # it was mended
 
 
-def test_what_a_killed_process_left_is_cleared_away(images: np.ndarray, tmp_path: Path) -> None:
+def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     left = tmp_path / "cache" / ".segmenter-killed"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
     for seed in range(engine.KEPT_GRAPHS):
         torch.manual_seed(seed)
-        engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), images.shape, bf16=False, threads=1)
+        engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
     assert not left.exists()
 
 

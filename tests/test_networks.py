@@ -63,10 +63,10 @@ def test_dropout_follows_every_block_of_encoder_and_decoder(stem: int) -> None:
     image = torch.rand(1, 2, 32, 32, 32)
     plain = network(image)
     masks = torch.ones(sum(network.dropout_channels))
-    assert torch.equal(network.forward_with_masks(image, masks), plain)
+    assert torch.equal(network.finish_with_masks(network.shared_features(image), masks), plain)
     for block in masks.split(list(network.dropout_channels)):
         block.zero_()
-        assert not torch.equal(network.forward_with_masks(image, masks), plain)
+        assert not torch.equal(network.finish_with_masks(network.shared_features(image), masks), plain)
         block.fill_(1)
 
 
@@ -79,7 +79,9 @@ def test_the_reconstruction_network_has_no_dropout() -> None:
 def test_masks_drawn_apart_give_the_same_pass() -> None:
     network = McUnet(features=4, depth=3, stem=2).eval()
     image = torch.rand(1, 2, 16, 16, 16)
-    assert torch.equal(network(image, seeded(5)), network.forward_with_masks(image, network.draw_masks(seeded(5))))
+    assert torch.equal(
+        network(image, seeded(5)), network.finish_with_masks(network.shared_features(image), network.draw_masks(seeded(5)))
+    )
 
 
 @pytest.mark.parametrize("residual", [False, True])

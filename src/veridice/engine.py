@@ -1,8 +1,9 @@
 """The stochastic passes in OpenVINO: one compiled graph whose second input are the dropout masks. Optional, CPU only.
 
-A pass is a pure function of image and masks, so the graph is compiled once and the dropout stays ours: the same masks give
-the same answer as PyTorch, up to bf16's rounding (tests). Converting takes about a second; the converted graph is kept in
-the user's cache folder, under a checksum of weights and code. Whatever is wrong with the cache costs only that time again.
+The graph begins where dropout does; what comes before is the same in every pass and is computed once, by PyTorch. A pass is
+a pure function of those features and masks, so the graph is compiled once and the dropout stays ours: the same masks give
+the same answer as PyTorch, up to rounding (tests). Converting takes about a second; the converted graph is kept in the
+user's cache folder, under a checksum of weights and code. Whatever is wrong with the cache costs only that time again.
 
 OpenVINO reports its use to Google Analytics, unasked, whenever it is imported or converts. Patients' data lie on the
 machines that this runs on: here it is imported without that.
@@ -27,7 +28,7 @@ from torch import Tensor, nn
 
 from veridice.networks import blocks, mc_unet
 from veridice.networks.mc_unet import McUnet
-from veridice.types import ProbabilityMap, Voxels
+from veridice.types import ProbabilityMap
 
 CACHE_VARIABLE = "VERIDICE_CACHE"
 KEPT_GRAPHS = 4
@@ -62,11 +63,11 @@ def can_run(network: nn.Module) -> bool:
 
 
 class CompiledSegmenter:
-    """A segmenter compiled for one image shape.
+    """The stochastic part of a segmenter, compiled for one shape.
 
     Args:
         network: on the CPU, float32.
-        shape: of the images (contrasts, x, y, z).
+        shape: of the shared features (features, x, y, z).
         bf16: compute in bf16 instead of float32.
         threads: processor threads.
     """
@@ -79,9 +80,9 @@ class CompiledSegmenter:
         }
         self._request = _openvino().Core().compile_model(_graph(network, shape), "CPU", options).create_infer_request()
 
-    def __call__(self, images: Voxels, masks: Tensor) -> ProbabilityMap:
-        """Lesion probability (x, y, z) of ``images`` (contrasts, x, y, z) under dropout ``masks`` (all channels,)."""
-        results = self._request.infer([np.ascontiguousarray(images, np.float32)[None], masks.numpy()])
+    def __call__(self, shared: Tensor, masks: Tensor) -> ProbabilityMap:
+        """Lesion probability (x, y, z) from ``shared`` (1, features, x, y, z; float32) under ``masks`` (all channels,)."""
+        results = self._request.infer([shared.numpy(), masks.numpy()])
         return np.array(results[0][0, 0])
 
 
@@ -90,8 +91,8 @@ class _Pass(nn.Module):
         super().__init__()
         self.network = network
 
-    def forward(self, images: Tensor, masks: Tensor) -> Tensor:
-        return torch.sigmoid(self.network.forward_with_masks(images, masks))
+    def forward(self, shared: Tensor, masks: Tensor) -> Tensor:
+        return torch.sigmoid(self.network.finish_with_masks(shared, masks))
 
 
 def cache_folder() -> Path:
@@ -135,7 +136,7 @@ def _convert(network: McUnet, shape: tuple[int, ...]) -> Any:
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 
     # The trace holds for any shape (tests), so the smallest that leaves something to normalise at the bottom will do.
-    edge = network.stem * 2 ** len(network.encoder)
+    edge = 2 ** len(network.encoder)
     example = torch.zeros(1, shape[0], edge, edge, edge), torch.ones(sum(network.dropout_channels))
     with warnings.catch_warnings(), torch.inference_mode():
         # Numbers of channels become constants, as they should; tracing warns about that.

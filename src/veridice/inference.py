@@ -139,17 +139,20 @@ def stochastic_passes(
 
 def _samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int) -> Iterator[Tensor]:
     segmenter = _placed(segmenter, backend)
+    assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker: cards name the kind of network)
     generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(passes)]
-    if backend.for_network(segmenter).engine == "openvino":
-        assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker; for_network made sure)
-        compiled = CompiledSegmenter(segmenter, images.shape, backend.precision == "bf16", backend.threads)
-        for generator in generators:
-            yield torch.from_numpy(compiled(images, segmenter.draw_masks(generator)))
-        return
     batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
+    with torch.inference_mode(), _autocast(backend):
+        shared = segmenter.shared_features(batch)
+    if backend.for_network(segmenter).engine == "openvino":
+        shared = shared.float()
+        compiled = CompiledSegmenter(segmenter, tuple(shared.shape[1:]), backend.precision == "bf16", backend.threads)
+        for generator in generators:
+            yield torch.from_numpy(compiled(shared, segmenter.draw_masks(generator)))
+        return
     for generator in generators:
         with torch.inference_mode(), _autocast(backend):
-            logits = segmenter(batch, generator)
+            logits = segmenter.finish(shared, generator)
         yield torch.sigmoid(logits[0, 0].float())
 
 

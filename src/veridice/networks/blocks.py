@@ -51,9 +51,13 @@ class EncoderBlock(nn.Module):
         self.entry = ConvUnit(in_channels, out_channels, stride)
         self.context = nn.Sequential(ConvUnit(out_channels, out_channels), ConvUnit(out_channels, out_channels))
 
+    def before_dropout(self, features: Tensor) -> Tensor:
+        """The part that is the same in every stochastic pass."""
+        entered: Tensor = self.entry(features)
+        return entered + self.context(entered)
+
     def forward(self, features: Tensor, drop: Drop) -> Tensor:
-        entered = self.entry(features)
-        return drop(entered + self.context(entered))
+        return drop(self.before_dropout(features))
 
 
 class DecoderBlock(nn.Module):

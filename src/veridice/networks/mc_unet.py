@@ -70,29 +70,42 @@ class McUnet(nn.Module):
 
         With a ``generator`` one stochastic pass, without one the deterministic network.
         """
-        return self._segment(
-            images, partial(stochastic_dropout, rate=self.dropout_rate, kind=self.dropout_kind, generator=generator)
-        )
+        return self.finish(self.shared_features(images), generator)
 
-    def forward_with_masks(self, images: Tensor, masks: Tensor) -> Tensor:
-        """The same as ``forward`` with the dropout of whole channels given from outside: a pure function of tensors.
+    def shared_features(self, images: Tensor) -> Tensor:
+        """What all passes over ``images`` have in common, since no dropout comes before it: the finest level's features.
+
+        (batch, features, x, y, z), at full resolution divided by the stem. A third of the arithmetic of the network that
+        ships, so that it pays to compute it once.
+        """
+        first = self.encoder[0]
+        assert isinstance(first, EncoderBlock)
+        return first.before_dropout(pixelunshuffle(images, 3, self.stem) if self.stem > 1 else images)
+
+    def finish(self, shared: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Logits of :meth:`forward` from ``shared``, the result of :meth:`shared_features`."""
+        drop = partial(stochastic_dropout, rate=self.dropout_rate, kind=self.dropout_kind, generator=generator)
+        return self._segment(shared, drop)
+
+    def finish_with_masks(self, shared: Tensor, masks: Tensor) -> Tensor:
+        """The same with the dropout of whole channels given from outside: a pure function of tensors.
 
         Args:
-            images: (batch, channels, x, y, z).
+            shared: from :meth:`shared_features`.
             masks: (all channels,), from :meth:`draw_masks`.
         """
         parts = iter(masks.split(list(self.dropout_channels)))
-        return self._segment(images, lambda features: features * next(parts).view(1, -1, 1, 1, 1).to(features.dtype))
+        return self._segment(shared, lambda features: features * next(parts).view(1, -1, 1, 1, 1).to(features.dtype))
 
     def draw_masks(self, generator: torch.Generator) -> Tensor:
         """Factors of one pass (all channels,), those that ``forward`` would draw from the same generator."""
         drop = partial(stochastic_dropout, rate=self.dropout_rate, kind="channel", generator=generator)
         return torch.cat([drop(torch.ones(1, channels, 1, 1, 1)).flatten() for channels in self.dropout_channels])
 
-    def _segment(self, images: Tensor, drop: Drop) -> Tensor:
-        skips = []
-        features = pixelunshuffle(images, 3, self.stem) if self.stem > 1 else images
-        for encode in self.encoder:
+    def _segment(self, shared: Tensor, drop: Drop) -> Tensor:
+        features = drop(shared)
+        skips = [features]
+        for encode in list(self.encoder)[1:]:
             features = encode(features, drop)
             skips.append(features)
         scales = [features]
