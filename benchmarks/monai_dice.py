@@ -1,15 +1,17 @@
-"""MONAI's UNet and our segmenter trained the same way on simulated patients, for the same number of steps: who is better?
+"""MONAI's UNet and layouts of our segmenter trained the same way on simulated patients, for the same number of steps.
 
-python benchmarks/monai_dice.py --steps 400 [--config default] [-o runs/monai]
+python benchmarks/monai_dice.py --steps 200 [--layout 8 2 --layout 24 2] [--config default] [-o runs/monai]
 
 Same examples in the same order, loss, schedule and validation patients; the best validation Dice of each, on the cube, and the
-seconds that a step took. Goes on where it was interrupted.
+seconds that a step took. A layout is features and stem. Goes on where it was interrupted.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
@@ -38,14 +40,23 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--config", default="default")
     parser.add_argument("--steps", type=int, default=400)
+    parser.add_argument("--layout", nargs=2, type=int, action="append", default=[], metavar=("FEATURES", "STEM"))
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/monai"))
     arguments = parser.parse_args()
     settings = with_steps(load_training_settings(arguments.config), "segmenter", arguments.steps)
     stage = settings.segmenter
-    for name in ("ours", "monai"):
+
+    def layout(features: int, stem: int) -> nn.Module:
+        return McUnet(features=features, depth=stage.depth, stem=stem, dropout_rate=stage.dropout_rate)
+
+    networks: dict[str, Callable[[], nn.Module]] = {
+        "ours": lambda: layout(stage.features, stage.stem),
+        "monai": lambda: WithoutGenerator(monai_unet()),
+        **{f"features-{features}-stem-{stem}": partial(layout, features, stem) for features, stem in arguments.layout},
+    }
+    for name, make in networks.items():
         torch.manual_seed(settings.seed)
-        ours = McUnet(features=stage.features, depth=stage.depth, stem=stage.stem, dropout_rate=stage.dropout_rate)
-        network = ours if name == "ours" else WithoutGenerator(monai_unet())
+        network = make()
         begin = time.perf_counter()
         state = fit_segmenter(network, settings, [], arguments.output / name)
         seconds = time.perf_counter() - begin
