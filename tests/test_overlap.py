@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from veridice.failure_detection import clip_dice, provisional_verdict
 from veridice.overlap import dice
+from veridice.verdict import clip_dice, provisional_verdict
 
 
 @given(st.integers(0, 999), st.floats(0.1, 0.9))

@@ -17,7 +17,6 @@ from veridice.case import Assessment
 from veridice.config import InferenceSettings
 from veridice.error_maps import error_map
 from veridice.errors import GeometryError, WeightsError
-from veridice.failure_detection import clip_dice, provisional_verdict
 from veridice.inference import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes
 from veridice.input_checks import image_warnings
 from veridice.networks.regression_net import RegressionNet
@@ -25,6 +24,7 @@ from veridice.networks.weights import NAMES, WeightCard, load_network
 from veridice.scores import SUM_GRID, GridMaps, all_scores, lesion_count, lesion_volume_ml
 from veridice.spatial import GridTransform, fit_grid, intensity_range, scan_on_grid
 from veridice.types import Mask, Voxels
+from veridice.verdict import clip_dice, provisional_verdict
 from veridice.volume import Volume
 
 Tick = Callable[[], None]

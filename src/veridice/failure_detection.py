@@ -1,21 +1,200 @@
-"""From a predicted quality to a decision."""
+"""How well scores find the segmentations that failed. No torch.
+
+Everywhere ``dice`` is the true Dice of each case and ``confidence`` a score that is higher where a segmentation is
+better; all arrays are (cases,).
+"""
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
 
-Verdict = Literal["accept", "review", "reject"]
+import numpy as np
+from scipy import stats
+from sklearn.isotonic import IsotonicRegression
+from sklearn.metrics import roc_auc_score
+
+Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+
+FAILURE_DICE = 0.75
+"""A segmentation below this failed (paper, Quality control)."""
 
 
-def provisional_verdict(predicted_dice: float, min_dice: float) -> Verdict:
-    """The paper's rule: reject when the predicted Dice is below ``min_dice`` (0.75), else accept.
+@dataclass(frozen=True)
+class Correlation:
+    """Strength of a relation and the probability of one as strong by chance; NaN where one side is constant."""
 
-    Provisional: without a calibrated interval there is no error rate behind it, and no ``review``.
+    r: float
+    p: float
+
+
+def pearson(confidence: Numbers, dice: Numbers) -> Correlation:
+    """Linear correlation (paper, Table 1)."""
+    return _correlation(stats.pearsonr, confidence, dice)
+
+
+def spearman(confidence: Numbers, dice: Numbers) -> Correlation:
+    """Correlation of ranks."""
+    return _correlation(stats.spearmanr, confidence, dice)
+
+
+def _correlation(measure: Callable[[Numbers, Numbers], Any], confidence: Numbers, dice: Numbers) -> Correlation:
+    if len(dice) < 3 or np.ptp(confidence) == 0 or np.ptp(dice) == 0:
+        return Correlation(np.nan, np.nan)
+    result = measure(confidence, dice)
+    return Correlation(float(result.statistic), float(result.pvalue))
+
+
+def mean_absolute_error(predicted: Numbers, dice: Numbers) -> float:
+    """Of a predicted Dice (paper, Table 1)."""
+    return float(np.abs(predicted - dice).mean())
+
+
+@dataclass(frozen=True)
+class Detection:
+    """(Precision, recall) of a rejection; NaN where there is nothing to divide by.
+
+    ``failures`` is the natural reading, what is looked for are failed segmentations. ``acceptable`` is the only one that
+    explains the paper's Table 1: what is looked for are good ones, and a good one is found when it is not rejected.
     """
-    # Written so that NaN is rejected.
-    return "accept" if predicted_dice >= min_dice else "reject"
+
+    failures: tuple[float, float]
+    acceptable: tuple[float, float]
 
 
-def clip_dice(raw: float) -> float:
-    """A regression's output as a Dice: clipped to [0, 1]."""
-    return min(1.0, max(0.0, raw))
+def detection(rejected: Flags, failed: Flags) -> Detection:
+    """Precision and recall in both conventions."""
+    return Detection(_precision_recall(rejected, failed), _precision_recall(~rejected, ~failed))
+
+
+def _precision_recall(found: Flags, wanted: Flags) -> tuple[float, float]:
+    hits, of_found, of_wanted = (float(np.sum(flags)) for flags in (found & wanted, found, wanted))
+    return hits / of_found if of_found else np.nan, hits / of_wanted if of_wanted else np.nan
+
+
+def failure_auroc(confidence: Numbers, failed: Flags) -> float:
+    """Chance that a failed segmentation has a lower score than a good one; NaN when all are alike."""
+    if failed.all() or not failed.any():
+        return np.nan
+    return float(roc_auc_score(failed, -confidence))
+
+
+def worst_share(dice: Numbers, share: float = 0.2) -> Flags:
+    """The lowest ``share`` of the cases, at least one; the task of Philps et al. 2025."""
+    count = max(1, round(share * len(dice)))
+    flags = np.zeros(len(dice), bool)
+    flags[np.argsort(dice, kind="stable")[:count]] = True
+    return flags
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Mean risk (1 - Dice) of the accepted cases, by the share that is accepted, the most trusted first.
+
+    Args:
+        coverage: 1/n, 2/n ... 1.
+        risk: expected mean risk at that coverage; cases of equal score come in any order.
+        optimal, random: area under the curve of a score that orders as the truth does, and of one that knows nothing.
+    """
+
+    coverage: Numbers
+    risk: Numbers
+    optimal: float
+    random: float
+
+    @property
+    def area(self) -> float:
+        """AURC, lower is better (Geifman, Uziel, El-Yaniv 2019; for segmentation Zenk et al. 2025)."""
+        return float(self.risk.mean())
+
+    @property
+    def excess(self) -> float:
+        """E-AURC: how far the area is above the optimal one."""
+        return self.area - self.optimal
+
+    @property
+    def normalised(self) -> float:
+        """0 for the optimal order, 1 for a random one; NaN when all cases are alike."""
+        room = self.random - self.optimal
+        return self.excess / room if room > 1e-12 else np.nan
+
+
+def risk_coverage(confidence: Numbers, dice: Numbers) -> RiskCoverage:
+    """The risk-coverage curve of a score."""
+    risk = 1.0 - np.asarray(dice, np.float64)
+    # The mean prefix sum over all orders within a tie is that of equal parts.
+    _, tie = np.unique(-confidence, return_inverse=True)
+    shared = (np.bincount(tie, risk) / np.bincount(tie))[tie]
+    return RiskCoverage(
+        np.arange(1, len(risk) + 1) / len(risk),
+        _prefix_means(shared[np.argsort(-confidence, kind="stable")]),
+        float(_prefix_means(np.sort(risk)).mean()),
+        float(risk.mean()),
+    )
+
+
+def _prefix_means(values: Numbers) -> Numbers:
+    return np.asarray(np.cumsum(values) / np.arange(1, len(values) + 1))
+
+
+def review_share(confidence: Numbers, failed: Flags, tolerated: float = 0.05) -> float:
+    """Smallest share of the cases that must be looked at, the least trusted first, so that at most ``tolerated`` of the
+    others failed. Cases of equal score are looked at together.
+    """
+    for threshold in np.unique(confidence):
+        accepted = confidence >= threshold
+        if failed[accepted].mean() <= tolerated:
+            return float(1 - accepted.mean())
+    return 1.0
+
+
+def fit_dice_map(score: Numbers, dice: Numbers) -> Callable[[Numbers], Numbers]:
+    """Monotone (isotonic) map from a score to a predicted Dice, fitted on validation cases; rising or falling as they say.
+
+    Beyond these cases it is constant; where a score is NaN, as for an empty mask, it gives their mean Dice.
+    """
+    mean, usable = float(dice.mean()), np.isfinite(score)
+    if not usable.any():
+        return lambda new: np.full(len(new), mean)
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0, increasing="auto", out_of_bounds="clip").fit(score[usable], dice[usable])
+    return lambda new: np.where(np.isfinite(new), fitted.predict(np.nan_to_num(new)), mean)
+
+
+@dataclass(frozen=True)
+class Interval:
+    """Percentile interval; NaN where no resample had a value."""
+
+    low: float
+    high: float
+
+
+def bootstrap(
+    statistic: Callable[..., float],
+    *columns: Any,
+    clusters: Any = None,
+    coverage: float = 0.95,
+    resamples: int = 2000,
+    seed: int = 0,
+) -> Interval:
+    """Percentile bootstrap (Efron 1979) of a statistic of paired columns (cases,), drawn by whole clusters.
+
+    Args:
+        statistic: of the columns; a difference of two scores' statistics makes the test a paired one.
+        columns: arrays of one length.
+        clusters: (cases,) who belongs together, such as patients; None: every case alone.
+    """
+    generator = np.random.default_rng(seed)
+    arrays = [np.asarray(column) for column in columns]
+    _, member = np.unique(np.arange(len(arrays[0])) if clusters is None else np.asarray(clusters), return_inverse=True)
+    groups = [np.flatnonzero(member == number) for number in range(member.max() + 1)]
+    values = []
+    for _ in range(resamples):
+        drawn = np.concatenate([groups[number] for number in generator.integers(len(groups), size=len(groups))])
+        values.append(statistic(*(array[drawn] for array in arrays)))
+    finite = np.asarray(values)[np.isfinite(values)]
+    if not len(finite):
+        return Interval(np.nan, np.nan)
+    low, high = np.quantile(finite, [(1 - coverage) / 2, (1 + coverage) / 2])
+    return Interval(float(low), float(high))
