@@ -8,7 +8,7 @@ import pytest
 
 from veridice.config import InferenceSettings, TrainingSettings, load_training_settings, to_toml
 from veridice.errors import ConfigError, InputError
-from veridice.io.datasets import read_manifest
+from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
 
 HEADER = "id,patient,split,flair\n"
 
@@ -109,3 +109,86 @@ def test_settings_that_no_network_could_use_are_refused(change: str, tmp_path: P
     (tmp_path / "c.toml").write_text(f'name = "c"\n{change}\n')
     with pytest.raises(ConfigError):
         load_training_settings(str(tmp_path / "c.toml"))
+
+
+# The four data sets of the paper and BIDS, by the names in which they are handed out
+
+TREES = {
+    "wmh2017": (
+        ["Utrecht/0/pre/FLAIR.nii.gz", "Utrecht/0/pre/T1.nii.gz", "Utrecht/0/orig/FLAIR.nii.gz", "Utrecht/0/wmh.nii.gz"],
+        ["Amsterdam/GE3T/100/pre/FLAIR.nii.gz", "Amsterdam/GE3T/100/pre/T1.nii.gz", "Amsterdam/GE3T/100/wmh.nii.gz"],
+        ["Singapore/50/pre/T1.nii.gz", "Singapore/50/wmh.nii.gz"],
+    ),
+    "isbi2015": (
+        [
+            *[f"training01/preprocessed/training01_{t}_{k}_pp.nii" for t in ("01", "02") for k in ("flair", "mprage")],
+            *[f"training01/masks/training01_{t}_mask{rater}.nii" for t in ("01", "02") for rater in (1, 2)],
+        ],
+        ["training02/preprocessed/training02_01_flair_pp.nii", "training02/masks/training02_01_mask2.nii"],
+        ["training03/preprocessed/training03_01_flair_pp.nii", "training03/masks/training03_02_mask1.nii"],
+    ),
+    "msseg2016": (
+        [
+            "Training/Center_01/Patient_01/Preprocessed_Data/FLAIR_preprocessed.nii.gz",
+            "Training/Center_01/Patient_01/Preprocessed_Data/T1_preprocessed.nii.gz",
+            "Training/Center_01/Patient_01/Masks/Consensus.nii.gz",
+            "Training/Center_01/Patient_01/Masks/ManualSegmentation_1.nii.gz",
+        ],
+        [f"Center_07/patient_02/{name}.nii.gz" for name in ("3DFLAIR", "3DT1", "ManualSegmentation_1", "ManualSegmentation_2")],
+        ["Center_07/patient_03/3DFLAIR.nii.gz"],
+    ),
+    "lesjak2017": (
+        [f"patient01/patient01_{name}.nii.gz" for name in ("FLAIR", "T1W", "consensus_gt", "T2W")],
+        [f"patient02/patient02_{name}.nii.gz" for name in ("FLAIR", "consensus_gt")],
+        ["patient03/patient03_T1W.nii.gz"],
+    ),
+    "bids": (
+        [
+            "sub-01/anat/sub-01_FLAIR.nii.gz",
+            "sub-01/anat/sub-01_T1w.nii.gz",
+            "derivatives/truth/sub-01/anat/sub-01_label-lesion_mask.nii.gz",
+            "derivatives/truth/sub-01/anat/sub-01_desc-copy_FLAIR.nii.gz",
+        ],
+        [
+            "sub-02/ses-a/anat/sub-02_ses-a_FLAIR.nii.gz",
+            "derivatives/truth/sub-02/ses-a/anat/sub-02_ses-a_label-lesion_mask.nii.gz",
+        ],
+        ["sub-03/anat/sub-03_FLAIR.nii.gz"],
+    ),
+}
+"""By layout: files of a whole case, of one that is odd but usable, of one that is not."""
+
+
+@pytest.mark.parametrize("layout", list(LAYOUTS))
+def test_a_data_set_is_read_as_it_is_handed_out(layout: str, tmp_path: Path) -> None:
+    for file in (file for case in TREES[layout] for file in case):
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"")
+    reading = read_dataset(layout, tmp_path)
+    assert len(reading.cases) == 2 and len({case.patient for case in reading.cases}) == 2
+    by_flair = {str(case.flair.relative_to(tmp_path)): case for case in reading.cases if case.flair}
+    whole, odd = TREES[layout][:2]
+    assert whole[0] in by_flair and odd[0] in by_flair
+    assert by_flair[whole[0]].t1 == tmp_path / whole[1] and by_flair[whole[0]].mask is not None
+    (line,) = reading.left_out
+    assert "no flair" in line or "no mask" in line
+    assert str(tmp_path) not in line
+
+
+def test_details_of_the_layouts(tmp_path: Path) -> None:
+    for tree in TREES.values():
+        for file in (file for case in tree for file in case):
+            (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / file).write_bytes(b"")
+    found = {layout: read_dataset(layout, tmp_path).cases for layout in LAYOUTS}
+    assert {case.dataset for case in found["wmh2017"]} == {"wmh2017-Utrecht", "wmh2017-Amsterdam"}
+    assert all(case.ignored_label == 2 for case in found["wmh2017"])
+    names = [case.mask.name for case in (*found["isbi2015"], *found["msseg2016"]) if case.mask]
+    assert names == ["training01_01_mask1.nii", "training02_01_mask2.nii", "ManualSegmentation_1.nii.gz", "Consensus.nii.gz"]
+
+
+def test_a_folder_that_is_something_else_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no 'lesjak2017' data set"):
+        read_dataset("lesjak2017", tmp_path)
+    with pytest.raises(InputError, match="wmh2017, isbi2015"):
+        read_dataset("adni", tmp_path)

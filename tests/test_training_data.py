@@ -229,6 +229,21 @@ def test_unlabelled_voxels_near_the_ventricles_are_ignored(tmp_path: Path) -> No
     np.testing.assert_array_equal(stripped["lesion"][0].numpy() >= 0.5, lesion)
 
 
+def test_voxels_of_another_label_are_ignored(tmp_path: Path) -> None:
+    geometry = Geometry((16, 16, 16), np.diag([1.0, 1.0, 3.0, 1.0]))
+    flair = Volume(np.random.default_rng(0).uniform(50, 100, geometry.shape).astype(np.float32), geometry)
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[4:7, 8, 8], labels[10, 8:11, 8] = 1, 2
+    brain = flair.with_voxels(np.ones(geometry.shape, dtype=bool))
+    files = files_of(tmp_path, flair=flair, mask=flair.with_voxels(labels), brain_mask=brain)
+    case = Case("a", ignored_label=2, **files)
+    stripped = prepare([case], tmp_path, DataSettings(grid=16)).real[1].read()
+    np.testing.assert_array_equal(stripped["lesion"][0].numpy() >= 0.5, labels == 1)
+    np.testing.assert_array_equal(stripped["ignored"][0].numpy() >= 0.5, labels == 2)
+    with pytest.raises(InputError, match="not a binary mask"):
+        prepare([Case("a", **files)], tmp_path / "other", DataSettings(grid=16))
+
+
 def test_a_t1_on_another_grid_is_refused(tiny_scan: dict[str, Volume], tmp_path: Path) -> None:
     """Otherwise its voxels are taken for the FLAIR's, and the network learns from images that do not match."""
     flair = tiny_scan["flair"]

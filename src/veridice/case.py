@@ -17,6 +17,8 @@ class Case:
         id: name within the data set.
         patient: person the scan shows; all scans of one person belong to one split.
         split: ``train``, ``validation`` or ``test``; empty outside training.
+        dataset: what it comes from; folds are stratified by it.
+        ignored_label: value in ``mask`` of voxels that count for nothing, such as other pathology.
     """
 
     id: str
@@ -27,6 +29,8 @@ class Case:
     ventricles: Path | None = None
     patient: str = ""
     split: str = ""
+    dataset: str = ""
+    ignored_label: int | None = None
 
 
 class Calibration(BaseModel):

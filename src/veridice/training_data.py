@@ -20,7 +20,7 @@ from torch.utils.data import Dataset
 from veridice.case import Case
 from veridice.config import DataSettings
 from veridice.errors import InputError
-from veridice.io.nifti import read_image, read_mask
+from veridice.io.nifti import read_image, read_label, read_mask
 from veridice.simulate.cohort import COHORTS, simulate_each
 from veridice.simulate.donors import donor_names
 from veridice.simulate.patient import simulate_patient
@@ -175,7 +175,7 @@ def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, c
     files = [case.flair, case.t1, case.mask, case.brain_mask, case.ventricles]
     sums = [hashlib.sha256(file.read_bytes()).hexdigest() if file else "" for file in files]
     name = f"{case.id}{'-stripped' if stripped else ''}"
-    file = cubes / f"{name}-{_key(sums, settings.grid, settings.rim_mm)}.npy"
+    file = cubes / f"{name}-{_key(sums, settings.grid, settings.rim_mm, case.ignored_label)}.npy"
     if not file.exists():
         _store(file, _real_channels(case, settings, stripped))
     return CubeCase(name, (case.patient,), simulated=False, group=group, file=file)
@@ -184,7 +184,7 @@ def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, c
 def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[np.ndarray[Any, Any]]:
     flair = read_image(_required(case, "flair"))
     t1 = read_image(case.t1, flair.geometry) if case.t1 else None
-    lesion = read_mask(_required(case, "mask"), flair.geometry).voxels
+    lesion = read_mask(_required(case, "mask"), flair.geometry, case.ignored_label).voxels
     brain = None
     if stripped:
         brain = read_mask(_required(case, "brain_mask"), flair.geometry).voxels
@@ -193,8 +193,16 @@ def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[n
     transform = fit_grid(flair, (settings.grid,) * 3, brain)
     image = scan_on_grid(flair, transform)
     second = scan_on_grid(t1, transform) if t1 else np.zeros_like(image)
-    ignored = transform.to_grid(rim(case, flair, lesion, settings.rim_mm))
+    ignored = transform.to_grid(ignored_voxels(case, flair, lesion, settings.rim_mm))
     return [image, second, transform.to_grid(lesion), ignored]
+
+
+def ignored_voxels(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:
+    """What counts for nothing (x, y, z): the unlabelled rim, and voxels of the case's ``ignored_label``."""
+    ignored = rim(case, flair, lesion, rim_mm)
+    if case.ignored_label is not None and case.mask is not None:
+        ignored |= read_label(case.mask, flair.geometry, case.ignored_label)
+    return ignored
 
 
 def rim(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
@@ -41,3 +43,107 @@ def read_manifest(table: Path, root: Path) -> list[Case]:
     if (splits > 1).any():
         raise InputError(f"{table}: patient {splits.index[splits > 1][0]} stands in more than one split")
     return cases
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a folder held: the cases, and one line for each that was left out."""
+
+    cases: tuple[Case, ...]
+    left_out: tuple[str, ...]
+
+
+def read_dataset(layout: str, root: Path) -> Reading:
+    """Cases of a data set in the folder layout in which it is handed out; see docs/datasets.md.
+
+    Args:
+        layout: one of :data:`LAYOUTS`.
+        root: the folder that was unpacked; what is looked for may lie at any depth below it.
+
+    Raises:
+        InputError: the layout is unknown, or nothing in ``root`` is laid out so.
+    """
+    if layout not in LAYOUTS:
+        raise InputError(f"unknown data set '{layout}'; use one of {', '.join(LAYOUTS)}")
+    pattern, find = LAYOUTS[layout]
+    cases: list[Case] = []
+    left_out: list[str] = []
+    for place in sorted(root.rglob(pattern)):
+        if "derivatives" in place.relative_to(root).parts:
+            continue
+        found = find(place, root)
+        missing = [name for name in ("flair", "mask") if getattr(found, name) is None]
+        if missing:
+            left_out.append(f"{found.id}: no {' and no '.join(missing)} in {place.relative_to(root)}")
+        else:
+            cases.append(found)
+    if not cases and not left_out:
+        raise InputError(f"{root}: holds nothing named '{pattern}', so it is no '{layout}' data set; see docs/datasets.md")
+    return Reading(tuple(cases), tuple(left_out))
+
+
+def _first(folder: Path, *patterns: str) -> Path | None:
+    """The first file, by name, of the first pattern that there is."""
+    return next((file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()), None)
+
+
+Files = tuple[Path | None, Path | None, Path | None]
+"""FLAIR, T1w and mask of a case."""
+
+
+def _files(folder: Path, *patterns: Sequence[str]) -> Files:
+    flair, t1, mask = (_first(folder, *kind) for kind in patterns)
+    return flair, t1, mask
+
+
+def _wmh2017(images: Path, root: Path) -> Case:
+    patient = images.parent
+    name = "-".join(("wmh2017", *patient.relative_to(root).parts))
+    files = _files(patient, ["pre/FLAIR.nii*", "orig/FLAIR.nii*"], ["pre/T1.nii*"], ["wmh.nii*"])
+    centre = next((part for part in patient.parts if part in ("Utrecht", "Singapore", "Amsterdam")), "")
+    return Case(name, *files, patient=name, dataset=f"wmh2017{'-' * bool(centre)}{centre}", ignored_label=2)
+
+
+def _isbi2015(preprocessed: Path, _root: Path) -> Case:
+    patient = preprocessed.parent
+    # The first time point that has a FLAIR: more of one person would count that person twice.
+    flair = _first(preprocessed, "*_flair_pp.nii*")
+    scan = flair.name.split("_flair")[0] if flair else patient.name
+    t1 = _first(preprocessed, f"{scan}_mprage_pp.nii*")
+    mask = _first(patient / "masks", f"{scan}_mask1.nii*", f"{scan}_mask2.nii*")
+    return Case(f"isbi2015-{scan}", flair, t1, mask, patient=f"isbi2015-{patient.name}", dataset="isbi2015")
+
+
+def _msseg2016(patient: Path, root: Path) -> Case:
+    name = "-".join(("msseg2016", *patient.relative_to(root).parts))
+    files = _files(
+        patient,
+        ["Preprocessed_Data/FLAIR_preprocessed.nii*", "FLAIR_preprocessed.nii*", "Raw_Data/FLAIR.nii*", "3DFLAIR.nii*"],
+        ["Preprocessed_Data/T1_preprocessed.nii*", "T1_preprocessed.nii*", "Raw_Data/T1.nii*", "3DT1.nii*"],
+        ["Masks/Consensus.nii*", "Consensus.nii*", "Masks/ManualSegmentation_1.nii*", "ManualSegmentation_1.nii*"],
+    )
+    return Case(name, *files, patient=name, dataset="msseg2016")
+
+
+def _lesjak2017(patient: Path, _root: Path) -> Case:
+    files = _files(patient, ["*_FLAIR.nii*"], ["*_T1W.nii*"], ["*_consensus_gt.nii*"])
+    return Case(f"lesjak2017-{patient.name}", *files, patient=f"lesjak2017-{patient.name}", dataset="lesjak2017")
+
+
+def _bids(flair: Path, root: Path) -> Case:
+    inside = flair.relative_to(root)
+    scan = flair.name.split("_FLAIR.nii")[0]
+    masks = root / "derivatives"
+    mask = _first(masks, f"*/{inside.parent}/{scan}_*label-lesion*_mask.nii*")
+    t1 = _first(flair.parent, f"{scan}_T1w.nii*", f"{inside.parts[0]}*_T1w.nii*")
+    return Case(scan, flair, t1, mask, patient=inside.parts[0], dataset=root.resolve().name)
+
+
+LAYOUTS: dict[str, tuple[str, Callable[[Path, Path], Case]]] = {
+    "wmh2017": ("pre/", _wmh2017),
+    "isbi2015": ("preprocessed/", _isbi2015),
+    "msseg2016": ("*atient_*/", _msseg2016),
+    "lesjak2017": ("patient[0-9]*/", _lesjak2017),
+    "bids": ("sub-*_FLAIR.nii*", _bids),
+}
+"""By name: what to look for, and the case that belongs to such a place. Docs: docs/datasets.md."""

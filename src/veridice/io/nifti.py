@@ -14,6 +14,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
 
 from veridice.errors import GeometryError, InputError
+from veridice.types import Mask
 from veridice.volume import Geometry, Volume
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -21,9 +22,9 @@ MAXIMUM_DEFLATE_RATIO = 1032
 """No deflate stream grows more than this; a header that promises more than that lies about its size."""
 BYTES_PER_VOXEL_IN_MEMORY = 4
 WORKING_COPIES = 20
+"""Float copies of a scan that exist at once while it is judged; 19.5 were measured for 497x455x279 voxels."""
 TRAILING_BYTES = 2**20
 """Room for the header, its extensions and padding beside the voxels of a compressed file."""
-"""Float copies of a scan that exist at once while it is judged; 19.5 were measured for 497x455x279 voxels."""
 
 
 def read_image(path: Path, grid: Geometry | None = None) -> Volume:
@@ -49,8 +50,21 @@ def read_image(path: Path, grid: Geometry | None = None) -> Volume:
     return volume
 
 
-def read_mask(path: Path, grid: Geometry) -> Volume:
+def read_label(path: Path, grid: Geometry, label: int) -> Mask:
+    """Where an image of labels that lies on ``grid`` has this one (x, y, z).
+
+    Raises:
+        InputError, GeometryError: as :func:`read_mask`.
+    """
+    volume = _read(path)
+    _require_grid(path, volume, grid, "resample it to the FLAIR with nearest neighbour")
+    return np.asarray(volume.voxels == label)
+
+
+def read_mask(path: Path, grid: Geometry, ignored_label: int | None = None) -> Volume:
     """Read a binary lesion mask (values 0 and one other number) that lies on ``grid``, as booleans.
+
+    Voxels of ``ignored_label`` count as background here.
 
     Raises:
         InputError: as :func:`read_image`, or more than two values.
@@ -58,6 +72,8 @@ def read_mask(path: Path, grid: Geometry) -> Volume:
     """
     volume = _read(path)
     _require_grid(path, volume, grid, "resample it to the FLAIR with nearest neighbour")
+    if ignored_label is not None:
+        volume = volume.with_voxels(np.where(volume.voxels == ignored_label, 0, volume.voxels))
     values = np.unique(volume.voxels)
     if len(values) > 2 or (len(values) == 2 and values[0] != 0) or not np.isfinite(values).all() or values[0] < 0:
         shown = ", ".join(f"{v:g}" for v in values[:4])
