@@ -18,9 +18,13 @@ from veridice.scores import (
     GridMaps,
     all_scores,
     lesion_count,
+    lesion_uncertainties,
     lesion_volume_ml,
+    non_boundary_entropy,
     pairwise_dice,
+    patch_maximum_entropy,
     sample_agreement,
+    structural_uncertainty,
     voxelwise_sum,
 )
 
@@ -97,6 +101,54 @@ def test_an_empty_mask_has_no_mean_entropy() -> None:
     assert sample_agreement(maps) == 1.0
     full = replace(maps, segmentation=np.ones((3, 3, 3)))
     assert sample_agreement(full) == 0.0
+
+
+def parts_slow(mask: np.ndarray) -> list[set[tuple[int, ...]]]:
+    """Connected parts by joining sets of voxels until nothing touches any more."""
+    parts: list[set[tuple[int, ...]]] = []
+    for voxel in map(tuple, np.argwhere(mask).tolist()):
+        near = {tuple(np.add(voxel, step).tolist()) for step in itertools.product((-1, 0, 1), repeat=3)}
+        touching = [part for part in parts if part & near]
+        parts = [part for part in parts if part not in touching] + [{voxel}.union(*touching)]
+    return parts
+
+
+@given(st.integers(1, 4), st.floats(0, 0.5), st.integers(0, 99))
+def test_structural_uncertainties_equal_sets_of_voxels(passes: int, filled: float, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    samples = (rng.random((passes, 3, 5, 4)) < filled).astype(float)
+    maps = maps_of(samples, rng.random((3, 5, 4)) * (rng.random() < 0.9) - 0.2)
+    own = {tuple(v) for v in np.argwhere(samples.mean(axis=0) >= 0.5).tolist()}
+    drawn = [{tuple(v) for v in np.argwhere(sample).tolist()} for sample in samples]
+    overlaps = [len(own & sample) / len(own | sample) if own | sample else 1.0 for sample in drawn]
+    assert structural_uncertainty(maps) == pytest.approx(1 - np.mean(overlaps))
+    expected = [
+        1 - np.mean([max((len(p & lesion) / len(p | lesion) for p in parts_slow(s > 0)), default=0.0) for s in samples])
+        for lesion in parts_slow(maps.mask)
+    ]
+    assert sorted(lesion_uncertainties(maps)) == pytest.approx(sorted(expected))
+    assert SCORES["lesion_uncertainty"](maps) == (pytest.approx(np.mean(expected)) if expected else None)
+
+
+def test_entropy_away_from_borders_and_in_the_worst_patch() -> None:
+    maps = maps_of(np.random.default_rng(3).random((2, 12, 13, 11)))
+    block = np.zeros((12, 13, 11))
+    block[3:9, 3:9, 3:9] = 1
+    maps = replace(maps, segmentation=block)
+    kept = [
+        maps.entropy[index]
+        for index in np.ndindex(block.shape)
+        if len({block[n] for n in neighbours_by_face(index, block.shape)} | {block[index]}) == 1
+    ]
+    assert non_boundary_entropy(maps) == pytest.approx(np.mean(kept))
+    patches = [maps.entropy[x : x + 10, y : y + 10, z : z + 10].mean() for x in range(3) for y in range(4) for z in range(2)]
+    assert patch_maximum_entropy(maps) == pytest.approx(max(patches))
+
+
+def neighbours_by_face(index: tuple[int, ...], shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    steps = [tuple(s * (a == axis) for a in range(3)) for axis in range(3) for s in (-1, 1)]
+    near = [tuple(np.add(index, step).tolist()) for step in steps]
+    return [n for n in near if all(0 <= i < edge for i, edge in zip(n, shape, strict=True))]
 
 
 @given(st.integers(0, 999), st.floats(0, 0.6))

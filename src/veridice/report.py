@@ -82,6 +82,14 @@ SCORE_ROWS = (
     ),
     ("sample_agreement", "Agreement of the mask with the passes", "mean Dice of the judged mask with each stochastic pass"),
     ("mean_foreground_entropy", "Mean entropy in the mask", "bits; 0 = certain, 1 = a coin toss in every voxel"),
+    ("non_boundary_entropy", "Mean entropy away from borders", "bits; borders are doubtful whatever the quality"),
+    ("patch_maximum_entropy", "Entropy of the most doubtful patch", "bits, mean over a patch of 10 voxels' edge"),
+    (
+        "structural_uncertainty",
+        "Disagreement of passes and their mean",
+        "1 - mean overlap (IoU); 0 = they draw the same",
+    ),
+    ("lesion_uncertainty", "Disagreement lesion by lesion", "the same for each lesion of the mask, mean over lesions"),
     (
         "entropy_sum",
         "Entropy, voxel-wise sum",

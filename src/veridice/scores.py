@@ -39,6 +39,10 @@ class GridMaps:
         return self.segmentation >= 0.5
 
 
+BORDER_VOXELS = 1
+PATCH_VOXELS = 10
+NEIGHBOURS = np.ones((3, 3, 3))
+"""Voxels that touch at a face, an edge or a corner belong to one lesion."""
 SUM_GRID = (128, 128, 128)
 """The cube of all voxel-wise sums, the paper's; a sum grows with the number of voxels."""
 
@@ -85,6 +89,62 @@ def mean_foreground_entropy(maps: GridMaps) -> float | None:
     return float(maps.entropy[mask].mean()) if mask.any() else None
 
 
+def non_boundary_entropy(maps: GridMaps) -> float:
+    """Mean entropy of all voxels farther than :data:`BORDER_VOXELS` from the mask's border, bits.
+
+    Borders are always doubtful, by an amount that follows the lesions' surface and not their quality (Zenk et al. 2025).
+    """
+    mask = maps.mask
+    grown = ndimage.binary_dilation(mask, iterations=BORDER_VOXELS)
+    shrunk = ndimage.binary_erosion(mask, iterations=BORDER_VOXELS)
+    away = ~grown | shrunk
+    return float(maps.entropy[away].mean(dtype=np.float64)) if away.any() else 0.0
+
+
+def patch_maximum_entropy(maps: GridMaps) -> float:
+    """Highest mean entropy of any patch of :data:`PATCH_VOXELS` cubed, bits (Zenk et al. 2025); beyond the cube it is 0."""
+    return float(ndimage.uniform_filter(maps.entropy.astype(np.float64), PATCH_VOXELS, mode="constant").max())
+
+
+def structural_uncertainty(maps: GridMaps) -> float:
+    """1 - mean intersection over union of each sample and their mean's mask (PSU; Molchanova et al. 2023, arXiv:2311.08931).
+
+    Two empty masks agree.
+    """
+    own = np.packbits((maps.probability >= 0.5).ravel())
+    used = maps.sample_masks.any(axis=0) | (own > 0)
+    samples = np.unpackbits(maps.sample_masks[:, used], axis=1).astype(np.float64)
+    mean = np.unpackbits(own[used]).astype(np.float64)
+    shared = samples @ mean
+    union = samples.sum(axis=1) + mean.sum() - shared
+    return float(1.0 - np.where(union > 0, shared / np.maximum(union, 1.0), 1.0).mean())
+
+
+def lesion_uncertainties(maps: GridMaps) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Of each connected part of the judged mask (lesions,), in the order of ``scipy.ndimage.label``, 26 neighbours:
+    1 - mean over the samples of its intersection over union with the sample's part that fits it best (LSU, the same paper).
+    """
+    samples = np.unpackbits(maps.sample_masks, axis=1, count=maps.segmentation.size).reshape(-1, *maps.segmentation.shape)
+    box = ndimage.find_objects((samples.any(axis=0) | maps.mask).astype(np.uint8))
+    if not box:
+        return np.zeros(0)
+    lesions, count = ndimage.label(maps.mask[box[0]], structure=NEIGHBOURS)
+    fit = np.zeros(count)
+    for sample in samples[(slice(None), *box[0])]:
+        parts, found = ndimage.label(sample, structure=NEIGHBOURS)
+        joint = np.bincount((lesions * (found + 1) + parts).ravel(), minlength=(count + 1) * (found + 1))
+        table = joint.reshape(count + 1, found + 1).astype(np.float64)
+        union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None] - table
+        fit += (table / np.maximum(union, 1.0))[1:, 1:].max(axis=1, initial=0.0)
+    return np.asarray(1.0 - fit / len(samples))
+
+
+def lesion_uncertainty(maps: GridMaps) -> float | None:
+    """Mean of :func:`lesion_uncertainties`, every lesion alike; None where the mask is empty."""
+    each = lesion_uncertainties(maps)
+    return float(each.mean()) if len(each) else None
+
+
 def pairwise_dice(maps: GridMaps) -> float:
     """Mean Dice over all pairs of samples (Roy et al. 2019; Zenk et al. 2025); two empty samples agree: 1."""
     masks = _unpacked(maps.sample_masks)
@@ -113,6 +173,10 @@ SCORES: dict[str, Callable[[GridMaps], float | None]] = {
     "variance_sum": variance_sum,
     "mutual_information_sum": mutual_information_sum,
     "mean_foreground_entropy": mean_foreground_entropy,
+    "non_boundary_entropy": non_boundary_entropy,
+    "patch_maximum_entropy": patch_maximum_entropy,
+    "structural_uncertainty": structural_uncertainty,
+    "lesion_uncertainty": lesion_uncertainty,
     "pairwise_dice": pairwise_dice,
     "sample_agreement": sample_agreement,
 }
@@ -130,7 +194,7 @@ def lesion_volume_ml(mask: Mask, voxel_volume_ml: float) -> float:
 
 def lesion_count(mask: Mask) -> int:
     """Number of connected components; voxels that touch at a face, an edge or a corner belong together."""
-    return int(ndimage.label(mask, structure=np.ones((3, 3, 3)))[1])
+    return int(ndimage.label(mask, structure=NEIGHBOURS)[1])
 
 
 def _unpacked(packed: PackedMasks) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:
