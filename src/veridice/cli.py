@@ -208,6 +208,20 @@ def train(
 
 
 @app.command()
+def experiment(
+    config: Annotated[str, typer.Argument(help="TOML file, or a shipped one: laptop, paper.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Everything goes here; given again, it goes on.")],
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes that simulate.")] = 2,
+) -> None:
+    """The paper's experiment: which quality score finds the failed segmentations? Five folds, resumable."""
+    from veridice.experiment.protocol import load_experiment
+    from veridice.experiment.run import run_experiment
+
+    table = run_experiment(load_experiment(config), output, jobs, lambda line: err.print(escape(line)))
+    err.print(escape(f"one row a case and method -> {table}"))
+
+
+@app.command()
 def models(
     check_sums: Annotated[bool, typer.Option("--verify", help="Check every file against its card.")] = False,
     weights: Weights = None,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import tomllib
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -57,6 +58,7 @@ class DataSettings(Settings):
     soft_labels: bool = Field(
         False, description="the segmenter learns what share of a voxel of the cube is lesion, not 0 or 1; off is the paper"
     )
+    resample_t1: bool = Field(False, description="bring a T1w on another grid to the FLAIR by the two headers; else refused")
     rim_mm: float = Field(4.0, ge=0, description="unlabelled voxels this near to a ventricle mask are not judged")
 
     @model_validator(mode="after")
@@ -197,23 +199,35 @@ def load_training_settings(name_or_path: str) -> TrainingSettings:
     Raises:
         ConfigError: no such file or name, not TOML, or a field that is unknown or out of range.
     """
-    path = Path(name_or_path)
-    bundled = resources.files("veridice") / "configs" / f"{name_or_path}.toml"
+    return load_settings(TrainingSettings, name_or_path, resources.files("veridice") / "configs")
+
+
+SomeSettings = TypeVar("SomeSettings", bound="Settings")
+
+
+def load_settings(model: type[SomeSettings], name_or_path: str, shipped: Traversable) -> SomeSettings:
+    """Read a TOML file, or one of those in the package's folder ``shipped`` by its name.
+
+    Raises:
+        ConfigError: no such file or name, not TOML, or a field that is unknown or out of range.
+    """
+    path, bundled = Path(name_or_path), shipped / f"{name_or_path}.toml"
     if path.is_file():
         content = path.read_bytes()
     elif path.name == name_or_path and bundled.is_file():
         content = bundled.read_bytes()
     else:
-        shipped = sorted(p.name.removesuffix(".toml") for p in (resources.files("veridice") / "configs").iterdir())
-        raise ConfigError(f"no configuration '{name_or_path}': give a TOML file or one of {', '.join(shipped)}")
+        names = sorted(p.name.removesuffix(".toml") for p in shipped.iterdir() if p.name.endswith(".toml"))
+        raise ConfigError(f"no configuration '{name_or_path}': give a TOML file or one of {', '.join(names)}")
     try:
-        return TrainingSettings.model_validate(tomllib.loads(content.decode()))
+        return model.model_validate(tomllib.loads(content.decode()))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name_or_path}: not TOML ({error})") from error
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{name_or_path}: field '{field}': {first['msg']}") from error
+        place = f"field '{field}': " if field else ""
+        raise ConfigError(f"{name_or_path}: {place}{first['msg']}") from error
 
 
 def to_toml(settings: Settings) -> str:

@@ -156,6 +156,15 @@ def _samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int
         yield torch.sigmoid(logits[0, 0].float())
 
 
+def deterministic_pass(segmenter: nn.Module, images: Voxels, backend: Backend) -> ProbabilityMap:
+    """Lesion probability (x, y, z) of ``images`` (contrasts, x, y, z; in [0, 1]) without dropout."""
+    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
+    with torch.inference_mode(), _autocast(backend):
+        logits = _placed(segmenter, backend)(batch)
+    probability: ProbabilityMap = torch.sigmoid(logits[0, 0].float()).cpu().numpy()
+    return probability
+
+
 def reconstruct(reconstructor: nn.Module, flair: Voxels, mask: Mask, backend: Backend) -> Voxels:
     """FLAIR (x, y, z; in [0, 1]) as the reconstruction U-net rebuilds it when ``mask`` is cut out."""
     cut = torch.from_numpy(np.where(mask, np.float32(0), flair.astype(np.float32)))[None, None].to(backend.device)

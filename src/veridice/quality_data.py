@@ -108,11 +108,12 @@ def quality_case(
         "error": error_map(images[0], reconstruct(reconstructor, images[0], mask, backend)),
     }
     true_dice = dice(mask & judged, truth & judged).dice
-    pooled = {name: _pooled(map_, settings.pool) for name, map_ in maps.items()}
+    pooled = {name: pooled_map(map_, settings.pool) for name, map_ in maps.items()}
     return {**pooled, "dice": np.float32(true_dice)}
 
 
-def _pooled(map_: Voxels, edge: int) -> Voxels:
+def pooled_map(map_: Voxels, edge: int) -> Voxels:
+    """A map (x, y, z) averaged over blocks of ``edge`` voxels, float16."""
     blocks = functional.avg_pool3d(torch.from_numpy(np.asarray(map_, np.float32))[None], edge)
     return np.asarray(blocks[0].numpy().astype(np.float16))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from veridice.case import Case
 from veridice.config import (
     DataSettings,
     InferenceSettings,
+    RegressorInput,
     TrainingSettings,
     differing_fields,
     load_training_settings,
@@ -142,29 +143,38 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
     _claim_folder(run, settings, "regressor")
     makers = _makers(settings, run, weights)
     files = _quality_files(settings, cases, run, weights)
+    cards = []
+    for pair in stage.inputs:
+        arguments = {"in_channels": len(CHANNELS[pair]), "widths": list(stage.widths), "pool": stage.pool}
+        network, state, metrics = fit_regressor(pair, files, settings, run / pair)
+        card = _describe_training(f"regressor-{pair}", arguments, settings, cases, state, metrics)
+        cards.append(save_network(weights, network, {**card, "learnt_from": makers}))
+    return cards
+
+
+def fit_regressor(
+    pair: RegressorInput, files: Mapping[str, Sequence[Path]], settings: TrainingSettings, run: Path
+) -> tuple[RegressionNet, Progression, dict[str, float]]:
+    """Train the regression network of one input pair on stored quality cases (``train``, ``validation``), resumably.
+
+    Returns the best network, where its training stands, and its metrics on the validation cases.
+    """
+    stage, channels = settings.regressor, CHANNELS[pair]
     criterion = nn.HuberLoss(delta=stage.huber_delta)
+    torch.manual_seed(settings.seed)
+    network = RegressionNet(len(channels), stage.widths, stage.pool)
+    examples = QualityDataset(files["train"], channels, settings.seed, stage.examples)
+    checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
         value: Tensor = criterion(model(batch["maps"]).float(), batch["dice"])
         return value
 
-    cards = []
-    for pair in stage.inputs:
-        channels = CHANNELS[pair]
-        torch.manual_seed(settings.seed)
-        arguments = {"in_channels": len(channels), "widths": list(stage.widths), "pool": stage.pool}
-        network = RegressionNet(len(channels), stage.widths, stage.pool)
-        examples = QualityDataset(files["train"], channels, settings.seed, stage.examples)
-        checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
+    def validate(model: nn.Module) -> dict[str, float]:
+        return _dice_prediction_metrics(model, checks)
 
-        def validate(model: nn.Module, checks: QualityDataset = checks) -> dict[str, float]:
-            return _dice_prediction_metrics(model, checks)
-
-        state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run / pair, settings.seed)
-        metrics = evaluate(network, validate)
-        card = _describe_training(f"regressor-{pair}", arguments, settings, cases, state, metrics)
-        cards.append(save_network(weights, network, {**card, "learnt_from": makers}))
-    return cards
+    state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run, settings.seed)
+    return network, state, evaluate(network, validate)
 
 
 def _dice_prediction_metrics(model: nn.Module, checks: QualityDataset) -> dict[str, float]:

@@ -147,7 +147,12 @@ def lesion_uncertainty(maps: GridMaps) -> float | None:
 
 def pairwise_dice(maps: GridMaps) -> float:
     """Mean Dice over all pairs of samples (Roy et al. 2019; Zenk et al. 2025); two empty samples agree: 1."""
-    masks = _unpacked(maps.sample_masks)
+    return mean_pairwise_dice(maps.sample_masks)
+
+
+def mean_pairwise_dice(packed: PackedMasks) -> float:
+    """The same of any masks of one scan (masks, bytes), packed by ``np.packbits``: of an ensemble, of augmented passes."""
+    masks = _unpacked(packed)
     shared = masks @ masks.T
     sizes = np.diag(shared)
     rows, columns = np.triu_indices(len(sizes), k=1)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import monai.transforms as mt
 import numpy as np
@@ -175,7 +176,8 @@ def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, c
     files = [case.flair, case.t1, case.mask, case.brain_mask, case.ventricles]
     sums = [hashlib.sha256(file.read_bytes()).hexdigest() if file else "" for file in files]
     name = f"{case.id}{'-stripped' if stripped else ''}"
-    file = cubes / f"{name}-{_key(sums, settings.grid, settings.rim_mm, case.ignored_label)}.npy"
+    key = _key(sums, settings.grid, settings.rim_mm, case.ignored_label, settings.resample_t1)
+    file = cubes / f"real-{quote(name, safe='')}-{key}.npy"
     if not file.exists():
         _store(file, _real_channels(case, settings, stripped))
     return CubeCase(name, (case.patient,), simulated=False, group=group, file=file)
@@ -183,7 +185,7 @@ def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, c
 
 def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[np.ndarray[Any, Any]]:
     flair = read_image(_required(case, "flair"))
-    t1 = read_image(case.t1, flair.geometry) if case.t1 else None
+    t1 = read_second(case, flair, settings.resample_t1)
     lesion = read_mask(_required(case, "mask"), flair.geometry, case.ignored_label).voxels
     brain = None
     if stripped:
@@ -195,6 +197,18 @@ def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[n
     second = scan_on_grid(t1, transform) if t1 else np.zeros_like(image)
     ignored = transform.to_grid(ignored_voxels(case, flair, lesion, settings.rim_mm))
     return [image, second, transform.to_grid(lesion), ignored]
+
+
+def read_second(case: Case, flair: Volume, resample: bool) -> Volume | None:
+    """The case's T1w on the FLAIR's grid, or None where there is none.
+
+    Raises:
+        GeometryError: it lies on another grid and may not be resampled.
+    """
+    if case.t1 is None or not resample:
+        return read_image(case.t1, flair.geometry) if case.t1 else None
+    t1 = read_image(case.t1)
+    return t1 if t1.geometry.same_grid(flair.geometry) else resample_to(t1, flair.geometry)
 
 
 def ignored_voxels(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:

@@ -1,0 +1,163 @@
+"""What an experiment is made of: its settings, its cases, and who is in which split of which fold."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import pandas as pd
+from pydantic import Field, model_validator
+from sklearn.model_selection import StratifiedKFold, train_test_split
+
+from veridice.case import Case
+from veridice.config import Settings, load_settings, load_training_settings
+from veridice.errors import InputError
+from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
+from veridice.simulate.cohort import COHORTS
+
+Split = Literal["train", "validation", "test"]
+
+
+class Source(Settings):
+    """One data set."""
+
+    layout: str = Field(description="wmh2017, isbi2015, msseg2016, lesjak2017, bids or manifest")
+    folder: str = Field(description="the unpacked data set; the files' root for a manifest")
+    manifest: str = Field("", description="CSV, for layout manifest")
+
+
+class ExperimentSettings(Settings):
+    """One experiment."""
+
+    name: str = Field(description="name of the results")
+    cohort: str = Field("", description="simulated cohort that is made first, such as paper-sim")
+    sources: tuple[Source, ...] = Field((), description="data sets")
+    training: str = Field("default", description="training configuration: a shipped one or a TOML file")
+    start: str = Field("", description="weights to start from: a folder, 'bundled' (those that ship), or none")
+    folds: int = Field(5, ge=2)
+    validation_share: float = Field(16 / 84, gt=0, lt=1, description="of the patients that are not in the test split")
+    inner_folds: int = Field(3, ge=2, description="segmenters trained without a part of the training split")
+    passes: int = Field(20, ge=2, description="stochastic passes")
+    test_time_augmentations: int = Field(8, ge=2)
+    atlas_references: int = Field(8, ge=1, le=8, description="training cases that reverse classification registers to")
+    segmenter_steps: int = Field(200, ge=1)
+    inner_steps: int = Field(120, ge=1)
+    reconstructor_steps: int = Field(60, ge=1)
+    regressor_steps: int = Field(300, ge=1)
+    patients: int = Field(0, ge=0, description="of the simulated cohort; 0: all of it")
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _has_data(self) -> Self:
+        if bool(self.cohort) == bool(self.sources):
+            raise ValueError("name either a simulated cohort or sources")
+        if self.cohort and self.cohort not in COHORTS:
+            raise ValueError(f"cohort '{self.cohort}' is unknown; use one of {', '.join(COHORTS)}")
+        for source in self.sources:
+            if source.layout not in (*LAYOUTS, "manifest"):
+                raise ValueError(f"layout '{source.layout}' is unknown; use one of {', '.join(LAYOUTS)}, manifest")
+        return self
+
+
+def load_experiment(name: str) -> ExperimentSettings:
+    """Read experiment settings: a shipped profile (``laptop``, ``paper``) or a TOML file.
+
+    Raises:
+        ConfigError: not there, not TOML, or a setting is wrong.
+    """
+    settings = load_settings(ExperimentSettings, name, files("veridice") / "configs" / "experiments")
+    load_training_settings(settings.training)
+    return settings
+
+
+def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[Case], list[str]]:
+    """Labelled cases of all sources, and one line for each case that was left out.
+
+    Args:
+        settings: names the sources.
+        cohort_folder: where the simulated cohort lies, if it is one.
+
+    Raises:
+        InputError: a source cannot be read, or two cases have one name.
+    """
+    sources = settings.sources or (Source(layout="bids", folder=str(cohort_folder)),)
+    cases: list[Case] = []
+    left_out: list[str] = []
+    for source in sources:
+        if source.layout == "manifest":
+            rows = read_manifest(Path(source.manifest), Path(source.folder))
+            cases += [replace(case, dataset=case.dataset or Path(source.manifest).stem) for case in rows if case.mask]
+            left_out += [f"{case.id}: no mask" for case in rows if not case.mask]
+        else:
+            reading = read_dataset(source.layout, Path(source.folder))
+            cases += reading.cases
+            left_out += reading.left_out
+    if settings.cohort:
+        scanner = participants(cohort_folder)["scanner"]
+        cases = [replace(case, dataset=str(scanner[case.id])) for case in cases]
+    if len({case.id for case in cases}) < len(cases):
+        raise InputError("two cases have the same name; give each data set's cases names of their own")
+    return cases, left_out
+
+
+def participants(cohort_folder: Path) -> pd.DataFrame:
+    """Severity, scanner and donors of a simulated cohort's patients, by ``participant_id``."""
+    return pd.read_csv(cohort_folder / "participants.tsv", sep="\t", dtype=str, keep_default_na=False).set_index(
+        "participant_id"
+    )
+
+
+def assign_folds(cases: list[Case], settings: ExperimentSettings) -> pd.DataFrame:
+    """Who is in which split of which fold: columns ``case``, ``patient``, ``dataset`` and ``fold-0`` ... with the split.
+
+    By patient, seeded, stratified by data set. Data sets with fewer patients than folds are one stratum together.
+
+    Raises:
+        InputError: fewer patients than three times the folds.
+    """
+    table = pd.DataFrame([{"case": c.id, "patient": c.patient or c.id, "dataset": c.dataset} for c in cases])
+    people = table.drop_duplicates("patient").sort_values("patient", ignore_index=True)
+    if len(people) < 2 * settings.folds:
+        raise InputError(f"{len(people)} patients are too few for {settings.folds} folds; name more data or fewer folds")
+    strata = _strata(people["dataset"], settings.folds)
+    folds = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
+    for number, (rest, test) in enumerate(folds.split(people, strata)):
+        held = _validation(rest, strata, settings, number)
+        split = np.full(len(people), "train", dtype=object)
+        split[test], split[held] = "test", "validation"
+        table[f"fold-{number}"] = table["patient"].map(dict(zip(people["patient"], split, strict=True)))
+    return table
+
+
+def _strata(datasets: pd.Series[str], smallest: int) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+    counts = datasets.value_counts()
+    strata = datasets.where(datasets.map(counts) >= smallest, "others")
+    if (strata == "others").sum() < smallest:
+        strata = strata.replace("others", counts.index[0] if counts.iloc[0] >= smallest else "all")
+    return strata.to_numpy(dtype=object)
+
+
+def _validation(
+    rest: np.ndarray[tuple[int], np.dtype[np.int64]],
+    strata: np.ndarray[tuple[int], np.dtype[np.object_]],
+    settings: ExperimentSettings,
+    number: int,
+) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    count = max(1, round(settings.validation_share * len(rest)))
+    labels = strata[rest]
+    stratified = count >= len(set(labels)) and min(np.unique(labels, return_counts=True)[1]) >= 2
+    _, held = train_test_split(
+        rest, test_size=count, random_state=settings.seed + number, stratify=labels if stratified else None
+    )
+    return np.asarray(held)
+
+
+def inner_folds(train: list[Case], settings: ExperimentSettings, fold: int) -> list[list[Case]]:
+    """Parts of the training split, by patient; a segmenter is trained without each, so that it can predict that part."""
+    people = np.array(sorted({case.patient or case.id for case in train}), dtype=object)
+    order = np.random.default_rng([settings.seed, fold, 7]).permutation(len(people))
+    parts = [set(people[order[number :: settings.inner_folds]]) for number in range(settings.inner_folds)]
+    return [[case for case in train if (case.patient or case.id) in part] for part in parts]

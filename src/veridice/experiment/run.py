@@ -1,0 +1,88 @@
+"""A whole experiment: cohort, folds, case table, results."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pandas as pd
+
+from veridice.case import Case
+from veridice.config import to_toml
+from veridice.errors import ConfigError
+from veridice.experiment.protocol import ExperimentSettings, assign_folds, load_experiment, participants, read_cases
+from veridice.experiment.stages import make_fold, run_fold
+from veridice.simulate.cohort import COHORTS, write_cohort
+from veridice.training import progress_bar
+
+SETTINGS, FOLDS, CASES, LEFT_OUT = "settings.toml", "folds.csv", "cases.csv", "left-out.txt"
+MAY_CHANGE = frozenset({"name"})
+
+
+def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> Path:
+    """Run or go on with an experiment in ``folder``; returns the case table, one row a fold, case and method.
+
+    Args:
+        settings: what is done.
+        folder: everything goes there; given again, finished stages are kept.
+        jobs: processes that simulate.
+        say: tells a person what goes on.
+
+    Raises:
+        ConfigError: another experiment was begun in ``folder``.
+        InputError: the data cannot be used.
+    """
+    _claim(settings, folder)
+    cases = _cases(settings, folder, jobs, say)
+    table = assign_folds(cases, settings)
+    _store(table, folder / FOLDS)
+    tables = []
+    for number in range(settings.folds):
+        fold = make_fold(number, cases, table, folder, settings)
+        counts = ", ".join(f"{len(fold.of(split))} {split}" for split in ("train", "validation", "test"))
+        say(f"fold {number}: {counts}")
+        run_fold(fold)
+        tables.append(pd.read_csv(fold.folder / "scores.csv", dtype={"case": str, "patient": str, "dataset": str}))
+    _store(_described(pd.concat(tables, ignore_index=True), settings, folder), folder / CASES)
+    return folder / CASES
+
+
+def _claim(settings: ExperimentSettings, folder: Path) -> None:
+    stored = folder / SETTINGS
+    if stored.exists():
+        before, after = (each.model_dump(exclude=set(MAY_CHANGE)) for each in (load_experiment(str(stored)), settings))
+        changed = [name for name in after if before[name] != after[name]]
+        if changed:
+            raise ConfigError(f"{folder}: was begun with another '{changed[0]}'; use another folder, or delete this one")
+    folder.mkdir(parents=True, exist_ok=True)
+    stored.write_text(to_toml(settings), encoding="utf-8")
+
+
+def _cases(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> list[Case]:
+    if settings.cohort:
+        cohort = COHORTS[settings.cohort]
+        count = settings.patients or cohort.patients
+        with progress_bar() as progress:
+            task = progress.add_task("simulated patients", total=count, note="")
+            write_cohort(folder / "cohort", cohort, count, jobs, lambda: progress.advance(task))
+    cases, left_out = read_cases(settings, folder / "cohort")
+    for line in left_out:
+        say(f"left out: {line}")
+    temporary = folder / f".{LEFT_OUT}.tmp"
+    temporary.write_text("".join(f"{line}\n" for line in left_out), encoding="utf-8")
+    temporary.replace(folder / LEFT_OUT)
+    return cases
+
+
+def _described(table: pd.DataFrame, settings: ExperimentSettings, folder: Path) -> pd.DataFrame:
+    """With the severity of simulated patients."""
+    if not settings.cohort:
+        return table.assign(severity="")
+    people = participants(folder / "cohort")
+    return table.assign(severity=table["case"].map(people["severity"]))
+
+
+def _store(table: pd.DataFrame, path: Path) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    table.to_csv(temporary, index=False, float_format="%.8g")
+    temporary.replace(path)

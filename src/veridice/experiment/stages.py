@@ -1,0 +1,264 @@
+"""One fold, stage by stage; a stage that is finished is not done again, one that was interrupted goes on."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from veridice import recipes
+from veridice.case import Case
+from veridice.config import (
+    InferenceSettings,
+    RegressorInput,
+    TrainingSettings,
+    load_training_settings,
+    on_whole_cubes,
+    with_steps,
+)
+from veridice.experiment.learnt import combination, forest_on_simple_features
+from veridice.experiment.methods import reverse_classification
+from veridice.experiment.protocol import ExperimentSettings, inner_folds
+from veridice.experiment.studies import Panel, read_numbers, stored_name, study_cases
+from veridice.inference import choose_backend
+from veridice.networks.weights import bundled_weights, load_network
+from veridice.quality_data import CHANNELS
+from veridice.training import progress_bar
+
+Tick = Callable[[], None]
+STUDIES, OUT_OF_FOLD = "studies", "studies-out-of-fold"
+
+
+@dataclass(frozen=True)
+class Fold:
+    """One fold of an experiment.
+
+    Args:
+        number: counted from 0.
+        folder: of everything that belongs to it.
+        cases: all, each with its ``split`` in this fold.
+        settings: of the experiment.
+        training: of the networks, for this experiment's data.
+    """
+
+    number: int
+    folder: Path
+    cases: tuple[Case, ...]
+    settings: ExperimentSettings
+    training: TrainingSettings
+
+    def of(self, split: str) -> list[Case]:
+        """Cases of one split."""
+        return [case for case in self.cases if case.split == split]
+
+    @property
+    def weights(self) -> Path:
+        return self.folder / "weights"
+
+    @property
+    def start(self) -> Path | None:
+        """Weights that this fold's networks begin from."""
+        if not self.settings.start:
+            return None
+        return bundled_weights() if self.settings.start == "bundled" else Path(self.settings.start)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[bool]:
+        """Yields whether the stage still has to be done; notes its seconds, over all sittings, when it is."""
+        folder = self.folder / "stages"
+        marker, partial_time = folder / f"{name}.json", folder / f".{name}.seconds"
+        if marker.exists():
+            yield False
+            return
+        folder.mkdir(parents=True, exist_ok=True)
+        before = float(partial_time.read_text()) if partial_time.exists() else 0.0
+        begin = time.perf_counter()
+        try:
+            yield True
+        except BaseException:
+            partial_time.write_text(str(before + time.perf_counter() - begin))
+            raise
+        temporary = folder / f".{name}.tmp"
+        temporary.write_text(json.dumps({"seconds": round(before + time.perf_counter() - begin, 1)}) + "\n")
+        temporary.replace(marker)
+        partial_time.unlink(missing_ok=True)
+
+
+def run_fold(fold: Fold) -> None:
+    """Everything of one fold up to its table of scores, ``scores.csv``."""
+    with fold.stage("segmenter") as due:
+        if due:
+            _train(fold, "segmenter", fold.cases, fold.folder, fold.settings.segmenter_steps)
+    parts = inner_folds(fold.of("train"), fold.settings, fold.number)
+    for number, part in enumerate(parts):
+        with fold.stage(f"inner-{number}") as due:
+            if due:
+                others = [case for case in fold.cases if case not in part]
+                _train(fold, "segmenter", others, fold.folder / f"inner-{number}", fold.settings.inner_steps)
+    with fold.stage("reconstructor") as due:
+        if due:
+            _train(fold, "reconstructor", fold.cases, fold.folder, fold.settings.reconstructor_steps)
+    with fold.stage("studies") as due:
+        if due:
+            _study(fold, parts)
+    for targets, folder in (("own", STUDIES), ("out-of-fold", OUT_OF_FOLD)):
+        for pair in CHANNELS:
+            with fold.stage(f"regressor-{pair}-{targets}") as due:
+                if due:
+                    _regress(fold, pair, targets, folder)
+    with fold.stage("atlas") as due:
+        if due:
+            _atlas(fold)
+    with fold.stage("scores") as due:
+        if due:
+            table = score_table(fold)
+            temporary = fold.folder / ".scores.tmp"
+            table.to_csv(temporary, index=False)
+            temporary.replace(fold.folder / "scores.csv")
+
+
+def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps: int) -> None:
+    settings = with_steps(fold.training, network, steps)
+    recipe = recipes.train_segmenter if network == "segmenter" else recipes.train_reconstructor
+    recipe(settings, cases, output / network, output / "weights", fold.start)
+
+
+def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
+    """Own segmentations of all cases; beside it those of training cases by segmenters that never saw them."""
+    segmenter = load_network(fold.weights, "segmenter")[0]
+    members = [load_network(fold.folder / f"inner-{n}" / "weights", "segmenter")[0] for n in range(len(parts))]
+    reconstructor = load_network(fold.weights, "reconstructor")[0]
+    settings = fold.settings
+    backend = choose_backend(InferenceSettings(passes=settings.passes))
+    pool, data = fold.training.regressor.pool, fold.training.data
+    inner = {case.id: members[number] for number, part in enumerate(parts) for case in part}
+
+    def panel(network: nn.Module, ensemble: Sequence[nn.Module]) -> Panel:
+        augmentations = settings.test_time_augmentations
+        return Panel(network, ensemble, reconstructor, backend, settings.passes, augmentations, settings.seed)
+
+    with progress_bar() as progress:
+        train = fold.of("train")
+        task = progress.add_task(f"fold {fold.number}: scans", total=len(fold.cases) + len(train), note="")
+        tick = partial(progress.advance, task)
+        study_cases(fold.cases, lambda _case: panel(segmenter, members), data, pool, fold.folder / STUDIES, tick)
+        # Its members know the case, so that an ensemble would be no fair evidence there.
+        study_cases(train, lambda case: panel(inner[case.id], ()), data, pool, fold.folder / OUT_OF_FOLD, tick)
+
+
+def _regress(fold: Fold, pair: RegressorInput, targets: str, folder: str) -> None:
+    settings = with_steps(fold.training, "regressor", fold.settings.regressor_steps)
+    files = {
+        "train": [fold.folder / folder / f"{stored_name(case)}.npz" for case in fold.of("train")],
+        "validation": [fold.folder / STUDIES / f"{stored_name(case)}.npz" for case in fold.of("validation")],
+    }
+    network, _, _ = recipes.fit_regressor(pair, files, settings, fold.folder / f"regressor-{targets}" / pair)
+    network.eval()
+    predicted = {}
+    for case in (*fold.of("validation"), *fold.of("test")):
+        with np.load(fold.folder / STUDIES / f"{stored_name(case)}.npz") as maps, torch.inference_mode():
+            stacked = np.stack([maps[name] for name in CHANNELS[pair]]).astype(np.float32)
+            predicted[case.id] = float(network(torch.from_numpy(stacked)[None]))
+    _store(fold, f"regressor-{pair}-{targets}", predicted)
+
+
+def _atlas(fold: Fold) -> None:
+    """Reverse classification against a few training cases that have lesions."""
+
+    def read(case: Case) -> dict[str, np.ndarray]:
+        with np.load(fold.folder / STUDIES / f"{stored_name(case)}.npz") as maps:
+            return {name: maps[name].astype(np.float32) for name in ("flair", "segmentation", "truth")}
+
+    train = fold.of("train")
+    order = np.random.default_rng([fold.settings.seed, fold.number, 8]).permutation(len(train))
+    known = [maps for maps in (read(train[number]) for number in order) if (maps["truth"] >= 0.5).any()]
+    references = [(maps["flair"], maps["truth"] >= 0.5) for maps in known[: fold.settings.atlas_references]]
+    judged = [*fold.of("validation"), *fold.of("test")]
+    predicted = {}
+    with progress_bar() as progress:
+        task = progress.add_task(f"fold {fold.number}: atlases", total=len(judged), note="")
+        for case in judged:
+            maps = read(case)
+            predicted[case.id] = reverse_classification(maps["flair"], maps["segmentation"], references, fold.settings.seed)
+            progress.advance(task)
+    _store(fold, "reverse_classification", predicted)
+
+
+def _store(fold: Fold, method: str, predicted: dict[str, float]) -> None:
+    folder = fold.folder / "predictions"
+    folder.mkdir(exist_ok=True)
+    temporary = folder / f".{method}.tmp"
+    temporary.write_text(json.dumps(predicted, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(folder / f"{method}.json")
+
+
+REGRESSED = {
+    f"regressor-{pair}-{targets}": f"regressor_{pair}{'' if targets == 'own' else '_out_of_fold'}"
+    for pair in CHANNELS
+    for targets in ("own", "out-of-fold")
+}
+DESCRIPTIONS = ("dice", "dice_native", "load_ml")
+NO_METHODS = ("lesion_count", "mask_contrast", "sample_agreement")
+"""Features, no methods; the agreement with its own mean says what the pairwise one says."""
+
+
+def score_table(fold: Fold) -> pd.DataFrame:
+    """One row a validation or test case and method: what evaluation reads."""
+    own = {case.id: read_numbers(fold.folder / STUDIES, case) for case in fold.cases}
+    learnt = {case.id: read_numbers(fold.folder / OUT_OF_FOLD, case) for case in fold.of("train")}
+    judged = [*fold.of("validation"), *fold.of("test")]
+    predictions = {
+        name: json.loads((fold.folder / "predictions" / f"{stored}.json").read_text(encoding="utf-8"))
+        for stored, name in (REGRESSED | {"reverse_classification": "reverse_classification"}).items()
+    }
+    mean = float(np.mean([numbers["dice"] for numbers in learnt.values()]))
+    predictions["training_mean"] = dict.fromkeys([case.id for case in judged], mean)
+    for name, fit in (("random_forest", forest_on_simple_features), ("combination", combination)):
+        predictions[name] = fit(list(learnt.values()), {case.id: own[case.id] for case in judged}, fold.settings.seed)
+    rows = []
+    for case in judged:
+        shared = {
+            "fold": fold.number,
+            "split": case.split,
+            "case": case.id,
+            "patient": case.patient or case.id,
+            "dataset": case.dataset,
+            **{name: own[case.id][name] for name in DESCRIPTIONS},
+        }
+        scores = {name: value for name, value in own[case.id].items() if name not in (*DESCRIPTIONS, *NO_METHODS)}
+        rows += [{**shared, "method": name, "score": value, "kind": "score"} for name, value in scores.items()]
+        rows += [{**shared, "method": name, "score": each[case.id], "kind": "dice"} for name, each in predictions.items()]
+    return pd.DataFrame(rows)
+
+
+def make_fold(number: int, cases: Sequence[Case], table: pd.DataFrame, folder: Path, settings: ExperimentSettings) -> Fold:
+    """A fold whose cases carry the split that ``table`` gives them; its networks train on these cases alone.
+
+    Weights that others trained are gone on with on whole cubes.
+    """
+    training = load_training_settings(settings.training)
+    split = dict(zip(table["case"], table[f"fold-{number}"], strict=True))
+    data = training.data.model_copy(
+        update={
+            "simulated_patients": 0,
+            "simulated_validation": 0,
+            "simulated_fraction": 0.0,
+            "donor_groups": ("training",),
+            "cubes": str(folder / "cubes"),
+            "resample_t1": bool(settings.cohort),
+        }
+    )
+    training = training.model_copy(update={"data": data, "seed": settings.seed})
+    if settings.start:
+        training = on_whole_cubes(on_whole_cubes(training, "segmenter"), "reconstructor")
+    placed = tuple(replace(case, split=split[case.id]) for case in cases)
+    return Fold(number, folder / f"fold-{number}", placed, settings, training)

@@ -1,0 +1,167 @@
+"""One case under one segmenter: everything that the methods read, computed once and stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+from torch import nn
+
+from veridice.assess import grid_images, mask_from_probability
+from veridice.case import Case
+from veridice.config import DataSettings
+from veridice.error_maps import error_map
+from veridice.errors import InputError
+from veridice.experiment.methods import augmented_masks, ensemble_masks, pairwise_agreement
+from veridice.inference import Backend, reconstruct, stochastic_passes
+from veridice.io.nifti import read_image, read_mask
+from veridice.overlap import dice
+from veridice.quality_data import pooled_map
+from veridice.scores import GridMaps, all_scores, lesion_count, lesion_volume_ml, voxelwise_sum
+from veridice.spatial import GridTransform, fit_grid
+from veridice.training_data import ignored_voxels, read_second
+from veridice.types import Mask, Voxels
+
+
+@dataclass(frozen=True)
+class Panel:
+    """Who judges: the networks of one fold.
+
+    Args:
+        segmenter: whose segmentations are judged; it never saw them.
+        members: of the ensemble; none: no ensemble.
+        reconstructor: rebuilds the FLAIR.
+        backend: device and precision.
+        passes: stochastic ones.
+        augmentations: changed images for test-time augmentation.
+        seed: of passes and changes.
+    """
+
+    segmenter: nn.Module
+    members: Sequence[nn.Module]
+    reconstructor: nn.Module
+    backend: Backend
+    passes: int
+    augmentations: int
+    seed: int
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """A case with its truth, in its own grid and on the cube."""
+
+    images: Voxels
+    transform: GridTransform
+    truth: Mask
+    judged: Mask
+
+    @classmethod
+    def read(cls, case: Case, settings: DataSettings) -> LabelledScan:
+        """Read the files of ``case``; ``judged`` are the voxels that count.
+
+        Raises:
+            InputError: FLAIR or mask are absent or cannot be read.
+        """
+        if case.flair is None or case.mask is None:
+            raise InputError(f"case {case.id}: an experiment needs its FLAIR and its mask")
+        flair = read_image(case.flair)
+        truth = read_mask(case.mask, flair.geometry, case.ignored_label).voxels
+        transform = fit_grid(flair, (settings.grid,) * 3)
+        images = grid_images(flair, read_second(case, flair, settings.resample_t1), transform)
+        return cls(images, transform, truth, ~ignored_voxels(case, flair, truth, settings.rim_mm))
+
+
+def study(scan: LabelledScan, panel: Panel, pool: int) -> tuple[dict[str, Any], dict[str, Voxels]]:
+    """Numbers and pooled maps of one scan.
+
+    Returns:
+        Numbers: ``dice`` (cube), ``dice_native``, ``load_ml`` and the scores of all methods but those that are learnt.
+        Maps (float16, pooled): those of a quality case, and ``truth``.
+    """
+    images, transform = scan.images, scan.transform
+    result = stochastic_passes(panel.segmenter, images, panel.backend, panel.passes, panel.seed)
+    segmentation = result.maps.mean
+    mask = segmentation >= 0.5
+    rebuilt = reconstruct(panel.reconstructor, images[0], mask, panel.backend)
+    maps = GridMaps(
+        segmentation=segmentation,
+        probability=segmentation,
+        entropy=result.maps.entropy,
+        variance=result.maps.variance,
+        mutual_information=result.maps.mutual_information,
+        error=error_map(images[0], rebuilt),
+        sample_masks=result.sample_masks,
+    )
+    numbers = {**_truths(scan, segmentation), **all_scores(maps), **_errors_of_the_truth(scan, panel)}
+    numbers["test_time_augmentation"] = pairwise_agreement(
+        augmented_masks(panel.segmenter, images, panel.backend, panel.augmentations, panel.seed)
+    )
+    if panel.members:
+        numbers["ensemble"] = pairwise_agreement(ensemble_masks(panel.members, images, panel.backend))
+    contrast = images[0][mask].mean() - np.median(images[0][images[0] > 0]) if mask.any() else 0.0
+    numbers["mask_contrast"] = float(contrast)
+    shown = {"flair": images[0], "t1": images[1], "segmentation": segmentation, "entropy": maps.entropy, "error": maps.error}
+    truth = transform.to_grid(scan.truth)
+    return numbers, {name: pooled_map(map_, pool) for name, map_ in {**shown, "truth": truth}.items()}
+
+
+def _truths(scan: LabelledScan, segmentation: Voxels) -> dict[str, float]:
+    """True Dice on the cube and in the scan's own grid, true and found volume."""
+    transform = scan.transform
+    truth, judged = transform.to_grid(scan.truth) >= 0.5, transform.to_grid(scan.judged) >= 0.5
+    native = mask_from_probability(transform.to_native(segmentation, order=3))
+    voxel_ml = transform.native.voxel_volume_ml
+    return {
+        "dice": dice((segmentation >= 0.5) & judged, truth & judged).dice,
+        "dice_native": dice(native & scan.judged, scan.truth & scan.judged).dice,
+        "load_ml": lesion_volume_ml(scan.truth, voxel_ml),
+        "volume": lesion_volume_ml(native, voxel_ml),
+        "lesion_count": lesion_count(native),
+    }
+
+
+def _errors_of_the_truth(scan: LabelledScan, panel: Panel) -> dict[str, float]:
+    """Error sums with the *true* mask cut out, likely what the paper did; of no use where there is no truth."""
+    truth = scan.transform.to_grid(scan.truth) >= 0.5
+    error = error_map(scan.images[0], reconstruct(panel.reconstructor, scan.images[0], truth, panel.backend))
+    return {"true_error_sum": voxelwise_sum(error), "true_absolute_error_sum": voxelwise_sum(np.abs(error))}
+
+
+def study_cases(
+    cases: Sequence[Case],
+    panel_of: Callable[[Case], Panel],
+    settings: DataSettings,
+    pool: int,
+    folder: Path,
+    tick: Callable[[], None],
+) -> None:
+    """Study every case into ``folder``: ``CASE.json`` and ``CASE.npz``; what is there is kept."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for case in cases:
+        stem = stored_name(case)
+        if not (folder / f"{stem}.json").exists():
+            numbers, maps = study(LabelledScan.read(case, settings), panel_of(case), pool)
+            arrays = folder / f".{stem}.tmp.npz"
+            np.savez_compressed(arrays, allow_pickle=False, dice=np.float32(numbers["dice"]), **maps)
+            arrays.replace(folder / f"{stem}.npz")
+            # Last: a case counts as done when its numbers are there.
+            stored = folder / f".{stem}.tmp.json"
+            stored.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
+            stored.replace(folder / f"{stem}.json")
+        tick()
+
+
+def stored_name(case: Case) -> str:
+    """The case's name as part of a file name: safe, and another one for every case."""
+    return f"case-{quote(case.id, safe='')}"
+
+
+def read_numbers(folder: Path, case: Case) -> dict[str, float]:
+    """Stored numbers of a case; NaN where a method has none."""
+    content = json.loads((folder / f"{stored_name(case)}.json").read_text(encoding="utf-8"))
+    return {name: np.nan if value is None else float(value) for name, value in content.items()}

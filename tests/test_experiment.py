@@ -1,0 +1,250 @@
+"""The paper's experiment on tiny scans and networks: who is in which fold, every method has its row, stages are not redone."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from veridice import cli, scores
+from veridice.case import Case
+from veridice.errors import ConfigError, InputError
+from veridice.experiment import methods, stages
+from veridice.experiment.learnt import combination, forest_on_simple_features
+from veridice.experiment.protocol import ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
+from veridice.experiment.studies import stored_name
+from veridice.inference import Backend
+from veridice.io.nifti import write_image
+from veridice.networks.mc_unet import McUnet
+from veridice.overlap import dice
+from veridice.volume import Volume
+
+FP32 = Backend("cpu", "fp32", 1)
+SOURCES = (Source(layout="bids", folder="."),)
+PAPER = {"Utrecht": 20, "Singapore": 20, "Amsterdam": 20, "ms15": 5, "ingenia": 5, "verio": 5, "ms17": 30}
+
+
+def cases_of(groups: dict[str, int]) -> list[Case]:
+    return [Case(f"{name}-{n}", patient=f"{name}-{n}", dataset=name) for name, count in groups.items() for n in range(count)]
+
+
+# Who is in which split
+
+
+def test_the_papers_folds_are_68_16_21_and_stratified() -> None:
+    settings = ExperimentSettings(name="paper", sources=SOURCES)
+    table = assign_folds(cases_of(PAPER), settings)
+    for number in range(5):
+        assert Counter(table[f"fold-{number}"]) == {"train": 68, "validation": 16, "test": 21}
+        test = table[table[f"fold-{number}"] == "test"]
+        assert dict(Counter(test["dataset"])) == {name: count // 5 for name, count in PAPER.items()}
+    assert ((table[[f"fold-{n}" for n in range(5)]] == "test").sum(axis=1) == 1).all()
+    assert assign_folds(cases_of(PAPER), settings).equals(table)
+    assert not assign_folds(cases_of(PAPER), settings.model_copy(update={"seed": 1})).equals(table)
+
+
+@given(st.integers(10, 40), st.integers(2, 5), st.integers(0, 99))
+def test_a_person_is_in_one_split(count: int, folds: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    cases = [Case(f"c{n}", patient=f"p{rng.integers(count)}", dataset=f"d{rng.integers(3)}") for n in range(3 * count)]
+    settings = ExperimentSettings(name="x", sources=SOURCES, folds=folds, seed=seed)
+    if len({case.patient for case in cases}) < 2 * folds:
+        return
+    table = assign_folds(cases, settings)
+    for number in range(folds):
+        assert (table.groupby("patient")[f"fold-{number}"].nunique() == 1).all()
+        train = [case for case, split in zip(cases, table[f"fold-{number}"], strict=True) if split == "train"]
+        parts = [{case.patient for case in part} for part in inner_folds(train, settings, number)]
+        assert all(not (a & b) for a, b in combinations(parts, 2))
+        assert set().union(*parts) == {case.patient for case in train}
+
+
+def test_too_few_people_are_refused() -> None:
+    with pytest.raises(InputError, match="too few"):
+        assign_folds(cases_of({"a": 5}), ExperimentSettings(name="x", sources=SOURCES))
+
+
+@pytest.mark.parametrize("name", ["laptop", "paper"])
+def test_shipped_profiles_can_be_read(name: str) -> None:
+    assert load_experiment(name).cohort == "paper-sim"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = 'x'", "either a simulated cohort or sources"),
+        ("name = 'x'\ncohort = 'adni'", "paper-sim"),
+        ("name = 'x'\ncohort = 'paper-sim'\ntraining = 'huge'", "default, paper"),
+        ("name = 'x'\nsources = [{layout = 'nii', folder = '.'}]", "lesjak2017"),
+        ("name = ", "not TOML"),
+    ],
+)
+def test_a_wrong_experiment_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "e.toml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        load_experiment(str(tmp_path / "e.toml"))
+
+
+@given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=40))
+def test_stored_names_are_safe_and_differ(first: str, second: str) -> None:
+    try:
+        names = [stored_name(Case(name)) for name in (first, second)]
+    except UnicodeEncodeError:  # half a surrogate pair, which no file of names can hold
+        return
+    assert (names[0] == names[1]) == (first == second)
+    assert all("/" not in name and "\0" not in name and name.startswith("case-") for name in names)
+
+
+# Methods that need more than one scan's maps
+
+
+def test_an_augmented_pass_comes_back_to_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a network that returns what it sees, all masks are the image's own, up to interpolation at the border."""
+    place = np.stack(np.meshgrid(*[np.linspace(-1, 1, 32)] * 3, indexing="ij"))
+    blob = np.exp(-((place[0] - 0.3) ** 2 + place[1] ** 2 + (place[2] + 0.2) ** 2) / 0.1).astype(np.float32)
+    monkeypatch.setattr(methods, "deterministic_pass", lambda _network, images, _backend: images[0])
+    masks = methods.augmented_masks(McUnet(features=2, depth=3), np.stack([blob, blob]), FP32, 5, seed=0)
+    found = np.unpackbits(masks, axis=1).reshape(5, 32, 32, 32).astype(bool)
+    assert len({mask.tobytes() for mask in found}) == 5
+    assert min(dice(mask, blob >= 0.5).dice for mask in found) > 0.9
+
+
+def test_an_ensemble_that_agrees_with_itself() -> None:
+    network = McUnet(features=2, depth=3).eval()
+    with torch.no_grad():
+        network.heads[-1].bias.zero_()
+    images = np.random.default_rng(0).random((2, 16, 16, 16)).astype(np.float32)
+    assert methods.pairwise_agreement(methods.ensemble_masks([network, network], images, FP32)) == 1.0
+
+
+def test_reverse_classification_follows_the_quality_of_the_mask() -> None:
+    """The reference is the same head, moved: a good mask reaches it, a wrong one does not."""
+    rng = np.random.default_rng(1)
+    head = ndimage.gaussian_filter(rng.random((40, 40, 40)), 2)
+    place = np.stack(np.meshgrid(*[np.linspace(-1, 1, 40)] * 3, indexing="ij"))
+    head = np.where((place**2).sum(axis=0) < 0.6, 0.4 + 4 * (head - head.mean()), 0)
+    lesion = ((place - 0.2) ** 2).sum(axis=0) < 0.06
+    flair = head + 0.5 * lesion
+    moved = [ndimage.shift(image.astype(float), (2, -1, 1), order=1) for image in (flair, lesion)]
+    reference = [(moved[0], moved[1] >= 0.5)]
+    good = methods.reverse_classification(flair, lesion.astype(float), reference)
+    wrong = methods.reverse_classification(flair, lesion[::-1].astype(float), reference)
+    assert good > 0.7
+    assert wrong < 0.3
+
+
+def test_what_is_learnt_never_sees_the_truth_of_the_judged() -> None:
+    rng = np.random.default_rng(2)
+    names = ("volume", "lesion_count", "mask_contrast", "mean_foreground_entropy", "entropy_sum", "pairwise_dice")
+    known = [{n: float(rng.random()) for n in names} for _ in range(40)]
+    known = [{**numbers, "dice": numbers["pairwise_dice"], "load_ml": 1.0} for numbers in known]
+    judged = {f"c{n}": {**{m: float(rng.random()) for m in names}, "dice": 0.0, "load_ml": 0.0} for n in range(10)}
+    other = {name: {**numbers, "dice": 1.0, "load_ml": 9.0} for name, numbers in judged.items()}
+    for method in (combination, forest_on_simple_features):
+        assert method(known, judged, 0) == method(known, other, 0)
+    predicted = combination(known, judged, 0)
+    assert np.corrcoef([predicted[n] for n in judged], [judged[n]["pairwise_dice"] for n in judged])[0, 1] > 0.9
+
+
+# The whole, tiny
+
+
+@pytest.fixture
+def experiment(study: Path, tiny_scan: dict[str, Volume]) -> Path:
+    """Eight people in a manifest, and an experiment of two folds on them."""
+    rng = np.random.default_rng(5)
+    rows = []
+    for number in range(8):
+        flair = tiny_scan["flair"].voxels.copy()
+        lesion = np.zeros(flair.shape, bool)
+        corner = rng.integers((8, 8, 5), (16, 20, 9))
+        lesion[tuple(slice(c, c + 4) for c in corner)] = True
+        flair[lesion] = 900
+        for name, voxels in {"flair": flair, "mask": lesion}.items():
+            write_image(study / f"{name}-{number}.nii.gz", tiny_scan["flair"].with_voxels(voxels))
+        files = {"flair": f"flair-{number}.nii.gz", "t1": "t1.nii.gz", "mask": f"mask-{number}.nii.gz"}
+        rows.append({"id": f"=c/{number}", "patient": f"p{number}", "split": "test", **files})
+    pd.DataFrame(rows).to_csv(study / "people.csv", index=False)
+    (study / "e.toml").write_text(
+        f"""
+name = "tiny"
+training = "{study / "tiny.toml"}"
+folds = 2
+inner_folds = 2
+passes = 2
+test_time_augmentations = 2
+atlas_references = 1
+segmenter_steps = 2
+inner_steps = 2
+reconstructor_steps = 2
+regressor_steps = 1
+[[sources]]
+layout = "manifest"
+folder = "{study}"
+manifest = "{study / "people.csv"}"
+"""
+    )
+    return study / "e.toml"
+
+
+def test_an_experiment_goes_on_where_it_was_interrupted(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = experiment.parent / "out"
+    monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
+
+    def interrupted(*_: object) -> float:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stages, "reverse_classification", interrupted)
+        assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 130
+    assert not (output / "cases.csv").exists()
+    kept = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
+    assert kept
+    assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0, capsys.readouterr().err
+    assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
+    table = pd.read_csv(output / "cases.csv")
+    tested = table[table["split"] == "test"]
+    assert set(tested.groupby("case")["fold"].nunique()) == {1} and tested["case"].nunique() == 8
+    per_case = tested.groupby("case")["method"].apply(set)
+    assert all(methods_ == per_case.iloc[0] for methods_ in per_case)
+    expected = {"entropy_sum", "error_sum", "volume", "pairwise_dice", "ensemble", "test_time_augmentation", "combination"}
+    expected |= {"regressor_image", "regressor_error_out_of_fold", "reverse_classification", "training_mean", "random_forest"}
+    assert expected <= per_case.iloc[0]
+    assert tested.loc[tested["kind"] == "dice", "score"].notna().all()
+    before = (output / "cases.csv").read_bytes()
+    assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0
+    assert (output / "cases.csv").read_bytes() == before
+    experiment.write_text(experiment.read_text().replace("passes = 2", "passes = 3"))
+    assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 3
+    assert "another 'passes'" in capsys.readouterr().err
+
+
+def test_inner_segmenters_never_saw_the_cases_they_are_asked_about(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: dict[str, set[str]] = {}
+    real = stages.recipes.train_segmenter
+
+    def watched(settings, cases, run, weights, start=None):  # type: ignore[no-untyped-def]
+        trained[str(run.parent.relative_to(experiment.parent / "out"))] = {case.id for case in cases if case.split == "train"}
+        return real(settings, cases, run, weights, start)
+
+    monkeypatch.setattr(stages.recipes, "train_segmenter", watched)
+    monkeypatch.setattr(stages, "_study", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert cli.run(["experiment", str(experiment), "-o", str(experiment.parent / "out")]) == 130
+    assert trained["fold-0/inner-0"] | trained["fold-0/inner-1"] == trained["fold-0"]
+    assert not trained["fold-0/inner-0"] & trained["fold-0/inner-1"]
+
+
+def test_case_names_that_differ_in_signs_alone_stay_apart() -> None:
+    assert stored_name(Case("a-1")) != stored_name(Case("a1"))
+    assert stored_name(replace(Case("x"), id="../x")) == "case-..%2Fx"
