@@ -1,0 +1,1 @@
+"""The paper's experiment on any data set: which method finds the failed segmentations."""
