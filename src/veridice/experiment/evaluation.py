@@ -123,8 +123,10 @@ def _validation_area(rows: pd.DataFrame) -> float:
 
 
 def pool(rows: pd.DataFrame) -> Pool:
-    """Columns of one method's test cases. One that is constant in every fold orders no cases: what differs is the fold, and where each
-    fold's constant is the mean Dice of its other cases, that would even be a relation turned upside down.
+    """Columns of one method's test cases.
+
+    One that is constant in every fold orders no cases: what differs is the fold, and where each fold's constant is the mean
+    Dice of its other cases, that would even be a relation turned upside down.
     """
     dice, folds = rows["dice"].to_numpy(float), rows["fold"]
 

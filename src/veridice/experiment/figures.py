@@ -22,9 +22,9 @@ from veridice.io.bids import staged_output
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours that people of every colour vision tell apart (Okabe and Ito 2008)."""
 MARKERS = "osD^vPX"
-DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1)), "-", "-")
+DASHES: tuple[Any, ...] = ("-", (0, (5, 1.5)), (0, (1.5, 1)), (0, (5, 1, 1, 1)), (0, (7, 1, 1, 1, 1, 1)), (0, (3, 2)), "-")
 GREY, LIGHT = "#555555", "#BBBBBB"
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "veridice",
     "svg.fonttype": "path",
     "font.family": "DejaVu Sans",
@@ -42,8 +42,8 @@ STYLE = {
     "savefig.dpi": 150,
 }
 LABELS = {
-    "entropy_sum": "sum of entropy (bit)",
-    "error_sum": "sum of error (FLAIR in 0 to 1)",
+    "entropy_sum": "sum of entropy",
+    "error_sum": "sum of error",
     "regressor_image": "image and prediction",
     "regressor_uncertainty": "uncertainty and prediction",
     "regressor_error": "error and prediction",
@@ -53,8 +53,8 @@ LABELS = {
     "combination": "combination",
 }
 """What methods are called in figures; others by their name."""
+UNITS = {"entropy_sum": " (bit)", "absolute_error_sum": " (FLAIR in 0 to 1)", "error_sum": " (FLAIR in 0 to 1)"}
 TRUE = "true Dice"
-DICE_LIMITS = (-0.02, 1.02)
 
 
 def label(method: str) -> str:
@@ -85,11 +85,24 @@ def _present(judged: pd.DataFrame, methods: Sequence[str]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}"
+    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
 
 
 def _chance(p: float) -> str:
     return "p –" if np.isnan(p) else "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
+
+
+def _dice_limits(*values: Any) -> tuple[float, float]:
+    """Limits of a Dice axis, from the fifth below what is shown."""
+    lowest = min(float(np.min(column)) for column in values)
+    return max(np.floor(5 * (lowest - 0.02)) / 5, 0.0) - 0.01, 1.01
+
+
+def _mark_failures(axes: Axes, across: bool = False) -> None:
+    style: dict[str, Any] = {"color": GREY, "linewidth": 0.9, "linestyle": ":", "zorder": 1}
+    axes.axhline(fd.FAILURE_DICE, label=f"{fd.FAILURE_DICE}, failed below", **style)
+    if across:
+        axes.axvline(fd.FAILURE_DICE, **style)
 
 
 def figure2(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = ("entropy_sum", "error_sum")) -> None:
@@ -110,8 +123,8 @@ def figure2(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = ("entro
             _regression(axes, score, dice)
             linear = fd.pearson(score, dice)
             axes.set_title(f"r = {_number(linear.r)}, {_chance(linear.p)}, n = {len(rows)}")
-            axes.axhline(fd.FAILURE_DICE, color=GREY, linewidth=0.8, linestyle=":")
-            axes.set(xlabel=label(method), ylim=DICE_LIMITS)
+            _mark_failures(axes)
+            axes.set(xlabel=label(method) + UNITS.get(method, ""), ylim=_dice_limits(judged["dice"]))
             axes.locator_params(axis="x", nbins=5)
             axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
         panels[0].set_ylabel(TRUE)
@@ -167,17 +180,18 @@ def figure3(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = REGRESS
     if not methods:
         return
     with _saved(folder, "figure3", len(methods), (3.3 * len(methods), 4.3)) as (figure, panels):
+        shown = judged[judged["method"].isin(methods)]
+        limits = _dice_limits(shown["predicted_dice"], shown["dice"])
         for axes, method in zip(panels, methods, strict=True):
             rows = _rows(judged, method)
             known = pool(rows)
             axes.plot([0, 1], [0, 1], color="#222222", linewidth=1)
-            axes.axhline(fd.FAILURE_DICE, color=GREY, linewidth=0.8, linestyle=":")
-            axes.axvline(fd.FAILURE_DICE, color=GREY, linewidth=0.8, linestyle=":")
+            _mark_failures(axes, across=True)
             _scatter(axes, rows, "predicted_dice")
             r, error = fd.pearson(known.prediction, known.dice).r, np.abs(known.error).mean()
             measures = f"r = {_number(r)}, MAE = {error:.3f}, n = {len(rows)}"
             axes.set_title(f"{label(method)}\n{measures}")
-            axes.set(xlabel="predicted Dice", xlim=DICE_LIMITS, ylim=DICE_LIMITS, aspect="equal")
+            axes.set(xlabel="predicted Dice", xlim=limits, ylim=limits, aspect="equal")
         panels[0].set_ylabel(TRUE)
         _shared_legend(figure, panels)
 
@@ -195,7 +209,7 @@ def risk_coverage(judged: pd.DataFrame, folder: Path, methods: Sequence[str]) ->
     with _saved(folder, "risk-coverage", 1, (7.4, 4.2)) as (_, (axes,)):
         dice = _rows(judged, methods[0])["dice"].to_numpy(float)
         best = fd.risk_coverage(dice, dice)
-        axes.axhline(best.random, color=GREY, linewidth=1, linestyle=":", label="random order: 1.00")
+        axes.axhline(best.random, color=GREY, linewidth=1, linestyle=":", label="random order: 1.00", zorder=3)
         for number, method in enumerate(methods):
             known = pool(_rows(judged, method))
             curve = fd.risk_coverage(known.confidence, known.dice)
@@ -219,17 +233,16 @@ def calibration(judged: pd.DataFrame, folder: Path, methods: Sequence[str], bins
     if not methods:
         return
     with _saved(folder, "calibration", len(methods), (3.1 * len(methods), 3.7)) as (_, panels):
-        for axes, method in zip(panels, methods, strict=True):
-            rows = _rows(judged, method)
+        tables = [calibration_bins(_rows(judged, method), bins) for method in methods]
+        limits = _dice_limits(*(table[column] for table in tables for column in ("predicted", "low")))
+        for axes, method, table in zip(panels, methods, tables, strict=True):
             axes.plot([0, 1], [0, 1], color="#222222", linewidth=1)
-            for n, predicted, true, low, high in calibration_bins(rows, bins).to_numpy(float):
-                axes.errorbar(
-                    predicted, true, [[true - low], [high - true]], color=PALETTE[0], fmt="o", markersize=5, capsize=2.5
-                )
-                under: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top"}
-                axes.annotate(f"{n:.0f}", (predicted, low), (0, -4), fontsize=7, color=GREY, **under)
-            axes.set_title(f"{label(method)}\nn = {len(rows)}, of each bin below it")
-            axes.set(xlabel="mean predicted Dice", xlim=DICE_LIMITS, ylim=DICE_LIMITS, aspect="equal")
+            predicted, true = table["predicted"].to_numpy(float), table["true"].to_numpy(float)
+            ends = [true - table["low"].to_numpy(float), table["high"].to_numpy(float) - true]
+            axes.errorbar(predicted, true, ends, color=PALETTE[0], fmt="o", markersize=5, capsize=2.5)
+            sizes = f"{len(table)} bins of {table['n'].min()} to {table['n'].max()}"
+            axes.set_title(f"{label(method)}\nn = {table['n'].sum()}, {sizes}")
+            axes.set(xlabel="mean predicted Dice", xlim=limits, ylim=limits, aspect="equal")
         panels[0].set_ylabel("mean true Dice, 95 % interval")
 
 
