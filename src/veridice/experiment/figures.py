@@ -10,6 +10,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
+from matplotlib import ticker
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -65,7 +66,9 @@ def label(method: str) -> str:
 @contextmanager
 def _saved(folder: Path, name: str, columns: int, size: tuple[float, float]) -> Iterator[tuple[Figure, list[Axes]]]:
     """A figure of panels in a row; at the end ``name.png`` and ``name.svg`` in ``folder``, without date or program."""
-    with mpl.rc_context({**mpl.rcParamsDefault, **STYLE}):
+    with mpl.rc_context():
+        mpl.rcdefaults()
+        mpl.rcParams.update(STYLE)
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
         panels = figure.subplots(1, columns, squeeze=False)
@@ -98,6 +101,13 @@ def _dice_limits(*values: Any) -> tuple[float, float]:
     return max(np.floor(5 * (lowest - 0.02)) / 5, 0.0) - 0.01, 1.01
 
 
+def _square(axes: Axes, limits: tuple[float, float]) -> None:
+    """Dice against Dice: both axes alike."""
+    axes.set(xlim=limits, ylim=limits, aspect="equal")
+    axes.xaxis.set_major_locator(ticker.MultipleLocator(0.2))
+    axes.yaxis.set_major_locator(ticker.MultipleLocator(0.2))
+
+
 def _mark_failures(axes: Axes, across: bool = False) -> None:
     style: dict[str, Any] = {"color": GREY, "linewidth": 0.9, "linestyle": ":", "zorder": 1}
     axes.axhline(fd.FAILURE_DICE, label=f"{fd.FAILURE_DICE}, failed below", **style)
@@ -126,7 +136,7 @@ def figure2(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = ("entro
             _mark_failures(axes)
             axes.set(xlabel=label(method) + UNITS.get(method, ""), ylim=_dice_limits(judged["dice"]))
             axes.locator_params(axis="x", nbins=5)
-            axes.xaxis.set_major_formatter(mpl.ticker.EngFormatter(sep=""))
+            axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
         panels[0].set_ylabel(TRUE)
         _shared_legend(figure, panels)
 
@@ -191,7 +201,8 @@ def figure3(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = REGRESS
             r, error = fd.pearson(known.prediction, known.dice).r, np.abs(known.error).mean()
             measures = f"r = {_number(r)}, MAE = {error:.3f}, n = {len(rows)}"
             axes.set_title(f"{label(method)}\n{measures}")
-            axes.set(xlabel="predicted Dice", xlim=limits, ylim=limits, aspect="equal")
+            axes.set_xlabel("predicted Dice")
+            _square(axes, limits)
         panels[0].set_ylabel(TRUE)
         _shared_legend(figure, panels)
 
@@ -242,7 +253,8 @@ def calibration(judged: pd.DataFrame, folder: Path, methods: Sequence[str], bins
             axes.errorbar(predicted, true, ends, color=PALETTE[0], fmt="o", markersize=5, capsize=2.5)
             sizes = f"{len(table)} bins of {table['n'].min()} to {table['n'].max()}"
             axes.set_title(f"{label(method)}\nn = {table['n'].sum()}, {sizes}")
-            axes.set(xlabel="mean predicted Dice", xlim=limits, ylim=limits, aspect="equal")
+            axes.set_xlabel("mean predicted Dice")
+            _square(axes, limits)
         panels[0].set_ylabel("mean true Dice, 95 % interval")
 
 
