@@ -90,6 +90,9 @@ def test_validation_moves_the_rules_of_scores_and_not_of_predictions(cases: pd.D
 
 def test_row_order_does_not_matter(cases: pd.DataFrame, judged: pd.DataFrame) -> None:
     pd.testing.assert_frame_equal(evaluation.judge(cases.sample(frac=1, random_state=1)), judged)
+    shuffled = judged.sample(frac=1, random_state=1)
+    for results in (evaluation.ladder, evaluation.paired_gains):
+        pd.testing.assert_frame_equal(results(shuffled, resamples=20), results(judged, resamples=20))
 
 
 def test_measures_of_a_fold_against_scikit_learn_and_scipy(judged: pd.DataFrame) -> None:
