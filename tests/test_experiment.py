@@ -22,6 +22,7 @@ from veridice.experiment import methods, stages
 from veridice.experiment.learnt import combination, forest_on_simple_features
 from veridice.experiment.protocol import ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
 from veridice.experiment.studies import stored_name
+from veridice.experiment.tables import read_cases
 from veridice.inference import Backend
 from veridice.io.nifti import write_image
 from veridice.networks.mc_unet import McUnet
@@ -213,7 +214,7 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     assert kept
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0, capsys.readouterr().err
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
-    table = pd.read_csv(output / "cases.csv")
+    table = read_cases(output / "cases.csv")
     tested = table[table["split"] == "test"]
     assert set(tested.groupby("case")["fold"].nunique()) == {1} and tested["case"].nunique() == 8
     per_case = tested.groupby("case")["method"].apply(set)
@@ -222,9 +223,11 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     expected |= {"regressor_image", "regressor_error_out_of_fold", "reverse_classification", "training_mean", "random_forest"}
     assert expected <= per_case.iloc[0]
     assert tested.loc[tested["kind"] == "dice", "score"].notna().all()
-    before = (output / "cases.csv").read_bytes()
+    made = [output / "cases.csv", *(output / "results").iterdir()]
+    assert {"ladder.csv", "table1.md", "figure2.png", "figure3.svg", "risk-coverage.png"} <= {path.name for path in made}
+    before = [path.read_bytes() for path in made]
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0
-    assert (output / "cases.csv").read_bytes() == before
+    assert [path.read_bytes() for path in made] == before
     experiment.write_text(experiment.read_text().replace("passes = 2", "passes = 3"))
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 3
     assert "another 'passes'" in capsys.readouterr().err

@@ -217,8 +217,8 @@ def experiment(
     from veridice.experiment.protocol import load_experiment
     from veridice.experiment.run import run_experiment
 
-    table = run_experiment(load_experiment(config), output, jobs, lambda line: err.print(escape(line)))
-    err.print(escape(f"one row a case and method -> {table}"))
+    results = run_experiment(load_experiment(config), output, jobs, lambda line: err.print(escape(line)))
+    err.print(escape(f"tables and figures -> {results}"))
 
 
 @app.command()

@@ -11,16 +11,19 @@ from veridice.case import Case
 from veridice.config import to_toml
 from veridice.errors import ConfigError
 from veridice.experiment.protocol import ExperimentSettings, assign_folds, load_experiment, participants, read_cases
-from veridice.experiment.stages import make_fold, run_fold
+from veridice.experiment.results import write_results
+from veridice.experiment.stages import SCORES, make_fold, run_fold
+from veridice.experiment.tables import read_cases as read_cases_table
+from veridice.experiment.tables import write_cases, write_csv
 from veridice.simulate.cohort import COHORTS, write_cohort
 from veridice.training import progress_bar
 
-SETTINGS, FOLDS, CASES, LEFT_OUT = "settings.toml", "folds.csv", "cases.csv", "left-out.txt"
+SETTINGS, FOLDS, CASES, LEFT_OUT, RESULTS = "settings.toml", "folds.csv", "cases.csv", "left-out.txt", "results"
 MAY_CHANGE = frozenset({"name"})
 
 
 def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> Path:
-    """Run or go on with an experiment in ``folder``; returns the case table, one row a fold, case and method.
+    """Run or go on with an experiment in ``folder``; returns the folder of its results.
 
     Args:
         settings: what is done.
@@ -35,16 +38,17 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
     _claim(settings, folder)
     cases = _cases(settings, folder, jobs, say)
     table = assign_folds(cases, settings)
-    _store(table, folder / FOLDS)
+    write_csv(folder / FOLDS, table)
     tables = []
     for number in range(settings.folds):
         fold = make_fold(number, cases, table, folder, settings)
         counts = ", ".join(f"{len(fold.of(split))} {split}" for split in ("train", "validation", "test"))
         say(f"fold {number}: {counts}")
         run_fold(fold)
-        tables.append(pd.read_csv(fold.folder / "scores.csv", dtype={"case": str, "patient": str, "dataset": str}))
-    _store(_described(pd.concat(tables, ignore_index=True), settings, folder), folder / CASES)
-    return folder / CASES
+        tables.append(read_cases_table(fold.folder / SCORES))
+    write_cases(folder / CASES, _described(pd.concat(tables, ignore_index=True), settings, folder))
+    write_results(folder / CASES, folder / RESULTS)
+    return folder / RESULTS
 
 
 def _claim(settings: ExperimentSettings, folder: Path) -> None:
@@ -77,12 +81,6 @@ def _cases(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[
 def _described(table: pd.DataFrame, settings: ExperimentSettings, folder: Path) -> pd.DataFrame:
     """With the severity of simulated patients."""
     if not settings.cohort:
-        return table.assign(severity="")
+        return table
     people = participants(folder / "cohort")
     return table.assign(severity=table["case"].map(people["severity"]))
-
-
-def _store(table: pd.DataFrame, path: Path) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    table.to_csv(temporary, index=False, float_format="%.8g")
-    temporary.replace(path)

@@ -29,13 +29,14 @@ from veridice.experiment.learnt import combination, forest_on_simple_features
 from veridice.experiment.methods import reverse_classification
 from veridice.experiment.protocol import ExperimentSettings, inner_folds
 from veridice.experiment.studies import Panel, read_numbers, stored_name, study_cases
+from veridice.experiment.tables import write_cases
 from veridice.inference import choose_backend
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.quality_data import CHANNELS
 from veridice.training import progress_bar
 
 Tick = Callable[[], None]
-STUDIES, OUT_OF_FOLD = "studies", "studies-out-of-fold"
+STUDIES, OUT_OF_FOLD, SCORES = "studies", "studies-out-of-fold", "scores.csv"
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,7 @@ def run_fold(fold: Fold) -> None:
             _atlas(fold)
     with fold.stage("scores") as due:
         if due:
-            table = score_table(fold)
-            temporary = fold.folder / ".scores.tmp"
-            table.to_csv(temporary, index=False)
-            temporary.replace(fold.folder / "scores.csv")
+            write_cases(fold.folder / SCORES, score_table(fold))
 
 
 def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps: int) -> None:
@@ -229,6 +227,7 @@ def score_table(fold: Fold) -> pd.DataFrame:
         shared = {
             "fold": fold.number,
             "split": case.split,
+            "severity": "",
             "case": case.id,
             "patient": case.patient or case.id,
             "dataset": case.dataset,

@@ -1,0 +1,46 @@
+"""From the stored case table to everything that a reader sees; made from nothing else, so that it can be made again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from veridice.experiment import evaluation, figures, paper, tables
+
+COMBINED = "combination"
+SEES_VALIDATION = ("regressor_image", "regressor_uncertainty", "regressor_error")
+"""Their training stops early on validation cases, so that validation would flatter them."""
+NO_CANDIDATES = (COMBINED, "training_mean", "true_error_sum", "true_absolute_error_sum")
+"""No single method, no method at all, and two that need the truth."""
+DRAWN = ("pairwise_dice", "volume", "entropy_sum", "regressor_uncertainty", COMBINED, evaluation.CHOSEN)
+CALIBRATED = ("regressor_uncertainty", "pairwise_dice", COMBINED)
+
+
+def write_results(case_table: Path, folder: Path) -> None:
+    """Tables (CSV, Markdown) and figures (PNG, SVG) of an experiment into ``folder``.
+
+    Raises:
+        InputError: the case table is damaged.
+        OutputError: ``folder`` cannot be written.
+    """
+    cases = evaluation.check_cases(tables.read_cases(case_table))
+    names = sorted(cases["method"].unique())
+    candidates = [name for name in names if not name.startswith(SEES_VALIDATION) and name not in NO_CANDIDATES]
+    judged = evaluation.judge(evaluation.choose_on_validation(cases, candidates))
+    folds = evaluation.fold_table(judged)
+    written = {
+        "folds": folds,
+        "ladder": evaluation.ladder(judged),
+        "gains": evaluation.paired_gains(judged),
+        "groups": evaluation.by_group(judged),
+        "table1": paper.table1(folds),
+        "judged": judged,
+    }
+    for name, table in written.items():
+        tables.write_csv(folder / f"{name}.csv", table)
+    for name in ("ladder", "table1", "groups"):
+        tables.write_markdown(folder / f"{name}.md", written[name])
+    present = set(judged["method"])
+    figures.figure2(judged, folder)
+    figures.figure3(judged, folder)
+    figures.risk_coverage(judged, folder, [name for name in DRAWN if name in present])
+    figures.calibration(judged, folder, [name for name in CALIBRATED if name in present])
