@@ -53,6 +53,27 @@ def test_the_papers_folds_are_68_16_21_and_stratified() -> None:
     assert not assign_folds(cases_of(PAPER), settings.model_copy(update={"seed": 1})).equals(table)
 
 
+def test_patients_of_one_lesion_donor_are_tested_together_as_far_as_sizes_allow() -> None:
+    cases = cases_of(PAPER)
+    rng = np.random.default_rng(0)
+    donors = {case.patient: ("", "", *(f"d{n}" for n in range(10)))[rng.integers(12)] for case in cases}
+    settings = ExperimentSettings(name="paper", sources=SOURCES)
+
+    def scattered(table: pd.DataFrame) -> int:
+        """Patients that are tested elsewhere than most of their donor's patients."""
+        tested = {row["patient"]: n for n in range(5) for row in table[table[f"fold-{n}"] == "test"].to_dict("records")}
+        groups = [[tested[p] for p in donors if donors[p] == name] for name in {*donors.values()} - {""}]
+        return sum(len(folds) - max(Counter(folds).values()) for folds in groups)
+
+    plain, kept = assign_folds(cases, settings), assign_folds(cases, settings, donors)
+    assert scattered(kept) < 0.4 * scattered(plain)
+    for number in range(5):
+        assert Counter(kept[f"fold-{number}"]) == {"train": 68, "validation": 16, "test": 21}
+        test = kept[kept[f"fold-{number}"] == "test"]
+        assert dict(Counter(test["dataset"])) == {name: count // 5 for name, count in PAPER.items()}
+    assert ((kept[[f"fold-{n}" for n in range(5)]] == "test").sum(axis=1) == 1).all()
+
+
 @given(st.integers(10, 40), st.integers(2, 5), st.integers(0, 99))
 def test_a_person_is_in_one_split(count: int, folds: int, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -19,6 +20,7 @@ from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
 from veridice.simulate.cohort import COHORTS
 
 Split = Literal["train", "validation", "test"]
+Objects = np.ndarray[tuple[int], np.dtype[np.object_]]
 
 
 class Source(Settings):
@@ -110,29 +112,62 @@ def participants(cohort_folder: Path) -> pd.DataFrame:
     )
 
 
-def assign_folds(cases: list[Case], settings: ExperimentSettings) -> pd.DataFrame:
+def lesion_donors(cohort_folder: Path) -> dict[str, str]:
+    """The first person whose lesions each simulated patient has, by patient; "" for grown lesions alone."""
+    donors = participants(cohort_folder)["donors"].str.split()
+    return {str(patient): names[1] if len(names) > 1 else "" for patient, names in donors.items()}
+
+
+def assign_folds(cases: list[Case], settings: ExperimentSettings, donors: Mapping[str, str] | None = None) -> pd.DataFrame:
     """Who is in which split of which fold: columns ``case``, ``patient``, ``dataset`` and ``fold-0`` ... with the split.
 
     By patient, seeded, stratified by data set. Data sets with fewer patients than folds are one stratum together.
 
+    Args:
+        cases: of all data sets.
+        settings: number and seed of the folds.
+        donors: whose lesions a simulated patient has, by patient; those of one donor are tested in one fold as far as
+            the sizes of the strata allow.
+
     Raises:
-        InputError: fewer patients than three times the folds.
+        InputError: fewer patients than twice the folds.
     """
     table = pd.DataFrame([{"case": c.id, "patient": c.patient or c.id, "dataset": c.dataset} for c in cases])
     people = table.drop_duplicates("patient").sort_values("patient", ignore_index=True)
     if len(people) < 2 * settings.folds:
         raise InputError(f"{len(people)} patients are too few for {settings.folds} folds; name more data or fewer folds")
     strata = _strata(people["dataset"], settings.folds)
-    folds = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
-    for number, (rest, test) in enumerate(folds.split(people, strata)):
-        held = _validation(rest, strata, settings, number)
+    tested = _test_folds(strata, [(donors or {}).get(patient, "") for patient in people["patient"]], settings)
+    for number in range(settings.folds):
+        rest = np.flatnonzero(tested != number)
         split = np.full(len(people), "train", dtype=object)
-        split[test], split[held] = "test", "validation"
+        split[tested == number], split[_validation(rest, strata, settings, number)] = "test", "validation"
         table[f"fold-{number}"] = table["patient"].map(dict(zip(people["patient"], split, strict=True)))
     return table
 
 
-def _strata(datasets: pd.Series[str], smallest: int) -> np.ndarray[tuple[int], np.dtype[np.object_]]:
+def _test_folds(strata: Objects, donors: list[str], settings: ExperimentSettings) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+    """The fold in which each patient is tested: sizes as scikit-learn's, then patients of one donor swapped together."""
+    splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
+    tested = np.zeros(len(strata), np.int64)
+    for number, (_, test) in enumerate(splitter.split(strata, strata)):
+        tested[test] = number
+    names = sorted({name for name in donors if name})
+    order = np.random.default_rng([settings.seed, 9]).permutation(len(names))
+    home = {names[place]: number % settings.folds for number, place in enumerate(order)}
+    for here in range(len(donors)):
+        wanted = home.get(donors[here], tested[here])
+        if tested[here] == wanted:
+            continue
+        # A swap within a stratum keeps all sizes; only with somebody who is not at home there.
+        for there in np.flatnonzero((strata == strata[here]) & (tested == wanted)):
+            if home.get(donors[there], -1) != wanted:
+                tested[here], tested[there] = tested[there], tested[here]
+                break
+    return tested
+
+
+def _strata(datasets: pd.Series[str], smallest: int) -> Objects:
     counts = datasets.value_counts()
     strata = datasets.where(datasets.map(counts) >= smallest, "others")
     if (strata == "others").sum() < smallest:
@@ -142,7 +177,7 @@ def _strata(datasets: pd.Series[str], smallest: int) -> np.ndarray[tuple[int], n
 
 def _validation(
     rest: np.ndarray[tuple[int], np.dtype[np.int64]],
-    strata: np.ndarray[tuple[int], np.dtype[np.object_]],
+    strata: Objects,
     settings: ExperimentSettings,
     number: int,
 ) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

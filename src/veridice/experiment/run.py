@@ -10,7 +10,14 @@ import pandas as pd
 from veridice.case import Case
 from veridice.config import to_toml
 from veridice.errors import ConfigError
-from veridice.experiment.protocol import ExperimentSettings, assign_folds, load_experiment, participants, read_cases
+from veridice.experiment.protocol import (
+    ExperimentSettings,
+    assign_folds,
+    lesion_donors,
+    load_experiment,
+    participants,
+    read_cases,
+)
 from veridice.experiment.results import write_results
 from veridice.experiment.stages import SCORES, make_fold, run_fold
 from veridice.experiment.tables import read_cases as read_cases_table
@@ -37,7 +44,7 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
     """
     _claim(settings, folder)
     cases = _cases(settings, folder, jobs, say)
-    table = assign_folds(cases, settings)
+    table = assign_folds(cases, settings, lesion_donors(folder / "cohort") if settings.cohort else None)
     write_csv(folder / FOLDS, table)
     tables = []
     for number in range(settings.folds):
