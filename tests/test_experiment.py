@@ -19,6 +19,7 @@ from veridice import cli, scores
 from veridice.case import Case
 from veridice.errors import ConfigError, InputError
 from veridice.experiment import methods, stages
+from veridice.experiment.figure1 import choose_loads
 from veridice.experiment.learnt import combination, forest_on_simple_features
 from veridice.experiment.protocol import ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
 from veridice.experiment.studies import stored_name
@@ -114,6 +115,13 @@ def test_a_wrong_experiment_is_refused(text: str, said: str, tmp_path: Path) -> 
     (tmp_path / "e.toml").write_text(text)
     with pytest.raises(ConfigError, match=said):
         load_experiment(str(tmp_path / "e.toml"))
+
+
+def test_loads_of_figure_1_are_three_people_with_lesions() -> None:
+    loads = {f"c{n}": float(n) for n in range(11)}
+    assert choose_loads(loads) == {"small": "c2", "medium": "c5", "large": "c9"}
+    assert choose_loads({"a": 0.0, "b": 3.0}) == {"small": "b"}
+    assert choose_loads({"a": 0.0}) == {}
 
 
 @given(st.text(min_size=1, max_size=40), st.text(min_size=1, max_size=40))
@@ -245,7 +253,9 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     assert expected <= per_case.iloc[0]
     assert tested.loc[tested["kind"] == "dice", "score"].notna().all()
     made = [output / "cases.csv", *(output / "results").iterdir()]
-    assert {"ladder.csv", "table1.md", "figure2.png", "figure3.svg", "risk-coverage.png"} <= {path.name for path in made}
+    assert {"ladder.csv", "table1.md", "figure1.png", "figure2.png", "figure3.svg", "risk-coverage.png"} <= {
+        path.name for path in made
+    }
     before = [path.read_bytes() for path in made]
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0
     assert [path.read_bytes() for path in made] == before

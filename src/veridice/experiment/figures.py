@@ -64,15 +64,17 @@ def label(method: str) -> str:
 
 
 @contextmanager
-def _saved(folder: Path, name: str, columns: int, size: tuple[float, float]) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure of panels in a row; at the end ``name.png`` and ``name.svg`` in ``folder``, without date or program."""
+def saved(
+    folder: Path, name: str, columns: int, size: tuple[float, float], rows: int = 1
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure of panels, row after row; at the end ``name.png`` and ``name.svg`` in ``folder``, without date or program."""
     with mpl.rc_context():
         mpl.rcdefaults()
         mpl.rcParams.update(STYLE)
         figure = Figure(figsize=size, layout="constrained")
         FigureCanvasAgg(figure)
-        panels = figure.subplots(1, columns, squeeze=False)
-        yield figure, list(panels[0])
+        panels = figure.subplots(rows, columns, squeeze=False)
+        yield figure, list(panels.flat)
         with staged_output(folder) as stage:
             figure.savefig(stage / f"{name}.png", metadata={"Software": None})
             figure.savefig(stage / f"{name}.svg", metadata={"Date": None, "Creator": None})
@@ -125,7 +127,7 @@ def figure2(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = ("entro
     methods = _present(judged, methods)
     if not methods:
         return
-    with _saved(folder, "figure2", len(methods), (4.2 * len(methods), 4.1)) as (figure, panels):
+    with saved(folder, "figure2", len(methods), (4.2 * len(methods), 4.1)) as (figure, panels):
         for axes, method in zip(panels, methods, strict=True):
             rows = _rows(judged, method).dropna(subset=["score"])
             _scatter(axes, rows, "score")
@@ -189,7 +191,7 @@ def figure3(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = REGRESS
     methods = _present(judged, methods)
     if not methods:
         return
-    with _saved(folder, "figure3", len(methods), (3.3 * len(methods), 4.3)) as (figure, panels):
+    with saved(folder, "figure3", len(methods), (3.3 * len(methods), 4.3)) as (figure, panels):
         shown = judged[judged["method"].isin(methods)]
         limits = _dice_limits(shown["predicted_dice"], shown["dice"])
         for axes, method in zip(panels, methods, strict=True):
@@ -217,7 +219,7 @@ def risk_coverage(judged: pd.DataFrame, folder: Path, methods: Sequence[str]) ->
     methods = _present(judged, methods)[: len(PALETTE)]
     if not methods:
         return
-    with _saved(folder, "risk-coverage", 1, (7.4, 4.2)) as (_, (axes,)):
+    with saved(folder, "risk-coverage", 1, (7.4, 4.2)) as (_, (axes,)):
         dice = _rows(judged, methods[0])["dice"].to_numpy(float)
         best = fd.risk_coverage(dice, dice)
         axes.axhline(best.random, color=GREY, linewidth=1, linestyle=":", label="random order: 1.00", zorder=3)
@@ -243,7 +245,7 @@ def calibration(judged: pd.DataFrame, folder: Path, methods: Sequence[str], bins
     methods = _present(judged, methods)
     if not methods:
         return
-    with _saved(folder, "calibration", len(methods), (3.1 * len(methods), 3.7)) as (_, panels):
+    with saved(folder, "calibration", len(methods), (3.1 * len(methods), 3.7)) as (_, panels):
         tables = [calibration_bins(_rows(judged, method), bins) for method in methods]
         limits = _dice_limits(*(table[column] for table in tables for column in ("predicted", "low")))
         for axes, method, table in zip(panels, methods, tables, strict=True):

@@ -10,6 +10,7 @@ import pandas as pd
 from veridice.case import Case
 from veridice.config import to_toml
 from veridice.errors import ConfigError
+from veridice.experiment.figure1 import figure1
 from veridice.experiment.protocol import (
     ExperimentSettings,
     assign_folds,
@@ -19,7 +20,7 @@ from veridice.experiment.protocol import (
     read_cases,
 )
 from veridice.experiment.results import write_results
-from veridice.experiment.stages import SCORES, make_fold, run_fold
+from veridice.experiment.stages import SCORES, SLICES, make_fold, run_fold
 from veridice.experiment.tables import read_cases as read_cases_table
 from veridice.experiment.tables import write_cases, write_csv
 from veridice.simulate.cohort import COHORTS, write_cohort
@@ -55,6 +56,7 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
         tables.append(read_cases_table(fold.folder / SCORES))
     write_cases(folder / CASES, _described(pd.concat(tables, ignore_index=True), settings, folder))
     write_results(folder / CASES, folder / RESULTS)
+    figure1(folder / "fold-0" / SLICES, folder / RESULTS)
     return folder / RESULTS
 
 

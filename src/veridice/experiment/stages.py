@@ -25,10 +25,11 @@ from veridice.config import (
     on_whole_cubes,
     with_steps,
 )
+from veridice.experiment.figure1 import choose_loads, store_slices
 from veridice.experiment.learnt import combination, forest_on_simple_features
 from veridice.experiment.methods import reverse_classification
 from veridice.experiment.protocol import ExperimentSettings, inner_folds
-from veridice.experiment.studies import Panel, read_numbers, stored_name, study_cases
+from veridice.experiment.studies import LabelledScan, Panel, read_numbers, stored_name, study_cases
 from veridice.experiment.tables import write_cases
 from veridice.inference import choose_backend
 from veridice.networks.weights import bundled_weights, load_network
@@ -36,7 +37,7 @@ from veridice.quality_data import CHANNELS
 from veridice.training import progress_bar
 
 Tick = Callable[[], None]
-STUDIES, OUT_OF_FOLD, SCORES = "studies", "studies-out-of-fold", "scores.csv"
+STUDIES, OUT_OF_FOLD, SCORES, SLICES = "studies", "studies-out-of-fold", "scores.csv", "figure1.npz"
 
 
 @dataclass(frozen=True)
@@ -119,6 +120,10 @@ def run_fold(fold: Fold) -> None:
     with fold.stage("atlas") as due:
         if due:
             _atlas(fold)
+    if fold.number == 0:
+        with fold.stage("figure1") as due:
+            if due:
+                _keep_slices(fold)
     with fold.stage("scores") as due:
         if due:
             write_cases(fold.folder / SCORES, score_table(fold))
@@ -151,6 +156,21 @@ def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
         study_cases(fold.cases, lambda _case: panel(segmenter, members), data, pool, fold.folder / STUDIES, tick)
         # Its members know the case, so that an ensemble would be no fair evidence there.
         study_cases(train, lambda case: panel(inner[case.id], ()), data, pool, fold.folder / OUT_OF_FOLD, tick)
+
+
+def _keep_slices(fold: Fold) -> None:
+    loads = {case.id: read_numbers(fold.folder / STUDIES, case)["load_ml"] for case in fold.of("test")}
+    by_name = {case.id: case for case in fold.of("test")}
+    chosen = {
+        name: (LabelledScan.read(by_name[case], fold.training.data), f"{name}: {loads[case]:.1f} ml")
+        for name, case in choose_loads(loads).items()
+    }
+    networks = (load_network(fold.weights, name)[0] for name in ("segmenter", "reconstructor"))
+    segmenter, reconstructor = networks
+    settings = fold.settings
+    backend = choose_backend(InferenceSettings(passes=settings.passes))
+    panel = Panel(segmenter, (), reconstructor, backend, settings.passes, settings.test_time_augmentations, settings.seed)
+    store_slices(chosen, panel, fold.folder / SLICES)
 
 
 def _regress(fold: Fold, pair: RegressorInput, targets: str, folder: str) -> None:
