@@ -253,7 +253,7 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     assert expected <= per_case.iloc[0]
     assert tested.loc[tested["kind"] == "dice", "score"].notna().all()
     made = [output / "cases.csv", *(output / "results").iterdir()]
-    assert {"ladder.csv", "table1.md", "figure1.png", "figure2.png", "figure3.svg", "risk-coverage.png"} <= {
+    assert {"ladder.csv", "table1.md", "summary.html", "figure1.png", "figure2.png", "figure3.svg", "risk-coverage.png"} <= {
         path.name for path in made
     }
     before = [path.read_bytes() for path in made]

@@ -21,6 +21,7 @@ from veridice.experiment.protocol import (
 )
 from veridice.experiment.results import write_results
 from veridice.experiment.stages import SCORES, SLICES, make_fold, run_fold
+from veridice.experiment.summary import write_summary
 from veridice.experiment.tables import read_cases as read_cases_table
 from veridice.experiment.tables import write_cases, write_csv
 from veridice.simulate.cohort import COHORTS, write_cohort
@@ -57,6 +58,7 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
     write_cases(folder / CASES, _described(pd.concat(tables, ignore_index=True), settings, folder))
     write_results(folder / CASES, folder / RESULTS)
     figure1(folder / "fold-0" / SLICES, folder / RESULTS)
+    write_summary(settings.name, _describe(cases, settings), folder / RESULTS)
     return folder / RESULTS
 
 
@@ -85,6 +87,12 @@ def _cases(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[
     temporary.write_text("".join(f"{line}\n" for line in left_out), encoding="utf-8")
     temporary.replace(folder / LEFT_OUT)
     return cases
+
+
+def _describe(cases: list[Case], settings: ExperimentSettings) -> str:
+    people = len({case.patient or case.id for case in cases})
+    kind = "simulated patients" if settings.cohort else "patients"
+    return f"{len(cases)} scans of {people} {kind}, {settings.folds} folds."
 
 
 def _described(table: pd.DataFrame, settings: ExperimentSettings, folder: Path) -> pd.DataFrame:

@@ -1,0 +1,103 @@
+"""One self-contained HTML page of an experiment, from its stored tables and figures."""
+
+from __future__ import annotations
+
+import base64
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from veridice.failure_detection import FAILURE_DICE
+from veridice.io.bids import staged_output
+
+SUMMARY = "summary.html"
+LADDER = {
+    "method": "method",
+    "n": "n",
+    "pearson_r": "Pearson r",
+    "spearman": "Spearman",
+    "mae": "MAE",
+    "auroc_failure": "AUROC, failure",
+    "auroc_worst_fifth": "AUROC, worst fifth",
+    "normalised_aurc": "normalised AURC",
+    "normalised_aurc_low": "from",
+    "normalised_aurc_high": "to",
+    "review_share": "to review",
+}
+"""Columns of the ladder that are shown, and what they are called."""
+TABLES = (
+    (
+        "The ladder",
+        "All test cases pooled, best first. Normalised AURC: 0 orders as the truth does, 1 knows nothing; with its 95 % "
+        "bootstrap interval by patient. To review: smallest share to look at so that at most 5 % of the others failed.",
+        "ladder",
+    ),
+    ("Table 1", "Medians over the folds (N: mean), above the numbers that the paper printed for its real data.", "table1"),
+    ("By group", "Within each data set and severity, for a few methods; all in groups.csv.", "groups"),
+)
+PICTURES = (
+    (
+        "Figure 1",
+        "Small, medium and large load among the first fold's test cases; left is the patient's right.",
+        "figure1",
+    ),
+    ("Figure 2", "Voxel-wise sums against true Dice.", "figure2"),
+    ("Figure 3", "Predicted against true Dice.", "figure3"),
+    ("Risk and coverage", "Mean 1 - Dice of the accepted cases, the most trusted first.", "risk-coverage"),
+    ("Calibration", "Mean true Dice of bins of predicted Dice.", "calibration"),
+)
+
+
+IN_GROUPS = ("volume", "pairwise_dice", "combination")
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A table as text; each cell with whether it is a number."""
+
+    columns: list[str]
+    rows: list[list[tuple[str, bool]]]
+
+
+def write_summary(name: str, data: str, results: Path) -> None:
+    """Write ``summary.html`` into ``results`` from the tables and figures there.
+
+    Args:
+        name: of the experiment.
+        data: one sentence on which cases these are.
+        results: folder of :func:`veridice.experiment.results.write_results`.
+    """
+    environment = Environment(
+        loader=PackageLoader("veridice"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    html = environment.get_template("experiment.html.j2").render(
+        name=name,
+        data=data,
+        failure_dice=FAILURE_DICE,
+        tables=[(title, note, _shown(results / f"{file}.csv")) for title, note, file in TABLES],
+        pictures=[
+            (title, note, base64.b64encode((results / f"{file}.png").read_bytes()).decode()) for title, note, file in PICTURES
+        ],
+    )
+    with staged_output(results) as stage:
+        (stage / SUMMARY).write_text(html, encoding="utf-8")
+
+
+def _shown(path: Path) -> Shown:
+    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    if path.stem == "ladder":
+        table = table[[column for column in LADDER if column in table]].rename(columns=LADDER)
+    if path.stem == "groups":
+        table = table[table["method"].isin(IN_GROUPS)]
+    numeric = [pd.api.types.is_numeric_dtype(table[column]) for column in table]
+    rows = [[(_text(cell), number) for cell, number in zip(row, numeric, strict=True)] for row in table.itertuples(index=False)]
+    return Shown([str(column).replace("_", " ") for column in table], rows)
+
+
+def _text(cell: object) -> str:
+    if isinstance(cell, float):
+        return "–" if math.isnan(cell) else f"{cell:.3f}".replace("-", "−")
+    return str(cell)
