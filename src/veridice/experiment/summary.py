@@ -56,9 +56,9 @@ IN_GROUPS = ("volume", "pairwise_dice", "combination")
 
 @dataclass(frozen=True)
 class Shown:
-    """A table as text; each cell with whether it is a number."""
+    """A table as text; each heading and cell with whether it is of numbers."""
 
-    columns: list[str]
+    columns: list[tuple[str, bool]]
     rows: list[list[tuple[str, bool]]]
 
 
@@ -87,17 +87,31 @@ def write_summary(name: str, data: str, results: Path) -> None:
 
 
 def _shown(path: Path) -> Shown:
-    table = pd.read_csv(path, keep_default_na=False, na_values=[""])
+    table = _read(path)
     if path.stem == "ladder":
         table = table[[column for column in LADDER if column in table]].rename(columns=LADDER)
     if path.stem == "groups":
         table = table[table["method"].isin(IN_GROUPS)]
     numeric = [pd.api.types.is_numeric_dtype(table[column]) for column in table]
-    rows = [[(_text(cell), number) for cell, number in zip(row, numeric, strict=True)] for row in table.itertuples(index=False)]
-    return Shown([str(column).replace("_", " ") for column in table], rows)
+    rows = [
+        [(_text(cell) if number else str(cell), number) for cell, number in zip(row, numeric, strict=True)]
+        for row in table.itertuples(index=False)
+    ]
+    headings = [(str(column).replace("_", " "), number) for column, number in zip(table, numeric, strict=True)]
+    return Shown(headings, rows)
 
 
 def _text(cell: object) -> str:
     if isinstance(cell, float):
         return "–" if math.isnan(cell) else f"{cell:.3f}".replace("-", "−")
     return str(cell)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    """A stored table; texts are texts, and only columns of numbers have gaps."""
+    table = pd.read_csv(path, keep_default_na=False, dtype=str)
+    for column in table:
+        numbers = pd.to_numeric(table[column].replace("", "nan"), errors="coerce")
+        if (numbers.notna() | table[column].isin(["", "nan"])).all() and numbers.notna().any():
+            table[column] = numbers
+    return table
