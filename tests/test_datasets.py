@@ -192,3 +192,9 @@ def test_a_folder_that_is_something_else_is_refused(tmp_path: Path) -> None:
         read_dataset("lesjak2017", tmp_path)
     with pytest.raises(InputError, match="wmh2017, isbi2015"):
         read_dataset("adni", tmp_path)
+
+
+def test_a_sign_that_begins_remarks_may_stand_in_a_name(tmp_path: Path) -> None:
+    (tmp_path / "f#1.nii.gz").write_bytes(b"")
+    cases = read_manifest(manifest(tmp_path, "# a remark", "c#1,p1,train,f#1.nii.gz"), tmp_path)
+    assert [(case.id, case.flair) for case in cases] == [("c#1", tmp_path / "f#1.nii.gz")]

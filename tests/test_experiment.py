@@ -179,9 +179,14 @@ def test_what_is_learnt_never_sees_the_truth_of_the_judged() -> None:
     known = [{**numbers, "dice": numbers["pairwise_dice"], "load_ml": 1.0} for numbers in known]
     judged = {f"c{n}": {**{m: float(rng.random()) for m in names}, "dice": 0.0, "load_ml": 0.0} for n in range(10)}
     other = {name: {**numbers, "dice": 1.0, "load_ml": 9.0} for name, numbers in judged.items()}
-    for method in (combination, forest_on_simple_features):
+    people = [f"p{n // 2}" for n in range(40)]
+
+    def together(known: list[dict[str, float]], judged: dict[str, dict[str, float]], seed: int) -> dict[str, float]:
+        return combination(known, people, judged, seed)
+
+    for method in (together, forest_on_simple_features):
         assert method(known, judged, 0) == method(known, other, 0)
-    predicted = combination(known, judged, 0)
+    predicted = together(known, judged, 0)
     assert np.corrcoef([predicted[n] for n in judged], [judged[n]["pairwise_dice"] for n in judged])[0, 1] > 0.9
 
 
@@ -282,3 +287,88 @@ def test_inner_segmenters_never_saw_the_cases_they_are_asked_about(experiment: P
 def test_case_names_that_differ_in_signs_alone_stay_apart() -> None:
     assert stored_name(Case("a-1")) != stored_name(Case("a1"))
     assert stored_name(replace(Case("x"), id="../x")) == "case-..%2Fx"
+
+
+# What is fixed when an experiment begins
+
+
+@pytest.fixture
+def begun(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, list[str]]:
+    """An experiment that was interrupted before its first stage, and the command that goes on with it."""
+    monkeypatch.setattr("veridice.experiment.run.run_fold", lambda _fold: (_ for _ in ()).throw(KeyboardInterrupt))
+    command = ["experiment", str(experiment), "-o", str(experiment.parent / "out")]
+    assert cli.run(command) == 130
+    return experiment, command
+
+
+@pytest.mark.parametrize("change", ["less", "other"])
+def test_cases_cannot_change_under_an_experiment(
+    begun: tuple[Path, list[str]], change: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Else somebody would be tested by networks that trained on them."""
+    people = begun[0].parent / "people.csv"
+    if change == "less":
+        people.write_text("".join(people.read_text().splitlines(keepends=True)[:-1]))
+    else:
+        (people.parent / "mask-0.nii.gz").write_bytes((people.parent / "mask-1.nii.gz").read_bytes())
+    assert cli.run(begun[1]) == 3
+    assert "changed, came or went" in capsys.readouterr().err
+
+
+def test_the_training_configuration_cannot_change_either(
+    begun: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    tiny = begun[0].parent / "tiny.toml"
+    tiny.write_text(tiny.read_text().replace("features = 2", "features = 3", 1))
+    assert cli.run(begun[1]) == 3
+    assert "another 'training.segmenter.features'" in capsys.readouterr().err
+
+
+def test_a_case_that_cannot_be_read_is_named_and_left_out(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = experiment.parent
+    (folder / "mask-3.nii.gz").write_bytes(b"no mask")
+    monkeypatch.setattr("veridice.experiment.run.run_fold", lambda _fold: (_ for _ in ()).throw(KeyboardInterrupt))
+    assert cli.run(["experiment", str(experiment), "-o", str(folder / "out")]) == 130
+    left_out = (folder / "out" / "left-out.txt").read_text()
+    assert left_out.startswith("=c/3: mask-3.nii.gz") and str(folder) not in left_out
+    assert "=c/3" not in (folder / "out" / "folds.csv").read_text()
+
+
+def test_nobody_is_tested_whom_the_start_learnt_from(
+    experiment: Path, tiny_weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment.write_text(f'start = "{tiny_weights}"\n' + experiment.read_text())
+    for name in ("segmenter", "reconstructor"):
+        card = tiny_weights / f"{name}.json"
+        card.write_text(
+            card.read_text().replace('"people": {}', '"people": {"train": ["p4"]}').replace('"grid": 32', '"grid": 16')
+        )
+    assert cli.run(["experiment", str(experiment), "-o", str(experiment.parent / "out")]) == 3
+    assert "trained on p4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (("name =", 'start = "nowhere"\nname ='), "nowhere"),
+        (("inner_folds = 2", "inner_folds = 4"), "too few for 4 inner folds"),
+        (("folds = 2", "folds = 5"), "too few for 5 folds"),
+        (("passes = 2", "passes = 2\nseed = 5000000000"), "seed"),
+    ],
+)
+def test_what_cannot_work_is_said_before_anything_is_trained(
+    experiment: Path, change: tuple[str, str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment.write_text(experiment.read_text().replace(*change, 1))
+    assert cli.run(["experiment", str(experiment), "-o", str(experiment.parent / "out")]) == 3
+    assert said in capsys.readouterr().err
+    assert not list(experiment.parent.glob("out/fold-*"))
+
+
+@pytest.mark.parametrize("place", ["file", "file/below", "full"])
+def test_an_output_folder_that_cannot_be_one(experiment: Path, place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    (experiment.parent / "file").write_text("")
+    (experiment.parent / "full").mkdir()
+    (experiment.parent / "full" / "mine").write_text("")
+    assert cli.run(["experiment", str(experiment), "-o", str(experiment.parent / place)]) == 3
+    assert "-o folder" in capsys.readouterr().err

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
 
 from veridice import cli
+from veridice.io.nifti import read_image, write_image
 from veridice.networks.weights import load_network, read_card
 
 
@@ -147,3 +149,28 @@ def test_a_left_out_group_goes_to_a_folder_of_its_own(study: Path, capsys: pytes
     assert cli.run(["train", "segmenter", "--leave-out=0", "--steps=3", *options]) == 0
     assert read_card(study / "run" / "fold-0" / "weights", "segmenter").steps == 3
     assert not (study / "run" / "weights").exists()
+
+
+def test_a_validation_without_lesions_is_no_reason_to_fail(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    text = (study / "tiny.toml").read_text()
+    (study / "tiny.toml").write_text(text.replace("[reconstructor]", "[reconstructor]\nhole_weight = 1.0"))
+    empty = read_image(study / "flair.nii.gz")
+    write_image(study / "empty.nii.gz", empty.with_voxels(np.zeros(empty.shape, bool)))
+    table = pd.read_csv(study / "manifest.csv")
+    table.loc[table["split"] == "validation", "mask"] = "empty.nii.gz"
+    table.to_csv(study / "manifest.csv", index=False)
+    assert train("reconstructor", study) == 0, capsys.readouterr().err
+    assert set(read_card(study / "run" / "weights", "reconstructor").metrics) == {"ssim"}
+
+
+def test_a_training_does_not_go_on_from_other_weights(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert train("segmenter", study) == 0
+    options = {"manifest": "manifest.csv", "data": ".", "config": "tiny.toml", "output": "run", "start": "run/weights"}
+    assert cli.run(["train", "segmenter", *[f"--{name}={study / value}" for name, value in options.items()]]) == 3
+    assert "begun from other weights" in capsys.readouterr().err
+
+
+def test_an_output_that_is_a_file_is_said(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (study / "run").write_text("")
+    assert train("segmenter", study) == 3
+    assert "another -o folder" in capsys.readouterr().err

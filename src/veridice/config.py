@@ -25,7 +25,7 @@ LARGEST_SEED = 2**31 - 1
 class Settings(BaseModel):
     """Base of all settings: immutable, unknown names refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class DataSettings(Settings):
@@ -134,7 +134,9 @@ class TrainingSettings(Settings):
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:
         for name, stage in (("segmenter", self.segmenter), ("reconstructor", self.reconstructor)):
-            edge = min(self.data.grid, stage.crop or self.data.grid)
+            if stage.crop > self.data.grid:
+                raise ValueError(f"{name}: crop {stage.crop} is larger than the grid {self.data.grid}; 0 takes the whole")
+            edge = stage.crop or self.data.grid
             if edge < 2**stage.depth:
                 raise ValueError(f"{name}: depth {stage.depth} needs an edge of at least {2**stage.depth} voxels, not {edge}")
         return self

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -28,6 +29,7 @@ from veridice.config import (
 )
 from veridice.errors import ConfigError, WeightsError
 from veridice.inference import bf16_pays, choose_backend
+from veridice.io.bids import make_folder
 from veridice.losses import SegmentationLoss, SsimLoss, mean_difference, similarity_at_hole, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
@@ -46,7 +48,7 @@ from veridice.training_data import (
     validation_examples,
 )
 
-SETTINGS = "settings.toml"
+SETTINGS, START = "settings.toml", "started-from.txt"
 
 
 def by_split(cases: Sequence[Case]) -> dict[str, list[Case]]:
@@ -62,6 +64,7 @@ def train_segmenter(
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
     origin = _begin(network, start, "segmenter")
+    _claim_folder(run, settings, "segmenter", origin)
     state = fit_segmenter(network, settings, cases, run)
     metrics = {"dice": state.best or 0.0}
     card = _describe_training("segmenter", arguments, settings, cases, state, metrics, origin)
@@ -71,7 +74,6 @@ def train_segmenter(
 def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
     """Train any network that maps images and a random generator to logits as the segmenter is trained, in place."""
     stage = settings.segmenter
-    _claim_folder(run, settings, "segmenter")
     material, checks = _material(settings, cases)
     criterion = SegmentationLoss(stage.cross_entropy, stage.batch_dice)
 
@@ -98,11 +100,11 @@ def train_reconstructor(
     """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
     stage = settings.reconstructor
     arguments = {name: getattr(stage, name) for name in ("features", "depth", "stem", "residual")}
-    _claim_folder(run, settings, "reconstructor")
-    material, checks = _material(settings, cases)
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
+    _claim_folder(run, settings, "reconstructor", origin)
+    material, checks = _material(settings, cases)
     criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
@@ -119,15 +121,23 @@ def train_reconstructor(
             whole.append(float(similarity.mean()))
             holes.append(float(similarity_at_hole(similarity, lesion[None], stage.ssim_window)))
             differences.append(float(mean_difference(rebuilt, flair, lesion[None])))
-        values = {"ssim": float(np.mean(whole)), "ssim_hole": float(np.nanmean(holes))}
-        return {**values, "difference_hole": float(np.nanmean(differences))}
+        values = {"ssim": float(np.mean(whole)), "ssim_hole": _mean_of_known(holes)}
+        return {**values, "difference_hole": _mean_of_known(differences)}
 
-    goal = Goal("ssim_hole" if stage.hole_weight else "ssim", True)
+    # Validation scans without any lesion have no hole to judge.
+    holes = any(bool(example["lesion"].any()) for example in checks)
+    goal = Goal("ssim_hole" if stage.hole_weight and holes else "ssim", True)
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples)
     state = train_network(network, stream, loss, validate, goal, stage, run, settings.seed)
     metrics = evaluate(network, validate)
     card = _describe_training("reconstructor", arguments, settings, cases, state, metrics, origin)
     return [save_network(weights, network, card)]
+
+
+def _mean_of_known(values: Sequence[float]) -> float:
+    """Mean of those that are numbers; NaN where none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
 
 
 def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
@@ -140,7 +150,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
         weights: where segmenter and reconstructor weights are, and where the regressors' go.
     """
     stage = settings.regressor
-    _claim_folder(run, settings, "regressor")
+    _claim_folder(run, settings, "regressor", None)
     makers = _makers(settings, run, weights)
     files = _quality_files(settings, cases, run, weights)
     cards = []
@@ -260,26 +270,31 @@ def _segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
 def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str) -> TrainingMaterial:
     """Real and simulated scans of one split on the cube; simulated once, with a progress bar."""
     plans = planned_patients(split, settings.data)
-    with progress_bar() as progress:
+    with progress_bar(bool(plans)) as progress:
         task = progress.add_task(f"simulated {split} patients", total=len(plans), note="")
         return prepare_material(
             by_split(cases)[split], plans, settings.data, Path(settings.data.cubes), partial(progress.advance, task)
         )
 
 
-def _claim_folder(run: Path, settings: TrainingSettings, network: NetworkKind) -> None:
-    """Make the folder of one training and leave the settings there.
+def _claim_folder(run: Path, settings: TrainingSettings, network: NetworkKind, origin: WeightCard | None) -> None:
+    """Make the folder of one training and leave the settings there, and which weights it began from.
 
     Raises:
-        ConfigError: a training with other settings was begun there; its checkpoint would go on under a false name.
+        ConfigError: a training with other settings or another start was begun there; its checkpoint would go on under a
+            false name.
     """
-    stored = run / SETTINGS
+    stored, started = run / SETTINGS, run / START
+    begun = origin.sha256 if origin else ""
+    if started.exists() and any(run.rglob(CHECKPOINT)) and started.read_text(encoding="utf-8").strip() != begun:
+        raise ConfigError(f"{run}: was begun from other weights; train into another folder, or delete this one")
     if stored.exists() and any(run.rglob(CHECKPOINT)):
         changed = differing_fields(load_training_settings(str(stored)), settings, network)
         if changed:
             raise ConfigError(f"{run}: was begun with another {changed[0]}; train into another folder, or delete this one")
-    run.mkdir(parents=True, exist_ok=True)
+    make_folder(run)
     stored.write_text(to_toml(settings), encoding="utf-8")
+    started.write_text(f"{begun}\n", encoding="utf-8")
 
 
 def _material(settings: TrainingSettings, cases: Sequence[Case]) -> tuple[TrainingMaterial, list[Example]]:
@@ -337,7 +352,7 @@ def _describe_training(
         "seed": settings.seed,
         "commit": source_commit(),
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "metrics": metrics,
+        "metrics": {name: value for name, value in metrics.items() if not math.isnan(value)},
         "version": __version__,
     }
 

@@ -177,7 +177,7 @@ def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, c
     sums = [hashlib.sha256(file.read_bytes()).hexdigest() if file else "" for file in files]
     name = f"{case.id}{'-stripped' if stripped else ''}"
     key = _key(sums, settings.grid, settings.rim_mm, case.ignored_label, settings.resample_t1)
-    file = cubes / f"real-{quote(name, safe='')}-{key}.npy"
+    file = cubes / f"real-{quote(name, safe='')[:100]}-{key}.npy"
     if not file.exists():
         _store(file, _real_channels(case, settings, stripped))
     return CubeCase(name, (case.patient,), simulated=False, group=group, file=file)

@@ -10,7 +10,7 @@ from sklearn.base import clone
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
-from sklearn.model_selection import KFold, cross_val_predict
+from sklearn.model_selection import GroupKFold, cross_val_predict
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import QuantileTransformer
 
@@ -28,10 +28,10 @@ def forest_on_simple_features(known: Sequence[Numbers], judged: Mapping[str, Num
     return _fit_and_predict(model, known, judged, SIMPLE)
 
 
-def combination(known: Sequence[Numbers], judged: Mapping[str, Numbers], seed: int) -> dict[str, float]:
+def combination(known: Sequence[Numbers], people: Sequence[str], judged: Mapping[str, Numbers], seed: int) -> dict[str, float]:
     """Dice of each judged case from all scores by whichever model does best in cross-validation on the known ones.
 
-    The choice and the fit see training cases alone: validation and test stay out.
+    The choice and the fit see training cases alone: validation and test stay out. ``people`` says whose each known one is.
     """
     names = sorted(set.intersection(*(set(numbers) for numbers in known)) - set(NOT_EVIDENCE))
     spread = QuantileTransformer(n_quantiles=max(2, min(50, len(known) // 2)), output_distribution="normal")
@@ -42,7 +42,7 @@ def combination(known: Sequence[Numbers], judged: Mapping[str, Numbers], seed: i
         make_pipeline(imputer, GradientBoostingRegressor(n_estimators=100, max_depth=2, subsample=0.7, random_state=seed)),
     ]
     features, dice = _table(known, names), np.array([numbers["dice"] for numbers in known])
-    folds = KFold(min(5, len(known)), shuffle=True, random_state=seed)
+    folds = list(GroupKFold(min(5, len(set(people))), shuffle=True, random_state=seed).split(features, groups=people))
     errors = [np.abs(cross_val_predict(clone(model), features, dice, cv=folds) - dice).mean() for model in candidates]
     return _fit_and_predict(candidates[int(np.argmin(errors))], known, judged, names)
 

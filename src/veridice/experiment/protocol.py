@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from veridice.case import Case
-from veridice.config import Settings, load_settings, load_training_settings
+from veridice.config import LARGEST_SEED, Settings, load_settings, load_training_settings
 from veridice.errors import InputError
 from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
 from veridice.simulate.cohort import COHORTS
@@ -40,7 +40,7 @@ class ExperimentSettings(Settings):
     training: str = Field("default", description="training configuration: a shipped one or a TOML file")
     start: str = Field("", description="weights to start from: a folder, 'bundled' (those that ship), or none")
     folds: int = Field(5, ge=2)
-    validation_share: float = Field(16 / 84, gt=0, lt=1, description="of the patients that are not in the test split")
+    validation_share: float = Field(16 / 84, gt=0, le=0.5, description="of the patients that are not in the test split")
     inner_folds: int = Field(3, ge=2, description="segmenters trained without a part of the training split")
     passes: int = Field(20, ge=2, description="stochastic passes")
     test_time_augmentations: int = Field(8, ge=2)
@@ -50,7 +50,7 @@ class ExperimentSettings(Settings):
     reconstructor_steps: int = Field(60, ge=1)
     regressor_steps: int = Field(300, ge=1)
     patients: int = Field(0, ge=0, description="of the simulated cohort; 0: all of it")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:
@@ -90,12 +90,12 @@ def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[
     left_out: list[str] = []
     for source in sources:
         if source.layout == "manifest":
-            rows = read_manifest(Path(source.manifest), Path(source.folder))
+            rows = read_manifest(Path(source.manifest), Path(source.folder), splits=False)
             cases += [replace(case, dataset=case.dataset or Path(source.manifest).stem) for case in rows if case.mask]
             left_out += [f"{case.id}: no mask" for case in rows if not case.mask]
         else:
             reading = read_dataset(source.layout, Path(source.folder))
-            cases += reading.cases
+            cases += reading.cases if len(sources) == 1 else [_prefixed(case) for case in reading.cases]
             left_out += reading.left_out
     if settings.cohort:
         scanner = participants(cohort_folder)["scanner"]
@@ -103,6 +103,13 @@ def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[
     if len({case.id for case in cases}) < len(cases):
         raise InputError("two cases have the same name; give each data set's cases names of their own")
     return cases, left_out
+
+
+def _prefixed(case: Case) -> Case:
+    """With the data set in its names, where several may have a ``sub-01``."""
+    if case.id.startswith(case.dataset.split("-")[0]):
+        return case
+    return replace(case, id=f"{case.dataset}-{case.id}", patient=f"{case.dataset}-{case.patient}")
 
 
 def participants(cohort_folder: Path) -> pd.DataFrame:

@@ -9,26 +9,20 @@ import pandas as pd
 
 from veridice.case import Case
 from veridice.config import to_toml
-from veridice.errors import ConfigError
+from veridice.errors import InputError
 from veridice.experiment.figure1 import figure1
-from veridice.experiment.protocol import (
-    ExperimentSettings,
-    assign_folds,
-    lesion_donors,
-    load_experiment,
-    participants,
-    read_cases,
-)
+from veridice.experiment.inputs import claim, refuse_known_people, usable_cases
+from veridice.experiment.protocol import ExperimentSettings, assign_folds, lesion_donors, participants, read_cases
 from veridice.experiment.results import write_results
-from veridice.experiment.stages import SCORES, SLICES, make_fold, run_fold
+from veridice.experiment.stages import SCORES, SLICES, Fold, for_folds, make_fold, run_fold
 from veridice.experiment.summary import write_summary
-from veridice.experiment.tables import read_cases as read_cases_table
+from veridice.experiment.tables import read_cases as read_case_table
 from veridice.experiment.tables import write_cases, write_csv
 from veridice.simulate.cohort import COHORTS, write_cohort
+from veridice.simulate.donors import all_donors
 from veridice.training import progress_bar
 
 SETTINGS, FOLDS, CASES, LEFT_OUT, RESULTS = "settings.toml", "folds.csv", "cases.csv", "left-out.txt", "results"
-MAY_CHANGE = frozenset({"name"})
 
 
 def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> Path:
@@ -41,20 +35,29 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
         say: tells a person what goes on.
 
     Raises:
-        ConfigError: another experiment was begun in ``folder``.
+        ConfigError: another experiment was begun in ``folder``, or its data changed.
         InputError: the data cannot be used.
+        OutputError: ``folder`` cannot be used.
     """
-    _claim(settings, folder)
-    cases = _cases(settings, folder, jobs, say)
+    training, inference, start = claim(settings, folder)
+    training = for_folds(training, settings, folder)
+    _store(folder / SETTINGS, to_toml(settings))
+    if settings.cohort:
+        _simulate(settings, folder, jobs)
+    cases, unread = read_cases(settings, folder / "cohort")
+    cases, unusable = usable_cases(cases, training, folder, say)
+    _store(folder / LEFT_OUT, "".join(f"{line}\n" for line in (*unread, *unusable)))
+    refuse_known_people(start, _people(cases, settings, folder))
     table = assign_folds(cases, settings, lesion_donors(folder / "cohort") if settings.cohort else None)
     write_csv(folder / FOLDS, table)
-    tables = []
-    for number in range(settings.folds):
-        fold = make_fold(number, cases, table, folder, settings)
-        counts = ", ".join(f"{len(fold.of(split))} {split}" for split in ("train", "validation", "test"))
-        say(f"fold {number}: {counts}")
-        run_fold(fold)
-        tables.append(read_cases_table(fold.folder / SCORES))
+    folds = [make_fold(number, cases, table, folder, settings, training, inference, start) for number in range(settings.folds)]
+    for fold in folds:
+        fold.require_enough_patients()
+    try:
+        tables = [_scores(fold, say) for fold in folds]
+    except FileNotFoundError as error:
+        gone = Path(str(error.filename)).name
+        raise InputError(f"{folder}: {gone} is gone although its stage was finished; delete the fold's folder") from error
     write_cases(folder / CASES, _described(pd.concat(tables, ignore_index=True), settings, folder))
     write_results(folder / CASES, folder / RESULTS)
     figure1(folder / "fold-0" / SLICES, folder / RESULTS)
@@ -62,31 +65,33 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
     return folder / RESULTS
 
 
-def _claim(settings: ExperimentSettings, folder: Path) -> None:
-    stored = folder / SETTINGS
-    if stored.exists():
-        before, after = (each.model_dump(exclude=set(MAY_CHANGE)) for each in (load_experiment(str(stored)), settings))
-        changed = [name for name in after if before[name] != after[name]]
-        if changed:
-            raise ConfigError(f"{folder}: was begun with another '{changed[0]}'; use another folder, or delete this one")
-    folder.mkdir(parents=True, exist_ok=True)
-    stored.write_text(to_toml(settings), encoding="utf-8")
+def _scores(fold: Fold, say: Callable[[str], None]) -> pd.DataFrame:
+    counts = ", ".join(f"{len(fold.of(split))} {split}" for split in ("train", "validation", "test"))
+    say(f"fold {fold.number}: {counts}")
+    run_fold(fold)
+    return read_case_table(fold.folder / SCORES)
 
 
-def _cases(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> list[Case]:
-    if settings.cohort:
-        cohort = COHORTS[settings.cohort]
-        count = settings.patients or cohort.patients
-        with progress_bar() as progress:
-            task = progress.add_task("simulated patients", total=count, note="")
-            write_cohort(folder / "cohort", cohort, count, jobs, lambda: progress.advance(task))
-    cases, left_out = read_cases(settings, folder / "cohort")
-    for line in left_out:
-        say(f"left out: {line}")
-    temporary = folder / f".{LEFT_OUT}.tmp"
-    temporary.write_text("".join(f"{line}\n" for line in left_out), encoding="utf-8")
-    temporary.replace(folder / LEFT_OUT)
-    return cases
+def _simulate(settings: ExperimentSettings, folder: Path, jobs: int) -> None:
+    cohort = COHORTS[settings.cohort]
+    count = settings.patients or cohort.patients
+    with progress_bar() as progress:
+        task = progress.add_task("simulated patients", total=count, note="")
+        write_cohort(folder / "cohort", cohort, count, jobs, lambda: progress.advance(task))
+
+
+def _people(cases: list[Case], settings: ExperimentSettings, folder: Path) -> set[str]:
+    """Everybody who is in the data, donors of simulated patients included."""
+    if not settings.cohort:
+        return {case.patient or case.id for case in cases}
+    person = {donor.name: donor.person for donor in all_donors()}
+    return {person[name] for names in participants(folder / "cohort")["donors"] for name in names.split()}
+
+
+def _store(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
 
 
 def _describe(cases: list[Case], settings: ExperimentSettings) -> str:

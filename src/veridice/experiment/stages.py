@@ -21,18 +21,19 @@ from veridice.config import (
     InferenceSettings,
     RegressorInput,
     TrainingSettings,
-    load_training_settings,
     on_whole_cubes,
     with_steps,
 )
+from veridice.errors import InputError
 from veridice.experiment.figure1 import choose_loads, store_slices
+from veridice.experiment.inputs import Start
 from veridice.experiment.learnt import combination, forest_on_simple_features
 from veridice.experiment.methods import reverse_classification
 from veridice.experiment.protocol import ExperimentSettings, inner_folds
 from veridice.experiment.studies import LabelledScan, Panel, read_numbers, stored_name, study_cases
 from veridice.experiment.tables import write_cases
 from veridice.inference import choose_backend
-from veridice.networks.weights import bundled_weights, load_network
+from veridice.networks.weights import load_network
 from veridice.quality_data import CHANNELS
 from veridice.training import progress_bar
 
@@ -49,7 +50,9 @@ class Fold:
         folder: of everything that belongs to it.
         cases: all, each with its ``split`` in this fold.
         settings: of the experiment.
-        training: of the networks, for this experiment's data.
+        training: of the networks, from :func:`for_folds`.
+        inference: how they are run.
+        start: where they begin from.
     """
 
     number: int
@@ -57,6 +60,8 @@ class Fold:
     cases: tuple[Case, ...]
     settings: ExperimentSettings
     training: TrainingSettings
+    inference: InferenceSettings
+    start: Start
 
     def of(self, split: str) -> list[Case]:
         """Cases of one split."""
@@ -66,12 +71,16 @@ class Fold:
     def weights(self) -> Path:
         return self.folder / "weights"
 
-    @property
-    def start(self) -> Path | None:
-        """Weights that this fold's networks begin from."""
-        if not self.settings.start:
-            return None
-        return bundled_weights() if self.settings.start == "bundled" else Path(self.settings.start)
+    def require_enough_patients(self) -> None:
+        """Every inner segmenter needs somebody to learn from and somebody to be asked about.
+
+        Raises:
+            InputError: there are too few.
+        """
+        people = {case.patient or case.id for case in self.of("train")}
+        if len(people) < self.settings.inner_folds or not self.of("validation"):
+            count = self.settings.inner_folds
+            raise InputError(f"fold {self.number} would train on {len(people)} patients, too few for {count} inner folds")
 
     @contextmanager
     def stage(self, name: str) -> Iterator[bool]:
@@ -82,7 +91,7 @@ class Fold:
             yield False
             return
         folder.mkdir(parents=True, exist_ok=True)
-        before = float(partial_time.read_text()) if partial_time.exists() else 0.0
+        before = float(partial_time.read_text() or 0) if partial_time.exists() else 0.0
         begin = time.perf_counter()
         try:
             yield True
@@ -132,7 +141,7 @@ def run_fold(fold: Fold) -> None:
 def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps: int) -> None:
     settings = with_steps(fold.training, network, steps)
     recipe = recipes.train_segmenter if network == "segmenter" else recipes.train_reconstructor
-    recipe(settings, cases, output / network, output / "weights", fold.start)
+    recipe(settings, cases, output / network, output / "weights", fold.start.folder)
 
 
 def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
@@ -141,7 +150,7 @@ def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
     members = [load_network(fold.folder / f"inner-{n}" / "weights", "segmenter")[0] for n in range(len(parts))]
     reconstructor = load_network(fold.weights, "reconstructor")[0]
     settings = fold.settings
-    backend = choose_backend(InferenceSettings(passes=settings.passes))
+    backend = choose_backend(fold.inference)
     pool, data = fold.training.regressor.pool, fold.training.data
     inner = {case.id: members[number] for number, part in enumerate(parts) for case in part}
 
@@ -168,7 +177,7 @@ def _keep_slices(fold: Fold) -> None:
     networks = (load_network(fold.weights, name)[0] for name in ("segmenter", "reconstructor"))
     segmenter, reconstructor = networks
     settings = fold.settings
-    backend = choose_backend(InferenceSettings(passes=settings.passes))
+    backend = choose_backend(fold.inference)
     panel = Panel(segmenter, (), reconstructor, backend, settings.passes, settings.test_time_augmentations, settings.seed)
     store_slices(chosen, panel, fold.folder / SLICES)
 
@@ -240,8 +249,10 @@ def score_table(fold: Fold) -> pd.DataFrame:
     }
     mean = float(np.mean([numbers["dice"] for numbers in learnt.values()]))
     predictions["training_mean"] = dict.fromkeys([case.id for case in judged], mean)
-    for name, fit in (("random_forest", forest_on_simple_features), ("combination", combination)):
-        predictions[name] = fit(list(learnt.values()), {case.id: own[case.id] for case in judged}, fold.settings.seed)
+    known, asked = list(learnt.values()), {case.id: own[case.id] for case in judged}
+    predictions["random_forest"] = forest_on_simple_features(known, asked, fold.settings.seed)
+    people = [case.patient or case.id for case in fold.of("train")]
+    predictions["combination"] = combination(known, people, asked, fold.settings.seed)
     rows = []
     for case in judged:
         shared = {
@@ -259,13 +270,11 @@ def score_table(fold: Fold) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def make_fold(number: int, cases: Sequence[Case], table: pd.DataFrame, folder: Path, settings: ExperimentSettings) -> Fold:
-    """A fold whose cases carry the split that ``table`` gives them; its networks train on these cases alone.
+def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: Path) -> TrainingSettings:
+    """The configuration for networks that train on an experiment's cases alone.
 
     Weights that others trained are gone on with on whole cubes.
     """
-    training = load_training_settings(settings.training)
-    split = dict(zip(table["case"], table[f"fold-{number}"], strict=True))
     data = training.data.model_copy(
         update={
             "simulated_patients": 0,
@@ -273,11 +282,24 @@ def make_fold(number: int, cases: Sequence[Case], table: pd.DataFrame, folder: P
             "simulated_fraction": 0.0,
             "donor_groups": ("training",),
             "cubes": str(folder / "cubes"),
-            "resample_t1": bool(settings.cohort),
+            "resample_t1": training.data.resample_t1 or bool(settings.cohort),
         }
     )
     training = training.model_copy(update={"data": data, "seed": settings.seed})
-    if settings.start:
-        training = on_whole_cubes(on_whole_cubes(training, "segmenter"), "reconstructor")
+    return on_whole_cubes(on_whole_cubes(training, "segmenter"), "reconstructor") if settings.start else training
+
+
+def make_fold(
+    number: int,
+    cases: Sequence[Case],
+    table: pd.DataFrame,
+    folder: Path,
+    settings: ExperimentSettings,
+    training: TrainingSettings,
+    inference: InferenceSettings,
+    start: Start,
+) -> Fold:
+    """A fold whose cases carry the split that ``table`` gives them."""
+    split = dict(zip(table["case"], table[f"fold-{number}"], strict=True))
     placed = tuple(replace(case, split=split[case.id]) for case in cases)
-    return Fold(number, folder / f"fold-{number}", placed, settings, training)
+    return Fold(number, folder / f"fold-{number}", placed, settings, training, inference, start)

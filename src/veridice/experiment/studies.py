@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -26,6 +27,9 @@ from veridice.scores import GridMaps, all_scores, lesion_count, lesion_volume_ml
 from veridice.spatial import GridTransform, fit_grid
 from veridice.training_data import ignored_voxels, read_second
 from veridice.types import Mask, Voxels
+
+LONGEST_NAME = 150
+"""Of a stored case; file systems take 255 bytes."""
 
 
 @dataclass(frozen=True)
@@ -158,7 +162,10 @@ def study_cases(
 
 def stored_name(case: Case) -> str:
     """The case's name as part of a file name: safe, and another one for every case."""
-    return f"case-{quote(case.id, safe='')}"
+    name = quote(case.id, safe="")
+    if len(name) > LONGEST_NAME:
+        name = f"{name[:60]}-{hashlib.sha256(case.id.encode()).hexdigest()[:24]}"
+    return f"case-{name}"
 
 
 def read_numbers(folder: Path, case: Case) -> dict[str, float]:

@@ -64,6 +64,18 @@ def file_stem(case: str) -> str:
     return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", case)[:80] or "scan")
 
 
+def make_folder(folder: Path) -> None:
+    """Make an output folder and those above it.
+
+    Raises:
+        OutputError: that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror or error}); give another -o folder") from error
+
+
 def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
     """Make sure that no input is replaced by a result of ``case`` in ``folder``.
 

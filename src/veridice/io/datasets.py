@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +16,10 @@ FILE_COLUMNS = ("flair", "t1", "mask", "brain_mask", "ventricles")
 SPLITS = ("train", "validation", "test")
 
 
-def read_manifest(table: Path, root: Path) -> list[Case]:
+def read_manifest(table: Path, root: Path, splits: bool = True) -> list[Case]:
     """Read a CSV manifest: columns ``id, patient, split`` and any of the file columns, relative to ``root``.
+
+    Without ``splits`` that column is not needed and not read.
 
     Raises:
         InputError: a column or file is missing, a split is unknown, or one patient stands in two splits.
@@ -24,24 +27,28 @@ def read_manifest(table: Path, root: Path) -> list[Case]:
     if not table.is_file():
         raise InputError(f"{table}: no such manifest; give a CSV file with columns id, patient, split, flair, ...")
     try:
-        rows = pd.read_csv(table, dtype=str, comment="#", keep_default_na=False).fillna("")
+        # Not pandas' comment="#", which would also cut a name at that sign.
+        lines = [line for line in table.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+        rows = pd.read_csv(io.StringIO("\n".join(lines)), dtype=str, keep_default_na=False).fillna("")
     except ValueError as error:  # what pandas and the decoder raise for anything that is no table
         raise InputError(f"{table}: not a CSV table ({' '.join(str(error).split())}); save it as UTF-8 CSV") from error
+    if not splits:
+        rows["split"] = ""
     missing = {"id", "patient", "split"} - set(rows.columns)
     if missing:
         raise InputError(f"{table}: columns {', '.join(sorted(missing))} are missing")
     cases = []
     for row in rows.to_dict("records"):
-        if row["split"] not in SPLITS:
+        if splits and row["split"] not in SPLITS:
             raise InputError(f"{table}: case {row['id']} has split '{row['split']}'; use one of {', '.join(SPLITS)}")
         files = {name: root / row[name] for name in FILE_COLUMNS if row.get(name)}
         for path in files.values():
             if not path.is_file():
                 raise InputError(f"{table}: case {row['id']} names {path}, which does not exist; check --data")
         cases.append(Case(id=row["id"], patient=row["patient"], split=row["split"], **files))
-    splits = rows.groupby("patient")["split"].nunique()
-    if (splits > 1).any():
-        raise InputError(f"{table}: patient {splits.index[splits > 1][0]} stands in more than one split")
+    counts = rows.groupby("patient")["split"].nunique()
+    if (counts > 1).any():
+        raise InputError(f"{table}: patient {counts.index[counts > 1][0]} stands in more than one split")
     return cases
 
 
@@ -100,7 +107,7 @@ def _wmh2017(images: Path, root: Path) -> Case:
     patient = images.parent
     name = "-".join(("wmh2017", *patient.relative_to(root).parts))
     files = _files(patient, ["pre/FLAIR.nii*", "orig/FLAIR.nii*"], ["pre/T1.nii*"], ["wmh.nii*"])
-    centre = next((part for part in patient.parts if part in ("Utrecht", "Singapore", "Amsterdam")), "")
+    centre = next((part for part in patient.relative_to(root).parts if part in ("Utrecht", "Singapore", "Amsterdam")), "")
     return Case(name, *files, patient=name, dataset=f"wmh2017{'-' * bool(centre)}{centre}", ignored_label=2)
 
 

@@ -1,0 +1,166 @@
+"""What an experiment rests on, fixed when it begins: its settings, its cases, the weights it starts from, the precision."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from veridice.case import Case
+from veridice.config import InferenceSettings, TrainingSettings, load_training_settings
+from veridice.errors import ConfigError, InputError, OutputError, VeridiceError
+from veridice.experiment.protocol import ExperimentSettings
+from veridice.experiment.studies import LabelledScan
+from veridice.inference import choose_backend
+from veridice.io.bids import make_folder
+from veridice.networks.weights import WeightCard, bundled_weights, read_card
+from veridice.training import progress_bar
+
+BEGUN, INPUTS = "begun.json", "inputs.json"
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the networks of every fold begin from.
+
+    Args:
+        folder: of the weights; None: anew.
+        cards: of segmenter and reconstructor.
+    """
+
+    folder: Path | None
+    cards: dict[str, WeightCard]
+
+    @property
+    def people(self) -> set[str]:
+        """Everybody whom these weights learnt from."""
+        return {person for card in self.cards.values() for people in card.people.values() for person in people}
+
+
+def find_start(settings: ExperimentSettings, training: TrainingSettings) -> Start:
+    """The weights that the settings name.
+
+    Raises:
+        WeightsError, ConfigError: they are not there, or of another layout than the training configuration's networks.
+    """
+    if not settings.start:
+        return Start(None, {})
+    folder = bundled_weights() if settings.start == "bundled" else Path(settings.start)
+    cards = {name: read_card(folder, name) for name in ("segmenter", "reconstructor")}
+    for name, card in cards.items():
+        stage = getattr(training, name)
+        wrong = [field for field, value in card.arguments.items() if getattr(stage, field, value) != value]
+        if wrong or card.grid != training.data.grid:
+            raise ConfigError(f"{folder}: the {name} there has another {(*wrong, 'grid')[0]} than '{settings.training}'")
+    return Start(folder, cards)
+
+
+def claim(settings: ExperimentSettings, folder: Path) -> tuple[TrainingSettings, InferenceSettings, Start]:
+    """Make the folder of an experiment, or make sure that it is this one that was begun there.
+
+    Returns the training configuration, how networks are run (the precision stays what it was at the beginning), the start.
+
+    Raises:
+        ConfigError: another experiment was begun there.
+        OutputError: it holds something else, or cannot be made.
+    """
+    training = load_training_settings(settings.training)
+    start = find_start(settings, training)
+    stored = folder / BEGUN
+    begun: dict[str, Any] = {
+        "settings": settings.model_dump(mode="json", exclude={"name"}),
+        "training": training.model_dump(mode="json"),
+        "start": {name: card.sha256 for name, card in start.cards.items()},
+    }
+    if stored.exists():
+        before = json.loads(stored.read_text(encoding="utf-8"))
+        inference = InferenceSettings(passes=settings.passes, precision=before.pop("precision"))
+        if changed := _first_difference(before, begun):
+            raise ConfigError(f"{folder}: was begun with another '{changed}'; use another folder, or delete this one")
+        return training, inference, start
+    make_folder(folder)
+    if any(folder.iterdir()):
+        raise OutputError(f"{folder}: is not empty and holds no experiment; give a new -o folder")
+    precision = choose_backend(InferenceSettings()).precision
+    store_json(stored, {**begun, "precision": precision})
+    return training, InferenceSettings(passes=settings.passes, precision=precision), start
+
+
+def _first_difference(before: Any, after: Any, name: str = "") -> str:
+    if isinstance(before, dict) and isinstance(after, dict):
+        for key in sorted({*before, *after}):
+            if found := _first_difference(before.get(key), after.get(key), f"{name}.{key}" if name else str(key)):
+                return found
+        return ""
+    return "" if before == after else name.removeprefix("settings.")
+
+
+def usable_cases(
+    cases: Sequence[Case], training: TrainingSettings, folder: Path, say: Callable[[str], None]
+) -> tuple[list[Case], list[str]]:
+    """Cases that can be read, and one line for each that cannot; looked at once, then only compared.
+
+    Raises:
+        ConfigError: files changed, came or went since the experiment began.
+        InputError: none is left.
+    """
+    stored = folder / INPUTS
+    sums = {case.id: _checksum(case) for case in cases}
+    if stored.exists():
+        before = json.loads(stored.read_text(encoding="utf-8"))
+        changed = sorted(name for name in {*before, *sums} if sums.get(name) != before.get(name, {}).get("sha256"))
+        if changed:
+            raise ConfigError(f"{folder}: case {changed[0]} changed, came or went since it was begun; use another folder")
+    else:
+        before = {}
+        with progress_bar() as progress:
+            task = progress.add_task("cases looked at", total=len(cases), note="")
+            for case in cases:
+                before[case.id] = {"sha256": sums[case.id], "problem": _problem(case, training)}
+                progress.advance(task)
+        store_json(stored, before)
+    left_out = [f"{name}: {entry['problem']}" for name, entry in before.items() if entry["problem"]]
+    for line in left_out:
+        say(f"left out: {line}")
+    usable = [case for case in cases if not before[case.id]["problem"]]
+    if not usable:
+        raise InputError("no case can be used: each needs a FLAIR and a mask on the same grid")
+    return usable, left_out
+
+
+def refuse_known_people(start: Start, people: set[str]) -> None:
+    """A person whom the start learnt from can be in no test.
+
+    Raises:
+        InputError: somebody is.
+    """
+    if known := sorted(people & start.people):
+        raise InputError(f"the weights to start from were trained on {known[0]}, who would be tested; start from others")
+
+
+def _problem(case: Case, training: TrainingSettings) -> str:
+    try:
+        LabelledScan.read(case, training.data)
+    except VeridiceError as error:
+        message = str(error)
+        for path in (case.flair, case.t1, case.mask, case.ventricles):
+            message = message.replace(f"{path.parent}/", "") if path else message  # results name no folders
+        return message
+    return ""
+
+
+def _checksum(case: Case) -> str:
+    total = hashlib.sha256()
+    for path in (case.flair, case.t1, case.mask, case.brain_mask, case.ventricles):
+        total.update(hashlib.sha256(path.read_bytes()).digest() if path else b"-")
+    return total.hexdigest()
+
+
+def store_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    temporary.replace(path)
