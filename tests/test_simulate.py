@@ -200,9 +200,28 @@ def test_no_true_lesion_is_a_thin_rim_of_the_ventricles(head: Head, load: float)
     padded = np.pad(lesion, 1)
     beside = [np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1] for axis in range(3) for step in (-1, 1)]
     cores = np.argwhere(lesion & np.all(beside, axis=0))
-    at_the_wall = np.argwhere(lesion & (head.ventricle_distance <= 3))
+    wall = head.ventricle_distance <= 3
+    at_the_wall = np.argwhere(lesion & wall)
     # One step from a core to its arms, two more around them.
-    assert cKDTree(cores).query(at_the_wall, p=1)[0].max() <= 3
+    thin = at_the_wall[cKDTree(cores).query(at_the_wall, p=1)[0] > 3]
+    feet, number = ndimage.label(_marked(thin, lesion.shape))
+    for foot in (feet == n + 1 for n in range(number)):
+        assert foot.sum() <= 60
+        assert (ndimage.binary_dilation(foot) & lesion & ~wall).any()
+
+
+def test_lesions_are_not_smaller_than_ten_voxels(head: Head) -> None:
+    plan = plan_of("ordinary").lesions.model_copy(
+        update={"load_ml": 15.0, "donors": ("lesions-01", "lesions-12"), "mirrored": (True, False), "grown": 60}
+    )
+    labels, _ = ndimage.label(make_lesions(head, plan) >= 0.5)
+    assert np.bincount(labels.ravel()).min() >= 10
+
+
+def _marked(places: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    mask = np.zeros(shape, bool)
+    mask[tuple(places.T)] = True
+    return mask
 
 
 def test_no_load_no_lesions(head: Head) -> None:
@@ -304,7 +323,7 @@ def test_the_same_plan_gives_the_same_patient(patient: SimulatedPatient) -> None
 def test_this_patient_is_the_same_everywhere(patient: SimulatedPatient) -> None:
     """Parameters and masks to the bit, intensities on the average, as they were when this was written."""
     assert checksum(patient.plan.model_dump_json().encode()) == "e0a98099eb8fa1eb"
-    assert checksum(patient.lesions.voxels.tobytes(order="C")) == "05d53ee26b5db7e2"
+    assert checksum(patient.lesions.voxels.tobytes(order="C")) == "77ee12c17be6eeb2"
     assert checksum(patient.brain.voxels.tobytes(order="C")) == "8ed4b052b7ae8e9e"
     assert float(patient.flair.voxels.mean()) == pytest.approx(175.634, abs=0.05)
     assert float(patient.t1.voxels.mean()) == pytest.approx(228.009, abs=0.05)

@@ -31,7 +31,7 @@ from veridice.types import Mask
 from veridice.volume import Volume
 
 Example = dict[str, torch.Tensor]
-CUBE_FORMAT = 2
+CUBE_FORMAT = 3
 """Raised when stored cubes of older versions must not be used any more."""
 FLAIR, T1W, LESION, IGNORED = range(4)
 """Channels of a stored cube (uint8; 255 is 1)."""

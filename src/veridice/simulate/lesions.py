@@ -19,6 +19,7 @@ ML = 1000.0
 """Voxels of the canvas in a millilitre."""
 SMALLEST_ML = 0.01
 RIM_REACH_MM = 3.0
+LARGEST_FOOT_ML = 0.06
 OVERSHOOT = 1.25
 """A candidate may carry the load this far beyond its aim; larger ones are passed over."""
 
@@ -39,7 +40,7 @@ def make_lesions(head: Head, plan: LesionPlan) -> Voxels:
     """Soft lesion map (x, y, z) on the canvas; its half-way surface is the true border.
 
     Candidates (donors' lesions, grown ones, haloes of the ventricles) are taken in random order until the load is
-    reached; where it is not, the halo is widened until it is.
+    reached, without the thin rims that they leave; where it is not, the halo is widened until it is.
     """
     lesion = np.zeros(head.shape, np.float32)
     if plan.load_ml <= 0:
@@ -48,29 +49,62 @@ def make_lesions(head: Head, plan: LesionPlan) -> Voxels:
     room = _room(head)
     aim = plan.load_ml * ML
     candidates = [*_donated(head, plan, rng), *_grown(head, room, plan, rng)]
-    volume = 0.0
-    for number in rng.permutation(len(candidates)):
-        candidate = candidates[number]
-        allowed = candidate.share * room[candidate.box]
-        merged = np.maximum(lesion[candidate.box], allowed)
+    waiting = [candidates[number] for number in rng.permutation(len(candidates))]
+    while waiting and (lesion >= 0.5).sum() < aim:
+        waiting = _take(lesion, waiting, room, aim)
+        lesion = _without_thin_rims(head, lesion)
+    if (lesion >= 0.5).sum() < 0.8 * aim:
+        lesion = _widen_halo(head, room, lesion, aim, plan, rng)
+    return _without_crumbs(lesion)
+
+
+def _take(lesion: Voxels, candidates: list[Candidate], room: Voxels, aim: float) -> list[Candidate]:
+    """Put candidates into the lesion map, in place, until the load is reached; return those not yet looked at."""
+    volume = float((lesion >= 0.5).sum())
+    for number, candidate in enumerate(candidates):
+        merged = np.maximum(lesion[candidate.box], candidate.share * room[candidate.box])
         added = float((merged >= 0.5).sum() - (lesion[candidate.box] >= 0.5).sum())
         if added < SMALLEST_ML * ML or volume + added > aim * OVERSHOOT:
             continue
         lesion[candidate.box] = merged
         volume += added
         if volume >= aim:
-            break
-    lesion = _without_thin_rims(head, lesion)
-    if (lesion >= 0.5).sum() < 0.8 * aim:
-        lesion = _without_thin_rims(head, _widen_halo(head, room, lesion, aim, plan, rng))
-    return lesion
+            return candidates[number + 1 :]
+    return []
 
 
 def _without_thin_rims(head: Head, lesion: Voxels) -> Voxels:
-    """Take away what lies along a ventricle and is thinner than three voxels: such rims are normal, see ``MimicPlan``."""
-    thick = ndimage.binary_opening(lesion >= 0.5)
-    kept = ndimage.binary_dilation(thick, iterations=2) | (head.ventricle_distance > RIM_REACH_MM)
-    return np.where(kept, lesion, 0).astype(np.float32)
+    """Take away what lies along a ventricle and is thinner than three voxels: such rims are normal, see ``MimicPlan``.
+
+    A lesion that comes from further off keeps its small foot on the wall, or it would end short of the ventricle.
+    """
+    near = head.ventricle_distance <= RIM_REACH_MM
+    box = _bounding_box(near, margin=4)
+    inside, near = lesion[box] >= 0.5, near[box]
+    thick = ndimage.binary_dilation(ndimage.binary_opening(inside), iterations=2)
+    rims, number = ndimage.label(inside & near & ~thick)
+    rest = inside & ~(rims > 0)
+    size = np.bincount(rims.ravel(), minlength=number + 1)
+    touching = np.bincount(rims[ndimage.binary_dilation(rest & ~near)], minlength=number + 1) > 0
+    foot = touching & (size <= LARGEST_FOOT_ML * ML)
+    foot[0] = False
+    kept = lesion.copy()
+    kept[box][near & ~thick & ~foot[rims]] = 0
+    return kept
+
+
+def _without_crumbs(lesion: Voxels) -> Voxels:
+    """Take away lesions below the smallest volume, such as tissue borders and cuts leave, with their soft borders."""
+    labels, _ = ndimage.label(lesion >= 0.5)
+    small = (np.bincount(labels.ravel()) < SMALLEST_ML * ML)[labels]
+    around_others = ndimage.binary_dilation((labels > 0) & ~small, iterations=3)
+    lost = small | (ndimage.binary_dilation(small, iterations=3) & ~around_others)
+    return np.where(lost, 0, lesion).astype(np.float32)
+
+
+def _bounding_box(mask: Voxels, margin: int) -> tuple[slice, ...]:
+    found = ndimage.find_objects(mask.astype(np.uint8))
+    return tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found[0]) if found else (slice(0, 0),) * 3
 
 
 def _room(head: Head) -> Voxels:
@@ -139,6 +173,6 @@ def _widen_halo(head: Head, room: Voxels, lesion: Voxels, aim: float, plan: Lesi
     for _ in range(9):
         width = (low + high) / 2
         halo = room * np.clip((width * uneven - head.ventricle_distance) / (2 * plan.border_mm) + 0.5, 0, 1)
-        merged = np.maximum(lesion, halo * (head.ventricle_distance < 40))
+        merged = _without_thin_rims(head, np.maximum(lesion, halo * (head.ventricle_distance < 40)))
         low, high = (width, high) if float((merged >= 0.5).sum()) < aim else (low, width)
-    return merged.astype(np.float32)
+    return merged
