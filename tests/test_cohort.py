@@ -13,6 +13,7 @@ import pytest
 
 from veridice import cli
 from veridice.errors import InputError, OutputError
+from veridice.io.bids import held
 from veridice.simulate import cohort as cohort_module
 from veridice.simulate.cohort import COHORTS, custom_cohort, write_cohort
 from veridice.simulate.patient import SimulatedPatient
@@ -79,6 +80,23 @@ def test_an_interrupted_cohort_goes_on_where_it_was(quick: list[int], tmp_path: 
     assert len(pd.read_csv(tmp_path / "c" / "participants.tsv", sep="\t")) == 4
 
 
+@pytest.mark.usefixtures("quick")
+def test_asking_for_fewer_loses_nobody(tmp_path: Path) -> None:
+    for count in (3, 1):
+        write_cohort(tmp_path / "c", COHORTS["test"], count)
+        assert len(pd.read_csv(tmp_path / "c" / "participants.tsv", sep="\t")) == 3
+    next((tmp_path / "c").rglob("sub-003_desc-simulation_parameters.json")).write_text("{half")
+    write_cohort(tmp_path / "c", COHORTS["test"], 1)
+    assert len(pd.read_csv(tmp_path / "c" / "participants.tsv", sep="\t")) == 2
+
+
+@pytest.mark.usefixtures("quick")
+def test_two_at_once_in_one_folder_are_refused(tmp_path: Path) -> None:
+    with held(tmp_path / "c"), pytest.raises(OutputError, match="another veridice works there"):
+        write_cohort(tmp_path / "c", COHORTS["test"], 1)
+    assert write_cohort(tmp_path / "c", COHORTS["test"], 1)
+
+
 def test_a_damaged_patient_is_made_again(quick: list[int], tmp_path: Path) -> None:
     write_cohort(tmp_path / "c", COHORTS["test"], 2)
     parameters = next((tmp_path / "c").rglob("sub-002_desc-simulation_parameters.json"))
@@ -93,10 +111,11 @@ def test_a_folder_with_something_else_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("mine")
     with pytest.raises(OutputError, match="not empty"):
         write_cohort(tmp_path, COHORTS["test"], 1)
+    assert [file.name for file in tmp_path.iterdir()] == ["thesis.txt"]
     write_cohort(tmp_path / "c", COHORTS["test"], 1)
     with pytest.raises(OutputError, match="another simulated cohort"):
         write_cohort(tmp_path / "c", replace(COHORTS["test"], seed=1), 1)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be made"):
         write_cohort(tmp_path / "thesis.txt" / "c", COHORTS["test"], 1)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 

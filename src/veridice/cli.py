@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -28,6 +29,7 @@ from veridice.io.bids import (
     REPORT_SUFFIX,
     case_name,
     file_stem,
+    held,
     refuse_overwriting,
     staged_output,
     write_dataset_files,
@@ -197,11 +199,13 @@ def train(
     if whole_cubes:
         settings = on_whole_cubes(settings, network)
     run, weights = output / network, output / "weights"
-    if network == "regressor":
-        cards = recipes.train_regressors(settings, cases, run, weights)
-    else:
-        recipe = recipes.train_segmenter if network == "segmenter" else recipes.train_reconstructor
-        cards = recipe(settings, cases, run, weights, start)
+    # Further processes of the same training, one for each further GPU, run this command too.
+    with held(run) if os.environ.get("LOCAL_RANK", "0") == "0" else contextlib.nullcontext():
+        if network == "regressor":
+            cards = recipes.train_regressors(settings, cases, run, weights)
+        else:
+            recipe = recipes.train_segmenter if network == "segmenter" else recipes.train_reconstructor
+            cards = recipe(settings, cases, run, weights, start)
     for card in cards:
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
         err.print(escape(f"{card.name}: {metrics} on the validation split -> {output / 'weights'}"))
@@ -315,8 +319,19 @@ def main() -> None:
     # nibabel logs what it thinks of a header; what matters of it is said by our own messages.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     # A job that is terminated cleans up as one that is interrupted does.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for kind in ENDING_SIGNALS:
+        signal.signal(kind, _interrupt)
     sys.exit(run(sys.argv[1:]))
+
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _interrupt(_signal: int, _frame: Any) -> None:
+    """Begin to clean up; further signals would only disturb that."""
+    for kind in ENDING_SIGNALS:
+        signal.signal(kind, signal.SIG_IGN)
+    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:

@@ -15,7 +15,7 @@ from veridice.errors import ConfigError, InputError, OutputError, VeridiceError
 from veridice.experiment.protocol import ExperimentSettings
 from veridice.experiment.studies import LabelledScan
 from veridice.inference import choose_backend
-from veridice.io.bids import make_folder
+from veridice.io.bids import is_new
 from veridice.networks.weights import WeightCard, bundled_weights, read_card
 from veridice.training import progress_bar
 
@@ -59,13 +59,13 @@ def find_start(settings: ExperimentSettings, training: TrainingSettings) -> Star
 
 
 def claim(settings: ExperimentSettings, folder: Path) -> tuple[TrainingSettings, InferenceSettings, Start]:
-    """Make the folder of an experiment, or make sure that it is this one that was begun there.
+    """Make sure that this experiment was begun in ``folder``, or that none was; then begin it.
 
     Returns the training configuration, how networks are run (the precision stays what it was at the beginning), the start.
 
     Raises:
         ConfigError: another experiment was begun there.
-        OutputError: it holds something else, or cannot be made.
+        OutputError: it holds something else.
     """
     training = load_training_settings(settings.training)
     start = find_start(settings, training)
@@ -81,8 +81,7 @@ def claim(settings: ExperimentSettings, folder: Path) -> tuple[TrainingSettings,
         if changed := _first_difference(before, begun):
             raise ConfigError(f"{folder}: was begun with another '{changed}'; use another folder, or delete this one")
         return training, inference, start
-    make_folder(folder)
-    if any(folder.iterdir()):
+    if not is_new(folder):
         raise OutputError(f"{folder}: is not empty and holds no experiment; give a new -o folder")
     precision = choose_backend(InferenceSettings()).precision
     store_json(stored, {**begun, "precision": precision})

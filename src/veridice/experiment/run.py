@@ -18,6 +18,7 @@ from veridice.experiment.stages import SCORES, SLICES, Fold, for_folds, make_fol
 from veridice.experiment.summary import write_summary
 from veridice.experiment.tables import read_cases as read_case_table
 from veridice.experiment.tables import write_cases, write_csv
+from veridice.io.bids import held
 from veridice.simulate.cohort import COHORTS, write_cohort
 from veridice.simulate.donors import all_donors
 from veridice.training import progress_bar
@@ -37,8 +38,13 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
     Raises:
         ConfigError: another experiment was begun in ``folder``, or its data changed.
         InputError: the data cannot be used.
-        OutputError: ``folder`` cannot be used.
+        OutputError: ``folder`` cannot be used, or another process works there.
     """
+    with held(folder):
+        return _run(settings, folder, jobs, say)
+
+
+def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> Path:
     training, inference, start = claim(settings, folder)
     training = for_folds(training, settings, folder)
     _store(folder / SETTINGS, to_toml(settings))

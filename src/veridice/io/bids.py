@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock, Timeout
 
 from veridice._version import __version__
 from veridice.case import Assessment
@@ -74,6 +75,36 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be made ({error.strerror or error}); give another -o folder") from error
+
+
+LOCK = ".veridice.lock"
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold an output folder, which is made when absent, so that no second process writes there at the same time.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be made.
+    """
+    make_folder(folder)
+    try:
+        lock = FileLock(folder / LOCK, timeout=0).acquire()
+    except Timeout as error:
+        raise OutputError(f"{folder}: another veridice works there; wait for it, or give another -o folder") from error
+    except OSError as error:
+        raise OutputError(f"{folder}: {_how_to_mend(error)}") from error
+    with lock:
+        try:
+            yield
+        finally:
+            # While it is held; filelock notices a lock whose file is gone.
+            (folder / LOCK).unlink(missing_ok=True)
+
+
+def is_new(folder: Path) -> bool:
+    """Nothing but a lock lies in the folder."""
+    return all(file.name == LOCK for file in folder.iterdir())
 
 
 def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:

@@ -19,6 +19,7 @@ import torch
 
 from veridice._version import __version__
 from veridice.errors import InputError, OutputError
+from veridice.io.bids import held, is_new
 from veridice.io.nifti import write_image
 from veridice.simulate.donors import choose_donors
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
@@ -112,22 +113,22 @@ def write_cohort(
     """
     plans = [cohort.plan(index) for index in range(count)]
     try:
-        _claim(folder, cohort)
-        width = max(3, len(str(count)))
-        tasks = [(folder, f"sub-{plan.index + 1:0{width}d}", plan) for plan in plans]
-        waiting = [task for task in tasks if not _is_done(*task)]
-        for _ in range(len(tasks) - len(waiting)):
-            tick()
-        for _ in simulate_each(waiting, _write_patient, jobs, tick):
-            pass
-        _write_tables(folder, tasks)
+        with held(folder):
+            _claim(folder, cohort)
+            width = max(3, len(str(count)))
+            tasks = [(folder, f"sub-{plan.index + 1:0{width}d}", plan) for plan in plans]
+            waiting = [task for task in tasks if not _is_done(*task)]
+            for _ in range(len(tasks) - len(waiting)):
+                tick()
+            for _ in simulate_each(waiting, _write_patient, jobs, tick):
+                pass
+            _write_tables(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); give another -o folder") from error
     return plans
 
 
 def _claim(folder: Path, cohort: Cohort) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
     record = {"name": cohort.name, "seed": cohort.seed, "donors": cohort.donors, "scanners": list(cohort.scanners)}
     record["severity_shares"] = list(cohort.severity_shares)
     path = folder / TRUTH / "cohort.json"
@@ -136,7 +137,7 @@ def _claim(folder: Path, cohort: Cohort) -> None:
             if json.loads(path.read_text(encoding="utf-8")) == record:
                 return
         raise OutputError(f"{folder}: holds another simulated cohort; give another -o folder or the same options")
-    if any(folder.iterdir()):
+    if not is_new(folder):
         raise OutputError(f"{folder}: is not empty and holds no simulated cohort; give a new -o folder")
     path.parent.mkdir(parents=True)
     name = f"veridice simulated cohort: {cohort.name}"
@@ -212,24 +213,28 @@ def _sidecar(plan: PatientPlan, kind: str) -> dict[str, Any]:
     }
 
 
-def _write_tables(folder: Path, tasks: Sequence[tuple[Path, str, PatientPlan]]) -> None:
+def _write_tables(folder: Path) -> None:
+    """Tables of all patients that are there, also those of an earlier call that asked for more."""
     rows = []
-    for _, subject, plan in tasks:
-        record = json.loads(_names(folder, subject)[2].read_text(encoding="utf-8"))
-        rows.append(
-            {
-                "participant_id": subject,
-                "severity": plan.severity,
-                "scanner": plan.scanner,
-                "whole_head": plan.whole_head,
-                "lesion_load_ml": record["lesion_load_ml"],
-                "donors": " ".join(plan.donors),
-            }
-        )
+    for file in sorted((folder / TRUTH).glob("sub-*/anat/*_parameters.json")):
+        with suppress(ValueError):  # a damaged one that was not asked for
+            rows.append(_row(file.name.split("_")[0], json.loads(file.read_text(encoding="utf-8"))))
     temporary = folder / ".participants.tsv.tmp"
     pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False)
     temporary.replace(folder / "participants.tsv")
     _write_json(folder / "participants.json", COLUMNS)
+
+
+def _row(subject: str, record: dict[str, Any]) -> dict[str, Any]:
+    plan = PatientPlan.model_validate(record["plan"])
+    return {
+        "participant_id": subject,
+        "severity": plan.severity,
+        "scanner": plan.scanner,
+        "whole_head": plan.whole_head,
+        "lesion_load_ml": record["lesion_load_ml"],
+        "donors": " ".join(plan.donors),
+    }
 
 
 COLUMNS = {
