@@ -192,6 +192,9 @@ def test_what_is_learnt_never_sees_the_truth_of_the_judged() -> None:
 
 # The whole, tiny
 
+TO_GO_ON_ELSEWHERE = ("begun.json", "inputs.json", "fold-*/stages/*.json", "fold-*/scores.csv", "fold-0/figure1.npz")
+"""As docs/experiment.md says."""
+
 
 @pytest.fixture
 def experiment(study: Path, tiny_scan: dict[str, Volume]) -> Path:
@@ -264,6 +267,13 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     before = [path.read_bytes() for path in made]
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0
     assert [path.read_bytes() for path in made] == before
+    elsewhere = experiment.parent / "elsewhere"
+    for path in [file for pattern in TO_GO_ON_ELSEWHERE for file in output.glob(pattern)]:
+        (elsewhere / path.relative_to(output)).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / path.relative_to(output)).write_bytes(path.read_bytes())
+    assert cli.run(["experiment", str(experiment), "-o", str(elsewhere)]) == 0
+    assert [(elsewhere / path.relative_to(output)).read_bytes() for path in made] == before
+    assert not list(elsewhere.rglob("*.safetensors"))
     experiment.write_text(experiment.read_text().replace("passes = 2", "passes = 3"))
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 3
     assert "another 'passes'" in capsys.readouterr().err

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 from collections.abc import Callable, Sequence
@@ -98,16 +99,18 @@ def _first_difference(before: Any, after: Any, name: str = "") -> str:
 
 
 def usable_cases(
-    cases: Sequence[Case], training: TrainingSettings, folder: Path, say: Callable[[str], None]
+    cases: Sequence[Case], training: TrainingSettings, folder: Path, simulated: bool, say: Callable[[str], None]
 ) -> tuple[list[Case], list[str]]:
     """Cases that can be read, and one line for each that cannot; looked at once, then only compared.
+
+    Simulated ones are known by plan and true mask, which are the same everywhere; their intensities are so to within a step.
 
     Raises:
         ConfigError: files changed, came or went since the experiment began.
         InputError: none is left.
     """
     stored = folder / INPUTS
-    sums = {case.id: _checksum(case) for case in cases}
+    sums = {case.id: _checksum_of_simulated(case) if simulated else _checksum(case) for case in cases}
     if stored.exists():
         before = json.loads(stored.read_text(encoding="utf-8"))
         changed = sorted(name for name in {*before, *sums} if sums.get(name) != before.get(name, {}).get("sha256"))
@@ -156,6 +159,13 @@ def _checksum(case: Case) -> str:
     for path in (case.flair, case.t1, case.mask, case.brain_mask, case.ventricles):
         total.update(hashlib.sha256(path.read_bytes()).digest() if path else b"-")
     return total.hexdigest()
+
+
+def _checksum_of_simulated(case: Case) -> str:
+    if case.mask is None:
+        return "no mask"
+    plan = case.mask.with_name(f"{case.id}_desc-simulation_parameters.json")
+    return hashlib.sha256(plan.read_bytes() + gzip.decompress(case.mask.read_bytes())).hexdigest()
 
 
 def store_json(path: Path, content: Any) -> None:

@@ -51,7 +51,7 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     if settings.cohort:
         _simulate(settings, folder, jobs)
     cases, unread = read_cases(settings, folder / "cohort")
-    cases, unusable = usable_cases(cases, training, folder, say)
+    cases, unusable = usable_cases(cases, training, folder, bool(settings.cohort), say)
     _store(folder / LEFT_OUT, "".join(f"{line}\n" for line in (*unread, *unusable)))
     refuse_known_people(start, _people(cases, settings, folder))
     table = assign_folds(cases, settings, lesion_donors(folder / "cohort") if settings.cohort else None)
