@@ -282,6 +282,22 @@ def test_table1_is_medians_over_folds_beside_the_papers(judged: pd.DataFrame) ->
     assert few[few["source"] == "here"]["error_sum"].isna().all()
 
 
+def test_validation_cases_of_another_experiment(cases: pd.DataFrame) -> None:
+    """They make the rules; what is judged, and how many, stays as it was."""
+    test = cases[cases["split"] == "test"]
+    test = test.assign(case="r" + test["case"], patient="r" + test["patient"])
+    table = evaluation.with_validation_of(test, cases)
+    validation = cases["split"] == "validation"
+    per_fold = table[table["split"] == "validation"].groupby("fold").size()
+    assert set(per_fold) == {validation.sum()}
+    judged = evaluation.judge(table)
+    assert set(judged["case"]) == set(test["case"])
+    by_score = judged[judged["kind"] == "score"].groupby(["method", "score"])["predicted_dice"].nunique()
+    assert (by_score == 1).all()
+    with pytest.raises(InputError, match="in one split only"):
+        evaluation.with_validation_of(test, cases[cases["method"] != "volume"])
+
+
 def test_choice_on_validation(cases: pd.DataFrame) -> None:
     table = evaluation.choose_on_validation(cases, ["volume", "regressor_uncertainty", "absent"])
     chosen = evaluation.judge(table)

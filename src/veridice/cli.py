@@ -215,13 +215,14 @@ def train(
 def experiment(
     config: Annotated[str, typer.Argument(help="TOML file, or a shipped one: laptop, paper.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Everything goes here; given again, it goes on.")],
+    data: Annotated[Path | None, typer.Option(help="What the folders of the sources are relative to.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes that simulate.")] = 2,
 ) -> None:
     """The paper's experiment: which quality score finds the failed segmentations? Five folds, resumable."""
     from veridice.experiment.protocol import load_experiment
     from veridice.experiment.run import run_experiment
 
-    results = run_experiment(load_experiment(config), output, jobs, lambda line: err.print(escape(line)))
+    results = run_experiment(load_experiment(config, data), output, jobs, lambda line: err.print(escape(line)))
     err.print(escape(f"tables and figures -> {results}"))
 
 

@@ -71,6 +71,20 @@ def _refuse(table: pd.DataFrame, wrong: Any, why: str) -> None:
         raise InputError(f"case table, {place}: {why}; run the folds again")
 
 
+def with_validation_of(cases: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """The case table with the validation cases of another experiment, all its folds', in place of its own in every fold.
+
+    For data of so few people that their own validation cases would say nothing.
+
+    Raises:
+        InputError: see :func:`check_cases`; as when the other one lacks a method.
+    """
+    known = others[others["split"] == "validation"]
+    known = known.assign(case="fold " + known["fold"].astype(str) + ": " + known["case"])
+    parts = [cases[cases["split"] == "test"], *(known.assign(fold=fold) for fold in sorted(cases["fold"].unique()))]
+    return check_cases(pd.concat(parts, ignore_index=True))
+
+
 def judge(cases: pd.DataFrame) -> pd.DataFrame:
     """Test rows with ``predicted_dice``, ``confidence`` and ``rejected`` by rules from the validation rows of their fold.
 

@@ -50,6 +50,7 @@ class ExperimentSettings(Settings):
     reconstructor_steps: int = Field(60, ge=1)
     regressor_steps: int = Field(300, ge=1)
     patients: int = Field(0, ge=0, description="of the simulated cohort; 0: all of it")
+    calibration: str = Field("", description="case table of another experiment whose validation cases stand in for its own")
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     @model_validator(mode="after")
@@ -64,15 +65,22 @@ class ExperimentSettings(Settings):
         return self
 
 
-def load_experiment(name: str) -> ExperimentSettings:
+def load_experiment(name: str, data: Path | None = None) -> ExperimentSettings:
     """Read experiment settings: a shipped profile (``laptop``, ``paper``) or a TOML file.
+
+    Args:
+        name: profile or file.
+        data: what the folders of sources are relative to; the working folder when absent.
 
     Raises:
         ConfigError: not there, not TOML, or a setting is wrong.
     """
     settings = load_settings(ExperimentSettings, name, files("veridice") / "configs" / "experiments")
     load_training_settings(settings.training)
-    return settings
+    if data is None:
+        return settings
+    sources = tuple(source.model_copy(update={"folder": str(data / source.folder)}) for source in settings.sources)
+    return settings.model_copy(update={"sources": sources})
 
 
 def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[Case], list[str]]:

@@ -10,6 +10,7 @@ import pandas as pd
 from veridice.case import Case
 from veridice.config import to_toml
 from veridice.errors import InputError
+from veridice.experiment.evaluation import with_validation_of
 from veridice.experiment.figure1 import figure1
 from veridice.experiment.inputs import claim, refuse_known_people, usable_cases
 from veridice.experiment.protocol import ExperimentSettings, assign_folds, lesion_donors, participants, read_cases
@@ -47,6 +48,7 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
 def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> Path:
     training, inference, start = claim(settings, folder)
     training = for_folds(training, settings, folder)
+    others = read_case_table(Path(settings.calibration)) if settings.calibration else None
     _store(folder / SETTINGS, to_toml(settings))
     if settings.cohort:
         _simulate(settings, folder, jobs)
@@ -64,7 +66,8 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     except FileNotFoundError as error:
         gone = Path(str(error.filename)).name
         raise InputError(f"{folder}: {gone} is gone although its stage was finished; delete the fold's folder") from error
-    write_cases(folder / CASES, _described(pd.concat(tables, ignore_index=True), settings, folder))
+    table = _described(pd.concat(tables, ignore_index=True), settings, folder)
+    write_cases(folder / CASES, table if others is None else with_validation_of(table, others))
     write_results(folder / CASES, folder / RESULTS)
     figure1(folder / "fold-0" / SLICES, folder / RESULTS)
     write_summary(settings.name, _describe(cases, settings), folder / RESULTS)
