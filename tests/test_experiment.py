@@ -102,7 +102,8 @@ def test_shipped_profiles_can_be_read(name: str) -> None:
 
 
 def test_folders_of_sources_are_relative_to_the_data(tmp_path: Path) -> None:
-    (tmp_path / "e.toml").write_text("name = 'x'\nsources = [{layout = 'bids', folder = 'a'}, {layout = 'bids', folder = '/b'}]")
+    sources = "[{layout = 'bids', folder = 'a'}, {layout = 'bids', folder = '/b'}]"
+    (tmp_path / "e.toml").write_text(f"name = 'x'\nsources = {sources}")
     settings = load_experiment(str(tmp_path / "e.toml"), tmp_path)
     assert [source.folder for source in settings.sources] == [str(tmp_path / "a"), "/b"]
 
