@@ -298,6 +298,25 @@ def test_validation_cases_of_another_experiment(cases: pd.DataFrame) -> None:
         evaluation.with_validation_of(test, cases[cases["method"] != "volume"])
 
 
+def test_rules_for_an_unseen_data_set(cases: pd.DataFrame, judged: pd.DataFrame) -> None:
+    unseen = evaluation.judge_unseen_groups(cases)
+    names = ["fold", "case", "method", "score"]
+    pd.testing.assert_frame_equal(unseen[names], judged[names])
+    group, fold = "scanner 1", 2
+    rows = cases[(cases["fold"] == fold) & (cases["method"] == "volume")]
+    known = rows[(rows["split"] == "validation") & (rows["dataset"] != group)]
+    rule = fit_rule(known["score"].to_numpy(), known["dice"].to_numpy(), "score")
+    asked = unseen[(unseen["fold"] == fold) & (unseen["method"] == "volume") & (unseen["dataset"] == group)]
+    assert np.allclose(asked["predicted_dice"], rule.predicted_dice(asked["score"].to_numpy()))
+    table = evaluation.shift_table(judged, unseen, resamples=100)
+    assert set(table["method"]) == set(METHODS)
+    predictions = table[table["method"].str.startswith("regressor") & (table["measure"] == "mae")]
+    assert (predictions[["loss", "low", "high"]] == 0).all(axis=None)
+    assert (table[table["method"] == "volume"]["loss"] != 0).any()
+    alone = cases[cases["dataset"] == group]
+    assert evaluation.shift_table(judged, evaluation.judge_unseen_groups(alone)).empty
+
+
 def test_choice_on_validation(cases: pd.DataFrame) -> None:
     table = evaluation.choose_on_validation(cases, ["volume", "regressor_uncertainty", "absent"])
     chosen = evaluation.judge(table)

@@ -105,6 +105,23 @@ def judge(cases: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True)
 
 
+def judge_unseen_groups(cases: pd.DataFrame) -> pd.DataFrame:
+    """As :func:`judge`, but the rules for each data set's test cases come from the validation cases of the others alone.
+
+    What the networks learnt from stays as it is. Empty where there is one data set only.
+
+    Raises:
+        InputError: see :func:`check_cases`.
+    """
+    table = check_cases(cases)
+    test, parts = table["split"] == "test", []
+    for group in sorted(table["dataset"].unique()) if table["dataset"].nunique() > 1 else ():
+        ours = table["dataset"] == group
+        folds = table["fold"].isin(table.loc[ours & test, "fold"])
+        parts.append(judge(table[folds & (ours == test)]))
+    return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True) if parts else table.iloc[:0]
+
+
 def _fit(rows: pd.DataFrame) -> Rule:
     validation = rows[rows["split"] == "validation"]
     return fit_rule(validation["score"].to_numpy(float), validation["dice"].to_numpy(float), validation["kind"].iloc[0])
@@ -264,6 +281,26 @@ def paired_gains(
                 ends = {"low": interval.low, "high": interval.high}
                 rows.append({"method": method, "baseline": baseline, "measure": measure, "gain": gain, **ends})
     return pd.DataFrame(rows, columns=["method", "baseline", "measure", "gain", "low", "high"])
+
+
+def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+    """What methods lose where no validation case was of the tested data set; see :func:`judge_unseen_groups`.
+
+    ``loss`` is above zero where they are worse, with the 95 % interval over the same resampled patients.
+    """
+    rows = []
+    others = dict(_by_method(unseen)) if len(unseen) else {}
+    for method, test in ((method, test) for method, test in _by_method(judged) if method in others):
+        pools = [pool(test), pool(others[method])]
+        weights = draw_weights(test["patient"], resamples, seed)
+        seen_draws, unseen_draws = (replicate(known, weights) for known in pools)
+        points = [_measures(known) for known in pools]
+        for measure in ("normalised_aurc", "mae"):
+            seen, alone = (point[measure] for point in points)
+            interval = percentiles(unseen_draws[measure] - seen_draws[measure])
+            ends = {"loss": alone - seen, "low": interval.low, "high": interval.high}
+            rows.append({"method": method, "measure": measure, "seen": seen, "unseen": alone, **ends})
+    return pd.DataFrame(rows, columns=["method", "measure", "seen", "unseen", "loss", "low", "high"])
 
 
 def by_group(judged: pd.DataFrame, groupings: Sequence[str] = ("dataset", "severity")) -> pd.DataFrame:

@@ -32,6 +32,7 @@ def write_results(case_table: Path, folder: Path) -> None:
         "ladder": evaluation.ladder(judged),
         "gains": evaluation.paired_gains(judged),
         "groups": evaluation.by_group(judged),
+        "shift": evaluation.shift_table(judged, evaluation.judge_unseen_groups(cases)),
         "table1": paper.table1(folds),
         "judged": judged,
     }
