@@ -1,6 +1,6 @@
 """MONAI's UNet and layouts of our segmenter trained the same way on simulated patients, for the same number of steps.
 
-python benchmarks/monai_dice.py --steps 200 [--layout 8 2 --layout 24 2] [--config default] [-o runs/monai]
+python benchmarks/monai_dice.py --steps 200 [--layout 8 2 --layout 24 2] [--only ours] [--config default] [-o runs/monai]
 
 Same examples in the same order, loss, schedule and validation patients; the best validation Dice of each, on the cube, and the
 seconds that a step took. A layout is features and stem. Goes on where it was interrupted.
@@ -41,6 +41,7 @@ def main() -> None:
     parser.add_argument("--config", default="default")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--layout", nargs=2, type=int, action="append", default=[], metavar=("FEATURES", "STEM"))
+    parser.add_argument("--only", action="append", help="ours, monai, features-F-stem-S; else all of them")
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/monai"))
     arguments = parser.parse_args()
     settings = with_steps(load_training_settings(arguments.config), "segmenter", arguments.steps)
@@ -54,7 +55,7 @@ def main() -> None:
         "monai": lambda: WithoutGenerator(monai_unet()),
         **{f"features-{features}-stem-{stem}": partial(layout, features, stem) for features, stem in arguments.layout},
     }
-    for name, make in networks.items():
+    for name, make in ((name, make) for name, make in networks.items() if name in (arguments.only or networks)):
         torch.manual_seed(settings.seed)
         network = make()
         begin = time.perf_counter()
