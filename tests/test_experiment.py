@@ -17,9 +17,11 @@ from scipy import ndimage
 
 from veridice import cli, scores
 from veridice.case import Case
+from veridice.config import load_training_settings
 from veridice.errors import ConfigError, InputError
 from veridice.experiment import methods, stages
 from veridice.experiment.figure1 import choose_loads
+from veridice.experiment.inputs import find_start
 from veridice.experiment.learnt import combination, forest_on_simple_features
 from veridice.experiment.protocol import ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
 from veridice.experiment.studies import stored_name
@@ -362,6 +364,18 @@ def test_nobody_is_tested_whom_the_start_learnt_from(
         )
     assert cli.run(["experiment", str(experiment), "-o", str(experiment.parent / "out")]) == 3
     assert "trained on p4" in capsys.readouterr().err
+
+
+def test_a_network_that_the_start_lacks_begins_anew(experiment: Path, tiny_weights: Path) -> None:
+    card = tiny_weights / "segmenter.json"
+    card.write_text(card.read_text().replace('"grid": 32', '"grid": 16'))
+    (tiny_weights / "reconstructor.json").unlink()
+    settings = load_experiment(str(experiment)).model_copy(update={"start": str(tiny_weights)})
+    training = load_training_settings(settings.training)
+    start = find_start(settings, training)
+    assert (start.of("segmenter"), start.of("reconstructor")) == (tiny_weights, None)
+    placed = stages.for_folds(training, settings, experiment.parent, start)
+    assert (placed.segmenter.crop, placed.reconstructor.crop) == (0, training.reconstructor.crop)
 
 
 @pytest.mark.parametrize(

@@ -29,11 +29,15 @@ class Start:
 
     Args:
         folder: of the weights; None: anew.
-        cards: of segmenter and reconstructor.
+        cards: of the segmenter and, where it is there, the reconstructor; another one begins anew.
     """
 
     folder: Path | None
     cards: dict[str, WeightCard]
+
+    def of(self, network: str) -> Path | None:
+        """The folder, if ``network`` begins from it."""
+        return self.folder if network in self.cards else None
 
     @property
     def people(self) -> set[str]:
@@ -50,7 +54,8 @@ def find_start(settings: ExperimentSettings, training: TrainingSettings) -> Star
     if not settings.start:
         return Start(None, {})
     folder = bundled_weights() if settings.start == "bundled" else Path(settings.start)
-    cards = {name: read_card(folder, name) for name in ("segmenter", "reconstructor")}
+    names = ("segmenter", "reconstructor") if (folder / "reconstructor.json").exists() else ("segmenter",)
+    cards = {name: read_card(folder, name) for name in names}
     for name, card in cards.items():
         stage = getattr(training, name)
         wrong = [field for field, value in card.arguments.items() if getattr(stage, field, value) != value]

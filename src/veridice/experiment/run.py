@@ -47,7 +47,7 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
 
 def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> Path:
     training, inference, start = claim(settings, folder)
-    training = for_folds(training, settings, folder)
+    training = for_folds(training, settings, folder, start)
     others = read_case_table(Path(settings.calibration)) if settings.calibration else None
     _store(folder / SETTINGS, to_toml(settings))
     if settings.cohort:

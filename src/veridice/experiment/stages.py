@@ -141,7 +141,7 @@ def run_fold(fold: Fold) -> None:
 def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps: int) -> None:
     settings = with_steps(fold.training, network, steps)
     recipe = recipes.train_segmenter if network == "segmenter" else recipes.train_reconstructor
-    recipe(settings, cases, output / network, output / "weights", fold.start.folder)
+    recipe(settings, cases, output / network, output / "weights", fold.start.of(network))
 
 
 def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
@@ -270,7 +270,7 @@ def score_table(fold: Fold) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: Path) -> TrainingSettings:
+def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: Path, start: Start) -> TrainingSettings:
     """The configuration for networks that train on an experiment's cases alone.
 
     Weights that others trained are gone on with on whole cubes.
@@ -286,7 +286,9 @@ def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: 
         }
     )
     training = training.model_copy(update={"data": data, "seed": settings.seed})
-    return on_whole_cubes(on_whole_cubes(training, "segmenter"), "reconstructor") if settings.start else training
+    for network in start.cards:
+        training = on_whole_cubes(training, network)
+    return training
 
 
 def make_fold(
