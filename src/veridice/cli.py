@@ -321,7 +321,8 @@ def main() -> None:
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     # A job that is terminated cleans up as one that is interrupted does.
     for kind in ENDING_SIGNALS:
-        signal.signal(kind, _interrupt)
+        if signal.getsignal(kind) is not signal.SIG_IGN:  # as in a background job
+            signal.signal(kind, _interrupt)
     sys.exit(run(sys.argv[1:]))
 
 
