@@ -79,7 +79,8 @@ def _without_thin_rims(head: Head, lesion: Voxels) -> Voxels:
     A lesion that comes from further off keeps its small foot on the wall, or it would end short of the ventricle.
     """
     near = head.ventricle_distance <= RIM_REACH_MM
-    box = _bounding_box(near, margin=4)
+    # All of this happens beside the ventricles; the canvas is ten times as large.
+    box = tuple(slice(max(0, s.start - 4), s.stop + 4) for s in ndimage.find_objects(near.astype(np.uint8))[0])
     inside, near = lesion[box] >= 0.5, near[box]
     thick = ndimage.binary_dilation(ndimage.binary_opening(inside), iterations=2)
     rims, number = ndimage.label(inside & near & ~thick)
@@ -100,11 +101,6 @@ def _without_crumbs(lesion: Voxels) -> Voxels:
     around_others = ndimage.binary_dilation((labels > 0) & ~small, iterations=3)
     lost = small | (ndimage.binary_dilation(small, iterations=3) & ~around_others)
     return np.where(lost, 0, lesion).astype(np.float32)
-
-
-def _bounding_box(mask: Voxels, margin: int) -> tuple[slice, ...]:
-    found = ndimage.find_objects(mask.astype(np.uint8))
-    return tuple(slice(max(0, s.start - margin), s.stop + margin) for s in found[0]) if found else (slice(0, 0),) * 3
 
 
 def _room(head: Head) -> Voxels:
