@@ -77,7 +77,7 @@ def test_what_is_left_out_takes_its_default(tmp_path: Path) -> None:
 
 
 shares = st.floats(0, 1)
-some_data = st.builds(DataSettings, grid=st.integers(32, 300), noise=st.floats(0, 9), t1_absent=shares, manifest=st.text())
+some_data = st.builds(DataSettings, grid=st.integers(96, 300), noise=st.floats(0, 9), t1_absent=shares, manifest=st.text())
 some_segmenter = st.builds(SegmenterSettings, steps=st.integers(1, 10**6), keep_at=st.lists(shares).map(tuple))
 some_regressor = st.builds(
     RegressorSettings, widths=st.lists(st.integers(1, 99), min_size=1).map(tuple), huber_delta=st.floats(1e-6, 9)

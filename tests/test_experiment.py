@@ -19,11 +19,12 @@ from veridice import cli, scores
 from veridice.case import Case
 from veridice.config import load_training_settings
 from veridice.errors import ConfigError, InputError
-from veridice.experiment import methods, stages
+from veridice.experiment import evaluation, methods, stages
 from veridice.experiment.figure1 import choose_loads
 from veridice.experiment.inputs import find_start
 from veridice.experiment.learnt import combination, forest_on_simple_features
 from veridice.experiment.protocol import ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
+from veridice.experiment.resampling import draw_weights
 from veridice.experiment.studies import stored_name
 from veridice.experiment.tables import read_cases
 from veridice.inference import Backend
@@ -248,6 +249,7 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
 ) -> None:
     output = experiment.parent / "out"
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
+    monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count, seed: draw_weights(patients, 50, seed))
 
     def interrupted(*_: object) -> float:
         raise KeyboardInterrupt
