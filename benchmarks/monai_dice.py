@@ -55,9 +55,9 @@ def main() -> None:
         "monai": lambda: WithoutGenerator(monai_unet()),
         **{f"features-{features}-stem-{stem}": partial(layout, features, stem) for features, stem in arguments.layout},
     }
-    for name, make in ((name, make) for name, make in networks.items() if name in (arguments.only or networks)):
+    for name in arguments.only or networks:
         torch.manual_seed(settings.seed)
-        network = make()
+        network = networks[name]()
         begin = time.perf_counter()
         state = fit_segmenter(network, settings, [], arguments.output / name)
         seconds = time.perf_counter() - begin

@@ -290,7 +290,9 @@ def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 200
     """
     rows = []
     others = dict(_by_method(unseen)) if len(unseen) else {}
-    for method, test in ((method, test) for method, test in _by_method(judged) if method in others):
+    for method, test in _by_method(judged):
+        if method not in others:
+            continue
         pools = [pool(test), pool(others[method])]
         weights = draw_weights(test["patient"], resamples, seed)
         seen_draws, unseen_draws = (replicate(known, weights) for known in pools)

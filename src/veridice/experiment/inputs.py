@@ -16,7 +16,7 @@ from veridice.errors import ConfigError, InputError, OutputError, VeridiceError
 from veridice.experiment.protocol import ExperimentSettings
 from veridice.experiment.studies import LabelledScan
 from veridice.inference import choose_backend
-from veridice.io.bids import is_new
+from veridice.io.bids import is_new, write_json
 from veridice.networks.weights import WeightCard, bundled_weights, read_card
 from veridice.training import progress_bar
 
@@ -90,7 +90,7 @@ def claim(settings: ExperimentSettings, folder: Path) -> tuple[TrainingSettings,
     if not is_new(folder):
         raise OutputError(f"{folder}: is not empty and holds no experiment; give a new -o folder")
     precision = choose_backend(InferenceSettings()).precision
-    store_json(stored, {**begun, "precision": precision})
+    write_json(stored, {**begun, "precision": precision})
     return training, InferenceSettings(passes=settings.passes, precision=precision), start
 
 
@@ -128,7 +128,7 @@ def usable_cases(
             for case in cases:
                 before[case.id] = {"sha256": sums[case.id], "problem": _problem(case, training)}
                 progress.advance(task)
-        store_json(stored, before)
+        write_json(stored, before)
     left_out = [f"{name}: {entry['problem']}" for name, entry in before.items() if entry["problem"]]
     for line in left_out:
         say(f"left out: {line}")
@@ -171,10 +171,3 @@ def _checksum_of_simulated(case: Case) -> str:
         return "no mask"
     plan = case.mask.with_name(f"{case.id}_desc-simulation_parameters.json")
     return hashlib.sha256(plan.read_bytes() + gzip.decompress(case.mask.read_bytes())).hexdigest()
-
-
-def store_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(path)

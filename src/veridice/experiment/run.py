@@ -19,7 +19,7 @@ from veridice.experiment.stages import SCORES, SLICES, Fold, for_folds, make_fol
 from veridice.experiment.summary import write_summary
 from veridice.experiment.tables import read_cases as read_case_table
 from veridice.experiment.tables import write_cases, write_csv
-from veridice.io.bids import held
+from veridice.io.bids import held, write_text
 from veridice.simulate.cohort import COHORTS, write_cohort
 from veridice.simulate.donors import all_donors
 from veridice.training import progress_bar
@@ -49,12 +49,12 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     training, inference, start = claim(settings, folder)
     training = for_folds(training, settings, folder, start)
     others = read_case_table(Path(settings.calibration)) if settings.calibration else None
-    _store(folder / SETTINGS, to_toml(settings))
+    write_text(folder / SETTINGS, to_toml(settings))
     if settings.cohort:
         _simulate(settings, folder, jobs)
     cases, unread = read_cases(settings, folder / "cohort")
     cases, unusable = usable_cases(cases, training, folder, bool(settings.cohort), say)
-    _store(folder / LEFT_OUT, "".join(f"{line}\n" for line in (*unread, *unusable)))
+    write_text(folder / LEFT_OUT, "".join(f"{line}\n" for line in (*unread, *unusable)))
     refuse_known_people(start, _people(cases, settings, folder))
     table = assign_folds(cases, settings, lesion_donors(folder / "cohort") if settings.cohort else None)
     write_csv(folder / FOLDS, table)
@@ -95,12 +95,6 @@ def _people(cases: list[Case], settings: ExperimentSettings, folder: Path) -> se
         return {case.patient or case.id for case in cases}
     person = {donor.name: donor.person for donor in all_donors()}
     return {person[name] for names in participants(folder / "cohort")["donors"] for name in names.split()}
-
-
-def _store(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def _describe(cases: list[Case], settings: ExperimentSettings) -> str:

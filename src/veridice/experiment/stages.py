@@ -33,6 +33,7 @@ from veridice.experiment.protocol import ExperimentSettings, inner_folds
 from veridice.experiment.studies import LabelledScan, Panel, read_numbers, stored_name, study_cases
 from veridice.experiment.tables import write_cases
 from veridice.inference import choose_backend
+from veridice.io.bids import write_json, write_text
 from veridice.networks.weights import load_network
 from veridice.quality_data import CHANNELS
 from veridice.training import progress_bar
@@ -98,9 +99,7 @@ class Fold:
         except BaseException:
             partial_time.write_text(str(before + time.perf_counter() - begin))
             raise
-        temporary = folder / f".{name}.tmp"
-        temporary.write_text(json.dumps({"seconds": round(before + time.perf_counter() - begin, 1)}) + "\n")
-        temporary.replace(marker)
+        write_json(marker, {"seconds": round(before + time.perf_counter() - begin, 1)})
         partial_time.unlink(missing_ok=True)
 
 
@@ -223,9 +222,7 @@ def _atlas(fold: Fold) -> None:
 def _store(fold: Fold, method: str, predicted: dict[str, float]) -> None:
     folder = fold.folder / "predictions"
     folder.mkdir(exist_ok=True)
-    temporary = folder / f".{method}.tmp"
-    temporary.write_text(json.dumps(predicted, indent=1) + "\n", encoding="utf-8")
-    temporary.replace(folder / f"{method}.json")
+    write_text(folder / f"{method}.json", json.dumps(predicted, indent=1) + "\n")
 
 
 REGRESSED = {

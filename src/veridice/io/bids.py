@@ -182,9 +182,16 @@ def write_dataset_files(folder: Path) -> None:
     (folder / ".bidsignore").write_text("\n".join(UNKNOWN_TO_BIDS) + "\n", encoding="utf-8")
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON for people: indented, finite numbers only."""
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+    """Write JSON for people, whole or not at all: indented, finite numbers only."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
 
 
 def read_assessment(path: Path) -> Assessment:

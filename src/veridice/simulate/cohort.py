@@ -22,7 +22,7 @@ import torch
 
 from veridice._version import __version__
 from veridice.errors import InputError, OutputError
-from veridice.io.bids import held, is_new
+from veridice.io.bids import held, is_new, write_json, write_text
 from veridice.io.nifti import write_image
 from veridice.simulate.donors import choose_donors
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
@@ -159,12 +159,12 @@ def _claim(folder: Path, cohort: Cohort) -> None:
         raise OutputError(f"{folder}: is not empty and holds no simulated cohort; give a new -o folder")
     path.parent.mkdir(parents=True)
     name = f"veridice simulated cohort: {cohort.name}"
-    _write_json(folder / "dataset_description.json", _description(f"{name} (simulated, no real patients)", "raw"))
-    _write_json(folder / TRUTH / "dataset_description.json", _description(f"{name}, truth", "derivative"))
-    _write_text(folder / "README.md", README)
+    write_json(folder / "dataset_description.json", _description(f"{name} (simulated, no real patients)", "raw"))
+    write_json(folder / TRUTH / "dataset_description.json", _description(f"{name}, truth", "derivative"))
+    write_text(folder / "README.md", README)
     # What BIDS has no name for.
-    _write_text(folder / TRUTH / ".bidsignore", "cohort.json\n*_desc-simulation_parameters.json\n")
-    _write_json(path, record)
+    write_text(folder / TRUTH / ".bidsignore", "cohort.json\n*_desc-simulation_parameters.json\n")
+    write_json(path, record)
 
 
 README = """# Simulated brain scans with white-matter lesions
@@ -206,17 +206,17 @@ def _write_patient(task: tuple[Path, str, PatientPlan]) -> str:
         stage = Path(name)
         for kind, volume in (("FLAIR", patient.flair), ("T1w", patient.t1)):
             write_image(stage / f"{subject}_{kind}.nii.gz", volume)
-            _write_json(stage / f"{subject}_{kind}.json", _sidecar(plan, kind))
+            write_json(stage / f"{subject}_{kind}.json", _sidecar(plan, kind))
         for kind, volume in (("lesion", patient.lesions), ("brain", patient.brain)):
             write_image(stage / f"{subject}_label-{kind}_mask.nii.gz", volume)
             sidecar = {"Type": "Lesion" if kind == "lesion" else "Brain", "Description": f"true {kind} mask (simulated)"}
-            _write_json(stage / f"{subject}_label-{kind}_mask.json", sidecar)
+            write_json(stage / f"{subject}_label-{kind}_mask.json", sidecar)
         for place in (scans, truth):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
         for file in sorted(stage.iterdir()):
             file.replace((truth if "_label-" in file.name else scans) / file.name)
-    _write_json(parameters, {"lesion_load_ml": round(patient.lesion_load_ml, 4), "plan": plan.model_dump(mode="json")})
+    write_json(parameters, {"lesion_load_ml": round(patient.lesion_load_ml, 4), "plan": plan.model_dump(mode="json")})
     return subject
 
 
@@ -235,12 +235,10 @@ def _write_tables(folder: Path) -> None:
     """Tables of all patients that are there, also those of an earlier call that asked for more."""
     rows = []
     for file in sorted((folder / TRUTH).glob("sub-*/anat/*_parameters.json")):
-        with suppress(ValueError):  # a damaged one that was not asked for
+        with suppress(ValueError, KeyError):  # a damaged one that was not asked for
             rows.append(_row(file.name.split("_")[0], json.loads(file.read_text(encoding="utf-8"))))
-    temporary = folder / ".participants.tsv.tmp"
-    pd.DataFrame(rows).to_csv(temporary, sep="\t", index=False)
-    temporary.replace(folder / "participants.tsv")
-    _write_json(folder / "participants.json", COLUMNS)
+    write_text(folder / "participants.tsv", pd.DataFrame(rows).to_csv(sep="\t", index=False))
+    write_json(folder / "participants.json", COLUMNS)
 
 
 def _row(subject: str, record: dict[str, Any]) -> dict[str, Any]:
@@ -262,16 +260,6 @@ COLUMNS = {
     "lesion_load_ml": {"Description": "true lesion volume", "Units": "mL"},
     "donors": {"Description": "donor of the brain, then of the lesions (files of the package)"},
 }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    _write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def _write_text(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
 
 
 def custom_cohort(name: str, seed: int | None, donors: str | None, severity: str | None, scanner: str | None) -> Cohort:

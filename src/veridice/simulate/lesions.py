@@ -20,6 +20,7 @@ ML = 1000.0
 SMALLEST_ML = 0.01
 RIM_REACH_MM = 3.0
 LARGEST_FOOT_ML = 0.06
+"""Of a thin part on a ventricle's wall that belongs to a lesion from further off."""
 OVERSHOOT = 1.25
 """A candidate may carry the load this far beyond its aim; larger ones are passed over."""
 
