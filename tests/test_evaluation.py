@@ -28,7 +28,7 @@ HOSTILE = ["=cmd()", "</script><img onerror=alert(1)>", "a|b\nc", "$x_{", "+1", 
 def case_rows(fold: int, split: str, number: int, dice: float) -> list[dict[str, Any]]:
     draw = np.random.default_rng([fold, number]).normal(size=len(METHODS))
     names = {"case": f"sub-{number:02d}", "patient": f"p{number // 2:02d}", "dataset": f"scanner {number % 3}"}
-    truth = {"severity": "hard" if number % 4 else "", "load_ml": 5.0 + number, "dice": dice, "dice_native": dice}
+    truth = {"severity": "hard" if number % 4 else "", "donor": "", "load_ml": 5.0 + number, "dice": dice, "dice_native": dice}
     scores = {
         "entropy_sum": 1000 * dice + 80 * draw[0],
         "error_sum": -1e5 * dice + 1e4 * draw[1],

@@ -25,6 +25,7 @@ from veridice.experiment.inputs import find_start
 from veridice.experiment.learnt import combination, forest_on_simple_features
 from veridice.experiment.protocol import ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
 from veridice.experiment.resampling import draw_weights
+from veridice.experiment.run import described
 from veridice.experiment.studies import stored_name
 from veridice.experiment.tables import read_cases
 from veridice.inference import Backend
@@ -76,6 +77,16 @@ def test_patients_of_one_lesion_donor_are_tested_together_as_far_as_sizes_allow(
         test = kept[kept[f"fold-{number}"] == "test"]
         assert dict(Counter(test["dataset"])) == {name: count // 5 for name, count in PAPER.items()}
     assert ((kept[[f"fold-{n}" for n in range(5)]] == "test").sum(axis=1) == 1).all()
+
+
+def test_a_fold_says_whose_lesions_it_knows(tmp_path: Path) -> None:
+    people = {"s1": "brain-1", "s2": "brain-1 les-1", "s3": "brain-2 les-2 les-1", "s4": "brain-1 les-3"}
+    lines = [f"{name}\thard\t{donors}" for name, donors in people.items()]
+    (tmp_path / "participants.tsv").write_text("\n".join(["participant_id\tseverity\tdonors", *lines]) + "\n")
+    table = pd.DataFrame([{"fold": fold, "case": name} for fold in (0, 1) for name in people])
+    found = described(table, {0: ["s2"], 1: ["s1", "s4"]}, tmp_path)
+    assert found["donor"].tolist() == ["", "known", "known", "new", "", "new", "new", "known"]
+    assert (found["severity"] == "hard").all()
 
 
 @given(st.integers(10, 40), st.integers(2, 5), st.integers(0, 99))

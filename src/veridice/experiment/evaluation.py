@@ -24,6 +24,7 @@ COLUMNS = {
     "patient": "whose scan; drawn as a whole when resampling",
     "dataset": "scanner group",
     "severity": "how hard a simulated scan was made; empty for a real one",
+    "donor": "known: the fold trained on the lesions of this simulated patient's donor; new: it did not; empty: no donor",
     "load_ml": "true lesion volume",
     "dice": "true hard Dice on the cube",
     "dice_native": "true hard Dice in the scan's own grid",
@@ -305,8 +306,8 @@ def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 200
     return pd.DataFrame(rows, columns=["method", "measure", "seen", "unseen", "loss", "low", "high"])
 
 
-def by_group(judged: pd.DataFrame, groupings: Sequence[str] = ("dataset", "severity")) -> pd.DataFrame:
-    """How well failures are found among the test cases of each data set and of each severity, all folds together."""
+def by_group(judged: pd.DataFrame, groupings: Sequence[str] = ("dataset", "severity", "donor")) -> pd.DataFrame:
+    """How well failures are found among the test cases of each data set, severity and kind of donor, all folds together."""
     rows = []
     for grouping in groupings:
         known = judged[judged[grouping].notna() & (judged[grouping] != "")]

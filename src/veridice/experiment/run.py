@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pandas as pd
@@ -66,7 +66,9 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     except FileNotFoundError as error:
         gone = Path(str(error.filename)).name
         raise InputError(f"{folder}: {gone} is gone although its stage was finished; delete the fold's folder") from error
-    table = _described(pd.concat(tables, ignore_index=True), settings, folder)
+    table = pd.concat(tables, ignore_index=True)
+    if settings.cohort:
+        table = described(table, {fold.number: [case.id for case in fold.of("train")] for fold in folds}, folder / "cohort")
     write_cases(folder / CASES, table if others is None else with_validation_of(table, others))
     write_results(folder / CASES, folder / RESULTS)
     figure1(folder / "fold-0" / SLICES, folder / RESULTS)
@@ -103,9 +105,21 @@ def _describe(cases: list[Case], settings: ExperimentSettings) -> str:
     return f"{len(cases)} scans of {people} {kind}, {settings.folds} folds."
 
 
-def _described(table: pd.DataFrame, settings: ExperimentSettings, folder: Path) -> pd.DataFrame:
-    """With the severity of simulated patients."""
-    if not settings.cohort:
-        return table
-    people = participants(folder / "cohort")
-    return table.assign(severity=table["case"].map(people["severity"]))
+def described(table: pd.DataFrame, taught: Mapping[int, Sequence[str]], cohort_folder: Path) -> pd.DataFrame:
+    """A case table with the severity of simulated patients, and whether their fold knew the lesions that they were given.
+
+    Args:
+        table: case table of all folds.
+        taught: by fold, who is in its training split.
+        cohort_folder: of the simulated cohort.
+    """
+    people = participants(cohort_folder)
+    # The first donor gave the brain, which all folds know: there are few.
+    lesions = {patient: set(names.split()[1:]) for patient, names in people["donors"].items()}
+    known = {fold: set().union(*(lesions[patient] for patient in patients)) for fold, patients in taught.items()}
+
+    def donor(fold: int, case: str) -> str:
+        return "" if not lesions[case] else "known" if lesions[case] & known[fold] else "new"
+
+    donors = [donor(fold, case) for fold, case in zip(table["fold"], table["case"], strict=True)]
+    return table.assign(severity=table["case"].map(people["severity"]), donor=donors)

@@ -256,6 +256,7 @@ def score_table(fold: Fold) -> pd.DataFrame:
             "fold": fold.number,
             "split": case.split,
             "severity": "",
+            "donor": "",
             "case": case.id,
             "patient": case.patient or case.id,
             "dataset": case.dataset,
