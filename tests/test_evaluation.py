@@ -301,7 +301,8 @@ def test_validation_cases_of_another_experiment(cases: pd.DataFrame) -> None:
 def test_rules_for_an_unseen_data_set(cases: pd.DataFrame, judged: pd.DataFrame) -> None:
     unseen = evaluation.judge_unseen_groups(cases)
     names = ["fold", "case", "method", "score"]
-    pd.testing.assert_frame_equal(unseen[names], judged[names])
+    scored = judged[judged["kind"] == "score"].reset_index(drop=True)
+    pd.testing.assert_frame_equal(unseen[names], scored[names])
     group, fold = "scanner 1", 2
     rows = cases[(cases["fold"] == fold) & (cases["method"] == "volume")]
     known = rows[(rows["split"] == "validation") & (rows["dataset"] != group)]
@@ -309,12 +310,25 @@ def test_rules_for_an_unseen_data_set(cases: pd.DataFrame, judged: pd.DataFrame)
     asked = unseen[(unseen["fold"] == fold) & (unseen["method"] == "volume") & (unseen["dataset"] == group)]
     assert np.allclose(asked["predicted_dice"], rule.predicted_dice(asked["score"].to_numpy()))
     table = evaluation.shift_table(judged, unseen, resamples=100)
-    assert set(table["method"]) == set(METHODS)
-    predictions = table[table["method"].str.startswith("regressor") & (table["measure"] == "mae")]
-    assert (predictions[["loss", "low", "high"]] == 0).all(axis=None)
+    assert set(table["method"]) == set(scored["method"])
+    anew = cases[cases["method"] == "training_mean"].assign(method="regressor_image_unseen_scanner")
+    refitted = evaluation.judge_unseen_groups(pd.concat([cases, anew]))
+    refitted = refitted[refitted["method"] == "regressor_image"]
+    assert refitted["predicted_dice"].tolist() == refitted["score"].tolist() and len(refitted) == len(judged) / len(METHODS)
     assert (table[table["method"] == "volume"]["loss"] != 0).any()
     alone = cases[cases["dataset"] == group]
     assert evaluation.shift_table(judged, evaluation.judge_unseen_groups(alone)).empty
+
+
+def test_refits_are_judged_as_predictions() -> None:
+    rng = np.random.default_rng(4)
+    dice = rng.random(30)
+    names = {"case": [f"c{n}" for n in range(30)], "patient": [f"p{n // 2}" for n in range(30)], "dataset": "a"}
+    refits = pd.DataFrame({**names, "dice": dice, "seen": dice, "unseen": dice + rng.normal(0, 0.3, 30)})
+    table = evaluation.shift_table(*evaluation.judged_refits(refits, "again"), resamples=100).set_index("measure")
+    assert table.loc["mae", "seen"] == 0
+    assert table.loc["mae", "unseen"] == pytest.approx(np.abs(refits["unseen"].clip(0, 1) - dice).mean())
+    assert (table["low"] > 0).all() and (table["method"] == "again").all()
 
 
 def test_choice_on_validation(cases: pd.DataFrame) -> None:

@@ -35,6 +35,8 @@ COLUMNS = {
 ORDER = ["fold", "split", "case", "method"]
 BASELINES = ("volume", "pairwise_dice")
 CHOSEN = "chosen_on_validation"
+UNSEEN = "_unseen_scanner"
+"""Ends the name of a method that was fitted anew without the judged case's data set."""
 
 
 def check_cases(cases: pd.DataFrame) -> pd.DataFrame:
@@ -109,18 +111,26 @@ def judge(cases: pd.DataFrame) -> pd.DataFrame:
 def judge_unseen_groups(cases: pd.DataFrame) -> pd.DataFrame:
     """As :func:`judge`, but the rules for each data set's test cases come from the validation cases of the others alone.
 
-    What the networks learnt from stays as it is. Empty where there is one data set only.
+    A method that learns from training cases is there where it was fitted anew without the data set (:data:`UNSEEN`), under its
+    own name. What the segmenters learnt from stays as it is. Empty where there is one data set only.
 
     Raises:
         InputError: see :func:`check_cases`.
     """
-    table = check_cases(cases)
+    table = _fitted_anew(check_cases(cases))
     test, parts = table["split"] == "test", []
     for group in sorted(table["dataset"].unique()) if table["dataset"].nunique() > 1 else ():
         ours = table["dataset"] == group
-        folds = table["fold"].isin(table.loc[ours & test, "fold"])
-        parts.append(judge(table[folds & (ours == test)]))
+        folds = set(table.loc[ours & test, "fold"]) & set(table.loc[~ours & ~test, "fold"])
+        if folds:
+            parts.append(judge(table[table["fold"].isin(folds) & (ours == test)]))
     return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True) if parts else table.iloc[:0]
+
+
+def _fitted_anew(cases: pd.DataFrame) -> pd.DataFrame:
+    anew = cases["method"].str.endswith(UNSEEN)
+    kept = cases[anew | (cases["kind"] == "score")]
+    return kept.assign(method=kept["method"].str.removesuffix(UNSEEN)).reset_index(drop=True)
 
 
 def _fit(rows: pd.DataFrame) -> Rule:
@@ -285,7 +295,7 @@ def paired_gains(
 
 
 def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """What methods lose where no validation case was of the tested data set; see :func:`judge_unseen_groups`.
+    """What methods lose where nothing that they were fitted on was of the tested data set; see :func:`judge_unseen_groups`.
 
     ``loss`` is above zero where they are worse, with the 95 % interval over the same resampled patients.
     """
@@ -294,16 +304,33 @@ def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 200
     for method, test in _by_method(judged):
         if method not in others:
             continue
-        pools = [pool(test), pool(others[method])]
-        weights = draw_weights(test["patient"], resamples, seed)
+        both = test[test["case"].isin(others[method]["case"])]
+        pools = [pool(both), pool(others[method])]
+        weights = draw_weights(both["patient"], resamples, seed)
         seen_draws, unseen_draws = (replicate(known, weights) for known in pools)
         points = [_measures(known) for known in pools]
         for measure in ("normalised_aurc", "mae"):
             seen, alone = (point[measure] for point in points)
             interval = percentiles(unseen_draws[measure] - seen_draws[measure])
             ends = {"loss": alone - seen, "low": interval.low, "high": interval.high}
-            rows.append({"method": method, "measure": measure, "seen": seen, "unseen": alone, **ends})
-    return pd.DataFrame(rows, columns=["method", "measure", "seen", "unseen", "loss", "low", "high"])
+            rows.append({"method": method, "measure": measure, "n": len(both), "seen": seen, "unseen": alone, **ends})
+    return pd.DataFrame(rows, columns=["method", "measure", "n", "seen", "unseen", "loss", "low", "high"])
+
+
+def judged_refits(refits: pd.DataFrame, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Predictions with and without the scanner seen, each as :func:`judge` gives them, for :func:`shift_table`.
+
+    Args:
+        refits: columns ``case``, ``patient``, ``dataset``, ``dice``, ``seen`` and ``unseen`` (predicted Dice).
+        method: its name.
+    """
+
+    def judged(column: str) -> pd.DataFrame:
+        predicted = refits[column].astype(float).clip(0, 1)
+        failing = predicted < fd.FAILURE_DICE
+        return refits.assign(method=method, fold=0, predicted_dice=predicted, confidence=predicted, rejected=failing)
+
+    return judged("seen"), judged("unseen")
 
 
 def by_group(judged: pd.DataFrame, groupings: Sequence[str] = ("dataset", "severity", "donor")) -> pd.DataFrame:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+
 from veridice.experiment import evaluation, figures, paper, tables
 
+CASES = "cases.csv"
 COMBINED = "combination"
 SEES_VALIDATION = ("regressor_image", "regressor_uncertainty", "regressor_error")
 """Their training stops early on validation cases, so that validation would flatter them."""
 NO_CANDIDATES = (COMBINED, "training_mean", "true_error_sum", "true_absolute_error_sum")
 """No single method, no method at all, and two that need the truth."""
 DRAWN = ("pairwise_dice", "volume", "entropy_sum", "regressor_uncertainty", COMBINED, evaluation.CHOSEN)
+REFITTED = "regressor_uncertainty_refitted"
+"""Of one fold, with as many steps with the scanner as without it; so neither is the regressor of the ladder."""
 CALIBRATED = ("regressor_uncertainty", "pairwise_dice", COMBINED)
 
 
-def write_results(case_table: Path, folder: Path) -> None:
-    """Tables (CSV, Markdown) and figures (PNG, SVG) of an experiment into ``folder``.
+def write_results(folder: Path) -> None:
+    """Tables (CSV, Markdown) and figures (PNG, SVG) of an experiment, from the case table and the refits in ``folder``.
 
     Raises:
-        InputError: the case table is damaged.
+        InputError: a table is damaged.
         OutputError: ``folder`` cannot be written.
     """
-    cases = evaluation.check_cases(tables.read_cases(case_table))
+    cases = evaluation.check_cases(tables.read_cases(folder / CASES))
+    refits = tables.read_refits(folder / tables.REFITS)
     names = sorted(cases["method"].unique())
     candidates = [name for name in names if not name.startswith(SEES_VALIDATION) and name not in NO_CANDIDATES]
+    candidates = [name for name in candidates if not name.endswith(evaluation.UNSEEN)]
     judged = evaluation.judge(evaluation.choose_on_validation(cases, candidates))
     folds = evaluation.fold_table(judged)
     written = {
@@ -32,7 +39,7 @@ def write_results(case_table: Path, folder: Path) -> None:
         "ladder": evaluation.ladder(judged),
         "gains": evaluation.paired_gains(judged),
         "groups": evaluation.by_group(judged),
-        "shift": evaluation.shift_table(judged, evaluation.judge_unseen_groups(cases)),
+        "shift": _shift(cases, judged, refits),
         "table1": paper.table1(folds),
         "judged": judged,
     }
@@ -45,3 +52,11 @@ def write_results(case_table: Path, folder: Path) -> None:
     figures.figure3(judged, folder)
     figures.risk_coverage(judged, folder, [name for name in DRAWN if name in present])
     figures.calibration(judged, folder, [name for name in CALIBRATED if name in present])
+
+
+def _shift(cases: pd.DataFrame, judged: pd.DataFrame, refits: pd.DataFrame) -> pd.DataFrame:
+    shift = evaluation.shift_table(judged, evaluation.judge_unseen_groups(cases))
+    if refits.empty:
+        return shift
+    regressors = evaluation.shift_table(*evaluation.judged_refits(refits, REFITTED))
+    return pd.concat([shift, regressors], ignore_index=True)

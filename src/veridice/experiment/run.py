@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -14,17 +16,18 @@ from veridice.experiment.evaluation import with_validation_of
 from veridice.experiment.figure1 import figure1
 from veridice.experiment.inputs import claim, refuse_known_people, usable_cases
 from veridice.experiment.protocol import ExperimentSettings, assign_folds, lesion_donors, participants, read_cases
-from veridice.experiment.results import write_results
-from veridice.experiment.stages import SCORES, SLICES, Fold, for_folds, make_fold, run_fold
+from veridice.experiment.results import CASES, write_results
+from veridice.experiment.stages import SCORES, SLICES, STAGES, Fold, for_folds, make_fold, run_fold
 from veridice.experiment.summary import write_summary
+from veridice.experiment.tables import REFITS, write_cases, write_csv
 from veridice.experiment.tables import read_cases as read_case_table
-from veridice.experiment.tables import write_cases, write_csv
 from veridice.io.bids import held, write_text
 from veridice.simulate.cohort import COHORTS, write_cohort
 from veridice.simulate.donors import all_donors
 from veridice.training import progress_bar
 
-SETTINGS, FOLDS, CASES, LEFT_OUT, RESULTS = "settings.toml", "folds.csv", "cases.csv", "left-out.txt", "results"
+SETTINGS, FOLDS, LEFT_OUT, RESULTS = "settings.toml", "folds.csv", "left-out.txt", "results"
+TIMES = "times.csv"
 
 
 def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> Path:
@@ -69,11 +72,26 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     table = pd.concat(tables, ignore_index=True)
     if settings.cohort:
         table = described(table, {fold.number: [case.id for case in fold.of("train")] for fold in folds}, folder / "cohort")
-    write_cases(folder / CASES, table if others is None else with_validation_of(table, others))
-    write_results(folder / CASES, folder / RESULTS)
-    figure1(folder / "fold-0" / SLICES, folder / RESULTS)
-    write_summary(settings.name, _describe(cases, settings), folder / RESULTS)
-    return folder / RESULTS
+    results = folder / RESULTS
+    results.mkdir(exist_ok=True)
+    write_cases(results / CASES, table if others is None else with_validation_of(table, others))
+    for path in (folder / SETTINGS, folder / FOLDS, folder / LEFT_OUT, folder / "fold-0" / REFITS):
+        shutil.copyfile(path, results / path.name)
+    write_csv(results / TIMES, _times(folds))
+    write_results(results)
+    figure1(folder / "fold-0" / SLICES, results)
+    write_summary(settings.name, _describe(cases, settings), results)
+    return results
+
+
+def _times(folds: list[Fold]) -> pd.DataFrame:
+    """Seconds of every stage, over all sittings."""
+    rows = [
+        {"fold": fold.number, "stage": path.stem, "seconds": json.loads(path.read_text(encoding="utf-8"))["seconds"]}
+        for fold in folds
+        for path in sorted((fold.folder / STAGES).glob("*.json"))
+    ]
+    return pd.DataFrame(rows)
 
 
 def _scores(fold: Fold, say: Callable[[str], None]) -> pd.DataFrame:

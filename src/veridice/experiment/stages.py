@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from torch import nn
 
 from veridice import recipes
@@ -25,13 +24,15 @@ from veridice.config import (
     with_steps,
 )
 from veridice.errors import InputError
+from veridice.experiment.evaluation import UNSEEN
 from veridice.experiment.figure1 import choose_loads, store_slices
 from veridice.experiment.inputs import Start
-from veridice.experiment.learnt import combination, forest_on_simple_features
+from veridice.experiment.learnt import Numbers, combination, forest_on_simple_features
 from veridice.experiment.methods import reverse_classification
 from veridice.experiment.protocol import ExperimentSettings, inner_folds
+from veridice.experiment.regress import fit_and_predict, refit_without_scanners
 from veridice.experiment.studies import LabelledScan, Panel, read_numbers, stored_name, study_cases
-from veridice.experiment.tables import write_cases
+from veridice.experiment.tables import REFITS, write_cases, write_csv
 from veridice.inference import choose_backend
 from veridice.io.bids import write_json, write_text
 from veridice.networks.weights import load_network
@@ -39,7 +40,7 @@ from veridice.quality_data import CHANNELS
 from veridice.training import progress_bar
 
 Tick = Callable[[], None]
-STUDIES, OUT_OF_FOLD, SCORES, SLICES = "studies", "studies-out-of-fold", "scores.csv", "figure1.npz"
+STUDIES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "studies", "studies-out-of-fold", "scores.csv", "figure1.npz", "stages"
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Fold:
     @contextmanager
     def stage(self, name: str) -> Iterator[bool]:
         """Yields whether the stage still has to be done; notes its seconds, over all sittings, when it is."""
-        folder = self.folder / "stages"
+        folder = self.folder / STAGES
         marker, partial_time = folder / f"{name}.json", folder / f".{name}.seconds"
         if marker.exists():
             yield False
@@ -132,6 +133,9 @@ def run_fold(fold: Fold) -> None:
         with fold.stage("figure1") as due:
             if due:
                 _keep_slices(fold)
+        with fold.stage("refits") as due:
+            if due:
+                _refit(fold)
     with fold.stage("scores") as due:
         if due:
             write_cases(fold.folder / SCORES, score_table(fold))
@@ -181,20 +185,27 @@ def _keep_slices(fold: Fold) -> None:
     store_slices(chosen, panel, fold.folder / SLICES)
 
 
+def _files(fold: Fold, cases: Sequence[Case], folder: str) -> dict[str, Path]:
+    return {case.id: fold.folder / folder / f"{stored_name(case)}.npz" for case in cases}
+
+
 def _regress(fold: Fold, pair: RegressorInput, targets: str, folder: str) -> None:
     settings = with_steps(fold.training, "regressor", fold.settings.regressor_steps)
     files = {
-        "train": [fold.folder / folder / f"{stored_name(case)}.npz" for case in fold.of("train")],
-        "validation": [fold.folder / STUDIES / f"{stored_name(case)}.npz" for case in fold.of("validation")],
+        "train": list(_files(fold, fold.of("train"), folder).values()),
+        "validation": list(_files(fold, fold.of("validation"), STUDIES).values()),
     }
-    network, _, _ = recipes.fit_regressor(pair, files, settings, fold.folder / f"regressor-{targets}" / pair)
-    network.eval()
-    predicted = {}
-    for case in (*fold.of("validation"), *fold.of("test")):
-        with np.load(fold.folder / STUDIES / f"{stored_name(case)}.npz") as maps, torch.inference_mode():
-            stacked = np.stack([maps[name] for name in CHANNELS[pair]]).astype(np.float32)
-            predicted[case.id] = float(network(torch.from_numpy(stacked)[None]))
+    judged = _files(fold, [*fold.of("validation"), *fold.of("test")], STUDIES)
+    predicted = fit_and_predict(pair, files, judged, settings, fold.folder / f"regressor-{targets}" / pair)
     _store(fold, f"regressor-{pair}-{targets}", predicted)
+
+
+def _refit(fold: Fold) -> None:
+    train, validation = fold.of("train"), fold.of("validation")
+    known, checks = _files(fold, train, OUT_OF_FOLD), _files(fold, validation, STUDIES)
+    settings = with_steps(fold.training, "regressor", fold.settings.refit_steps)
+    table = refit_without_scanners(train, validation, known, checks, settings, fold.folder / "regressor-refits")
+    write_csv(fold.folder / REFITS, table, digits=17)
 
 
 def _atlas(fold: Fold) -> None:
@@ -230,6 +241,7 @@ REGRESSED = {
     for pair in CHANNELS
     for targets in ("own", "out-of-fold")
 }
+FEWEST_PEOPLE = 3
 DESCRIPTIONS = ("dice", "dice_native", "load_ml")
 NO_METHODS = ("lesion_count", "mask_contrast", "sample_agreement")
 """Features, no methods; the agreement with its own mean says what the pairwise one says."""
@@ -246,10 +258,7 @@ def score_table(fold: Fold) -> pd.DataFrame:
     }
     mean = float(np.mean([numbers["dice"] for numbers in learnt.values()]))
     predictions["training_mean"] = dict.fromkeys([case.id for case in judged], mean)
-    known, asked = list(learnt.values()), {case.id: own[case.id] for case in judged}
-    predictions["random_forest"] = forest_on_simple_features(known, asked, fold.settings.seed)
-    people = [case.patient or case.id for case in fold.of("train")]
-    predictions["combination"] = combination(known, people, asked, fold.settings.seed)
+    predictions |= _learnt(fold, learnt, own)
     rows = []
     for case in judged:
         shared = {
@@ -266,6 +275,33 @@ def score_table(fold: Fold) -> pd.DataFrame:
         rows += [{**shared, "method": name, "score": value, "kind": "score"} for name, value in scores.items()]
         rows += [{**shared, "method": name, "score": each[case.id], "kind": "dice"} for name, each in predictions.items()]
     return pd.DataFrame(rows)
+
+
+def _learnt(fold: Fold, known: Mapping[str, Numbers], own: Mapping[str, Numbers]) -> dict[str, dict[str, float]]:
+    """Predicted Dice of the methods that learn from the training cases' scores; also of such as saw no case of the scanner."""
+    judged = [*fold.of("validation"), *fold.of("test")]
+    datasets = sorted({case.dataset for case in fold.cases})
+    predictions = _learnt_from(fold, fold.of("train"), judged, known, own)
+    for dataset in datasets if len(datasets) > 1 else ():
+        others = [case for case in fold.of("train") if case.dataset != dataset]
+        ours = [case for case in judged if case.dataset == dataset]
+        for name, predicted in _learnt_from(fold, others, ours, known, own).items() if ours else ():
+            predictions.setdefault(f"{name}{UNSEEN}", {}).update(predicted)
+    return predictions
+
+
+def _learnt_from(
+    fold: Fold, train: Sequence[Case], judged: Sequence[Case], known: Mapping[str, Numbers], own: Mapping[str, Numbers]
+) -> dict[str, dict[str, float]]:
+    numbers, asked = [known[case.id] for case in train], {case.id: own[case.id] for case in judged}
+    people = [case.patient or case.id for case in train]
+    seed = fold.settings.seed
+    if len(set(people)) < FEWEST_PEOPLE:  # too little to learn from
+        return {name: dict.fromkeys(asked, np.nan) for name in ("random_forest", "combination")}
+    return {
+        "random_forest": forest_on_simple_features(numbers, asked, seed),
+        "combination": combination(numbers, people, asked, seed),
+    }
 
 
 def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: Path, start: Start) -> TrainingSettings:

@@ -17,6 +17,8 @@ from veridice.io.bids import staged_output
 NUMBERS = ("load_ml", "dice", "dice_native", "score")
 """Columns of the case table that are numbers; folds are, too, where all of them are whole ones."""
 DIGITS = 6
+REFITS = "refits.csv"
+"""File of the table that :func:`read_refits` reads."""
 
 
 def neutralised(text: str) -> str:
@@ -79,6 +81,25 @@ def read_cases(path: Path) -> pd.DataFrame:
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a case table ({error}); run the experiment again") from error
     return table
+
+
+REFIT_NUMBERS = ("dice", "seen", "unseen")
+
+
+def read_refits(path: Path) -> pd.DataFrame:
+    """Read the table of predictions with and without the scanner; texts as in :func:`read_cases`.
+
+    Raises:
+        InputError: no such file, or not such a table.
+    """
+    try:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)
+        return table.assign(
+            **{name: table[name].map(_original) for name in ("case", "patient", "dataset")},
+            **{name: table[name].astype(float) for name in REFIT_NUMBERS},
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(f"{path}: not a table of refits ({error}); run the experiment again") from error
 
 
 def write_markdown(path: Path, table: pd.DataFrame, digits: int = 3) -> None:

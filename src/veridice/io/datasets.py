@@ -17,7 +17,8 @@ SPLITS = ("train", "validation", "test")
 
 
 def read_manifest(table: Path, root: Path, splits: bool = True) -> list[Case]:
-    """Read a CSV manifest: columns ``id, patient, split`` and any of the file columns, relative to ``root``.
+    """Read a CSV manifest: columns ``id, patient, split`` and any of the file columns, relative to ``root``; ``dataset``, the scanner,
+    if there is one.
 
     Without ``splits`` that column is not needed and not read.
 
@@ -45,7 +46,7 @@ def read_manifest(table: Path, root: Path, splits: bool = True) -> list[Case]:
         for path in files.values():
             if not path.is_file():
                 raise InputError(f"{table}: case {row['id']} names {path}, which does not exist; check --data")
-        cases.append(Case(id=row["id"], patient=row["patient"], split=row["split"], **files))
+        cases.append(Case(id=row["id"], patient=row["patient"], split=row["split"], dataset=row.get("dataset", ""), **files))
     counts = rows.groupby("patient")["split"].nunique()
     if (counts > 1).any():
         raise InputError(f"{table}: patient {counts.index[counts > 1][0]} stands in more than one split")

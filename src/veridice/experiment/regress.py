@@ -1,0 +1,104 @@
+"""Regression networks of one fold, from stored maps; and again without one scanner, to see what a new one costs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.model_selection import GroupKFold
+
+from veridice import recipes
+from veridice.case import Case
+from veridice.config import RegressorInput, TrainingSettings
+from veridice.quality_data import CHANNELS
+
+Files = Mapping[str, Path]
+"""Stored maps by name of the case."""
+CONTROL_PARTS = 5
+REFITTED: RegressorInput = "uncertainty"
+"""The pair that is refitted without a scanner: the one that the paper calls best."""
+
+
+def fit_and_predict(
+    pair: RegressorInput,
+    files: Mapping[str, Sequence[Path]],
+    judged: Files,
+    settings: TrainingSettings,
+    run: Path,
+) -> dict[str, float]:
+    """Train one regression network, resumably, and predict the Dice of each judged case.
+
+    Args:
+        pair: what it sees.
+        files: stored maps of ``train`` and ``validation``.
+        judged: those of the cases that are asked about.
+        settings: of its training.
+        run: folder of its training.
+    """
+    network, _, _ = recipes.fit_regressor(pair, files, settings, run)
+    network.eval()
+    predicted = {}
+    for name, file in judged.items():
+        with np.load(file) as maps, torch.inference_mode():
+            stacked = np.stack([maps[channel] for channel in CHANNELS[pair]]).astype(np.float32)
+            predicted[name] = float(network(torch.from_numpy(stacked)[None]))
+    return predicted
+
+
+def refit_without_scanners(
+    train: Sequence[Case],
+    validation: Sequence[Case],
+    known: Files,
+    checks: Files,
+    settings: TrainingSettings,
+    run: Path,
+) -> pd.DataFrame:
+    """Predicted Dice of every training case by a regressor that saw nobody of its scanner, and by one that saw some.
+
+    Both learn from maps of segmenters that never saw the case. The one leaves out all cases of the data set, in training and
+    validation; the control leaves out a fifth of the people, whoever they are. Segmenters stay as they are.
+
+    Args:
+        train, validation: cases of the fold.
+        known, checks: their stored maps.
+        settings: of the regressors' training, with the number of steps.
+        run: folder of the trainings.
+
+    Returns:
+        Columns ``case``, ``patient``, ``dataset``, ``dice``, ``seen``, ``unseen``; nobody whose data set is the only one to learn from or
+        to stop by.
+    """
+    columns = ["case", "patient", "dataset", "dice", "seen", "unseen"]
+    datasets = sorted({case.dataset for case in train})
+    if len(datasets) < 2:
+        return pd.DataFrame(columns=columns)
+
+    def predict(left_out: Sequence[Case], held: Sequence[Case], name: str) -> dict[str, float]:
+        out = {case.id for case in left_out}
+        files = {
+            "train": [known[case.id] for case in train if case.id not in out],
+            "validation": [checks[case.id] for case in held],
+        }
+        return fit_and_predict(REFITTED, files, {case.id: known[case.id] for case in left_out}, settings, run / name)
+
+    unseen: dict[str, float] = {}
+    for number, dataset in enumerate(datasets):
+        ours = [case for case in train if case.dataset == dataset]
+        others = [case for case in validation if case.dataset != dataset]
+        if others:
+            unseen |= predict(ours, others, f"scanner-{number}")
+    seen: dict[str, float] = {}
+    people = [case.patient or case.id for case in train]
+    parts = GroupKFold(min(CONTROL_PARTS, len(set(people))), shuffle=True, random_state=settings.seed)
+    for number, (_, part) in enumerate(parts.split(people, groups=people)):
+        seen |= predict([train[place] for place in part], validation, f"control-{number}")
+    rows = []
+    for case in (case for case in train if case.id in unseen):
+        with np.load(known[case.id]) as maps:
+            dice = float(maps["dice"])
+        names = {"case": case.id, "patient": case.patient or case.id, "dataset": case.dataset}
+        rows.append({**names, "dice": dice, "seen": seen[case.id], "unseen": unseen[case.id]})
+    return pd.DataFrame(rows, columns=columns)
