@@ -68,8 +68,8 @@ def refit_without_scanners(
         run: folder of the trainings.
 
     Returns:
-        Columns ``case``, ``patient``, ``dataset``, ``dice``, ``seen``, ``unseen``; nobody whose data set is the only one to learn from or
-        to stop by.
+        Columns ``case``, ``patient``, ``dataset``, ``dice``, ``seen``, ``unseen``; without those whose data set alone holds
+        all that there is to learn from or to stop by.
     """
     columns = ["case", "patient", "dataset", "dice", "seen", "unseen"]
     datasets = sorted({case.dataset for case in train})

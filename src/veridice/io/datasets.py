@@ -17,8 +17,8 @@ SPLITS = ("train", "validation", "test")
 
 
 def read_manifest(table: Path, root: Path, splits: bool = True) -> list[Case]:
-    """Read a CSV manifest: columns ``id, patient, split`` and any of the file columns, relative to ``root``; ``dataset``, the scanner,
-    if there is one.
+    """Read a CSV manifest: columns ``id, patient, split`` and any of the file columns, relative to ``root``; if there
+    is one, ``dataset``, the scanner.
 
     Without ``splits`` that column is not needed and not read.
 
