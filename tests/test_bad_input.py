@@ -45,7 +45,8 @@ def missing(files: Arguments, _: Path) -> None:
 
 
 def a_folder(files: Arguments, folder: Path) -> None:
-    files["flair"] = folder
+    files["flair"] = folder / "scans"
+    files["flair"].mkdir()
 
 
 def a_pipe(files: Arguments, _: Path) -> None:
@@ -171,11 +172,11 @@ def weights_of_another_network(files: Arguments, _: Path) -> None:
 
 CASES: list[tuple[Spoiler, str]] = [
     (missing, "no such file"),
-    (a_folder, "is a folder"),
-    (a_pipe, "is a folder or a device"),
-    (not_nifti, "not a readable NIfTI file"),
+    (a_folder, "holds no DICOM series"),
+    (a_pipe, "is a device or a pipe"),
+    (not_nifti, "not a readable image file"),
     (not_gzip, "flair.nii.gz"),
-    (wrong_suffix, "dcm2niix"),
+    (wrong_suffix, "of DICOM give the folder"),
     (truncated_gzip, "damaged or cut short"),
     (two_volumes, "holds 2 volumes"),
     (complex_voxels, "complex numbers"),
@@ -187,7 +188,7 @@ CASES: list[tuple[Spoiler, str]] = [
     (lying_header, "more than the file can hold"),
     (gigantic_header, "more than the file can hold"),
     (singular_affine, "singular"),
-    (no_affine, "neither sform nor qform"),
+    (no_affine, "where it lies in space"),
     (t1_on_another_grid, "t1.nii.gz: its grid is"),
     (mask_on_another_grid, "mask.nii.gz: its grid is"),
     (labels_in_mask, "not a binary mask"),

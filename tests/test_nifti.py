@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from veridice.errors import GeometryError, InputError
 from veridice.io import nifti
@@ -82,8 +84,72 @@ def test_maps_may_be_constant(tmp_path: Path) -> None:
 
 def test_an_analyze_file_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "a.img").write_bytes(b"x")
-    with pytest.raises(InputError, match="convert it"):
+    with pytest.raises(InputError, match="left and right"):
         read_image(tmp_path / "a.img")
+
+
+def test_nifti_2_is_read(tmp_path: Path) -> None:
+    voxels = np.arange(24, dtype=np.int16).reshape(2, 3, 4)
+    nib.save(nib.Nifti2Image(voxels, AFFINE), tmp_path / "two.nii.gz")
+    back = read_image(tmp_path / "two.nii.gz")
+    np.testing.assert_array_equal(back.voxels, voxels)
+    np.testing.assert_allclose(back.affine, AFFINE)
+
+
+@pytest.mark.parametrize("suffix", [".mgz", ".mgh"])
+def test_freesurfer_files_are_read(tmp_path: Path, suffix: str) -> None:
+    voxels = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
+    image = nib.MGHImage(voxels, np.diag([-1.0, 2.0, 3.0, 1.0]))
+    nib.save(image, tmp_path / f"a{suffix}")
+    back = read_image(tmp_path / f"a{suffix}")
+    np.testing.assert_array_equal(back.voxels, voxels)
+    np.testing.assert_allclose(back.affine, image.affine, atol=1e-4)
+    content = (gzip.decompress if suffix == ".mgz" else bytes)((tmp_path / f"a{suffix}").read_bytes())
+    unplaced = content[:28] + bytes(2) + content[30:]
+    (tmp_path / f"a{suffix}").write_bytes((gzip.compress if suffix == ".mgz" else bytes)(unplaced))
+    with pytest.raises(GeometryError, match="where it lies"):
+        read_image(tmp_path / f"a{suffix}")
+
+
+def write_dicom(folder: Path, voxels: np.ndarray, series: int = 1) -> None:
+    """One axial MR series of 2 x 1 x 3 mm, slices from the feet up, rows from the front, columns from the patient's right."""
+    folder.mkdir(exist_ok=True)
+    study, frame, uid = generate_uid(), generate_uid(), generate_uid()
+    for number in range(voxels.shape[2]):
+        slice_ = Dataset()
+        slice_.file_meta = FileMetaDataset()
+        slice_.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        slice_.file_meta.MediaStorageSOPClassUID = slice_.SOPClassUID = MRImageStorage
+        slice_.file_meta.MediaStorageSOPInstanceUID = slice_.SOPInstanceUID = generate_uid()
+        slice_.PatientName, slice_.PatientID, slice_.Modality, slice_.Manufacturer = "Secret^Person", "7", "MR", "SIEMENS"
+        slice_.StudyInstanceUID, slice_.FrameOfReferenceUID, slice_.SeriesInstanceUID = study, frame, uid
+        slice_.SeriesNumber, slice_.InstanceNumber = series, number + 1
+        slice_.Rows, slice_.Columns = voxels.shape[1], voxels.shape[0]
+        slice_.PixelSpacing, slice_.SliceThickness, slice_.SpacingBetweenSlices = [1, 2], 3, 3
+        slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        slice_.ImagePositionPatient = [-10, -20, 3 * number]
+        slice_.BitsAllocated = slice_.BitsStored = 16
+        slice_.HighBit, slice_.PixelRepresentation, slice_.SamplesPerPixel = 15, 0, 1
+        slice_.PhotometricInterpretation = "MONOCHROME2"
+        slice_.PixelData = np.ascontiguousarray(voxels[:, :, number].T.astype("<u2")).tobytes()
+        slice_.save_as(folder / f"{series}-{number}.dcm", enforce_file_format=True)
+
+
+def test_a_folder_with_one_dicom_series_is_a_scan(tmp_path: Path) -> None:
+    voxels = np.random.default_rng(0).integers(1, 900, (8, 9, 5))
+    write_dicom(tmp_path / "a b", voxels)
+    volume = read_image(tmp_path / "a b")
+    assert sorted(round(spacing) for spacing in volume.geometry.voxel_spacing) == [1, 2, 3]
+    # The voxel at LPS (-10, -20, 6) is the third slice's first: RAS (10, 20, 6).
+    place = np.linalg.inv(volume.affine) @ [10, 20, 6, 1]
+    assert volume.voxels[tuple(np.round(place[:3]).astype(int))] == voxels[0, 0, 2]
+    write_dicom(tmp_path / "a b", voxels, series=2)
+    with pytest.raises(InputError, match="holds 2 DICOM series"):
+        read_image(tmp_path / "a b")
+    for file in (tmp_path / "a b").iterdir():
+        file.write_bytes(file.read_bytes()[:300])
+    with pytest.raises(InputError, match="no DICOM series"):
+        read_image(tmp_path / "a b")
 
 
 GOOD = np.random.default_rng(5).integers(1, 900, (6, 7, 8)).astype(np.int16)
@@ -116,10 +182,11 @@ COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 # Large enough that what is cut or changed lies behind the header.
 ZIPPED = gzip.compress(nifti_bytes(np.random.default_rng(6).integers(1, 900, (12, 13, 14)).astype(np.int16)))
 BAD_FILES: dict[str, tuple[str, bytes, type[InputError], str]] = {
-    "wrong suffix": ("a.mgz", nifti_bytes(), InputError, "not a NIfTI file name"),
-    "text as nii": ("a.nii", b"not an image " * 99, InputError, "not a readable NIfTI file"),
+    "wrong suffix": ("a.nrrd", nifti_bytes(), InputError, "no image file"),
+    "NIfTI named mgz": ("a.mgz", gzip.compress(nifti_bytes()), InputError, "not a readable image file"),
+    "text as nii": ("a.nii", b"not an image " * 99, InputError, "not a readable image file"),
     "text as nii.gz": ("a.nii.gz", b"not an image " * 99, InputError, "a.nii.gz"),
-    "text in gzip": ("a.nii.gz", gzip.compress(b"not an image " * 99), InputError, "not a readable NIfTI file"),
+    "text in gzip": ("a.nii.gz", gzip.compress(b"not an image " * 99), InputError, "not a readable image file"),
     "nothing": ("a.nii", b"", InputError, "a.nii"),
     "nothing in gzip": ("a.nii.gz", gzip.compress(b""), InputError, "a.nii.gz"),
     "truncated": ("a.nii", nifti_bytes()[:-9], InputError, "damaged or cut short"),
@@ -138,7 +205,7 @@ BAD_FILES: dict[str, tuple[str, bytes, type[InputError], str]] = {
     "lying header in gzip": ("a.nii.gz", gzip.compress(nifti_bytes(patches=SIZES)), InputError, "more than the file can hold"),
     "negative size": ("a.nii", nifti_bytes(patches={42: b"\xff\xff"}), InputError, "a.nii"),
     "singular affine": ("a.nii", nifti_bytes(patches={280: bytes(16)}), GeometryError, "singular"),
-    "no place in space": ("a.nii", nifti_bytes(patches={252: bytes(4)}), GeometryError, "neither sform nor qform"),
+    "no place in space": ("a.nii", nifti_bytes(patches={252: bytes(4)}), GeometryError, "where it lies in space"),
 }
 
 
@@ -161,7 +228,7 @@ def test_every_bad_file_is_named_in_one_line(name: str, tmp_path: Path) -> None:
 
 
 def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
-    for path, said in ((tmp_path / "none.nii", "no such file"), (tmp_path, "is a folder")):
+    for path, said in ((tmp_path / "none.nii", "no such file"), (tmp_path, "holds no DICOM series")):
         with pytest.raises(InputError) as caught:
             read_image(path)
         said_in_one_line(caught, path, said)
@@ -197,14 +264,23 @@ def test_another_grid_is_refused(tmp_path: Path, other: Geometry) -> None:
         read_image(tmp_path / "m.nii", other)
 
 
-@given(st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6), st.booleans())
-@settings(max_examples=250, deadline=None)
+def mgh_bytes() -> bytes:
+    return nib.MGHImage(GOOD.astype(np.float32), GRID.affine).to_bytes()
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 351), st.integers(0, 255)), min_size=1, max_size=6),
+    st.sampled_from([".nii", ".nii.gz", ".mgh", ".mgz"]),
+)
+@settings(max_examples=400, deadline=None)
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_no_header_whatever_ends_in_another_error(changes: list[tuple[int, int]], zipped: bool) -> None:
-    content = nifti_bytes(patches={offset: bytes([value]) for offset, value in changes})
+def test_no_header_whatever_ends_in_another_error(changes: list[tuple[int, int]], suffix: str) -> None:
+    content = bytearray(nifti_bytes() if suffix.startswith(".nii") else mgh_bytes())
+    for offset, value in changes:
+        content[offset] = value
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / f"a.nii{'.gz' if zipped else ''}"
-        path.write_bytes(gzip.compress(content) if zipped else content)
+        path = Path(folder) / f"a{suffix}"
+        path.write_bytes(gzip.compress(content) if suffix.endswith("z") else content)
         try:
             volume = read_image(path)
         except InputError as error:

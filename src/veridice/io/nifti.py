@@ -1,4 +1,5 @@
-"""NIfTI files to volumes and back. Whatever is wrong with a file is said here, in one line."""
+"""Image files (NIfTI, MGH, a folder of DICOM) to volumes, volumes to NIfTI. Whatever is wrong with a file is said here, in one
+line."""
 
 from __future__ import annotations
 
@@ -11,18 +12,23 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
+from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError
 
 from veridice.errors import GeometryError, InputError
+from veridice.io.dicom import read_dicom_folder
 from veridice.types import Mask
 from veridice.volume import Geometry, Volume
 
-SUFFIXES = (".nii", ".nii.gz")
+SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
+ZIPPED = (".gz", ".mgz")
 MAXIMUM_DEFLATE_RATIO = 1032
 """No deflate stream grows more than this; a header that promises more than that lies about its size."""
 BYTES_PER_VOXEL_IN_MEMORY = 4
 WORKING_COPIES = 20
 """Float copies of a scan that exist at once while it is judged; 19.5 were measured for 497x455x279 voxels."""
+MGH_PLACED = slice(28, 30)
+"""Bytes of an MGH file that say whether its place in space is known; nibabel fills in a guess where it is not."""
 TRAILING_BYTES = 2**20
 """Room for the header, its extensions and padding beside the voxels of a compressed file."""
 
@@ -31,11 +37,11 @@ def read_image(path: Path, grid: Geometry | None = None) -> Volume:
     """Read a scan as float32 with its scaling applied.
 
     Args:
-        path: ``.nii`` or ``.nii.gz``.
+        path: NIfTI-1 or -2 (``.nii``, ``.nii.gz``), FreeSurfer's ``.mgz`` or ``.mgh``, or a folder with one DICOM series.
         grid: where the scan has to lie, when that matters.
 
     Raises:
-        InputError: missing, not NIfTI, damaged, not one real-valued 3D volume, NaN or infinite values, constant, or
+        InputError: missing, of another kind, damaged, not one real-valued 3D volume, NaN or infinite values, constant, or
             larger than the memory at hand.
         GeometryError: the affine is missing or singular, or the scan lies on another grid.
     """
@@ -103,22 +109,30 @@ def _require_grid(path: Path, volume: Volume, grid: Geometry | None, mend: str) 
 
 
 def _read(path: Path) -> Volume:
+    if path.is_dir():
+        return read_dicom_folder(path, _read_file)
+    return _read_file(path)
+
+
+def _read_file(path: Path) -> Volume:
     if not path.exists():
         raise InputError(f"{path}: no such file; check the path")
     if not path.is_file():
-        raise InputError(f"{path}: is a folder or a device; give one NIfTI file (.nii or .nii.gz)")
+        raise InputError(f"{path}: is a device or a pipe; give one image file ({', '.join(SUFFIXES)}) or a DICOM folder")
+    if path.name.endswith((".hdr", ".img")):
+        raise InputError(f"{path}: Analyze and NIfTI pairs do not say for certain what is left and right; give one .nii.gz")
     if not path.name.endswith(SUFFIXES):
-        raise InputError(f"{path}: not a NIfTI file name; convert it to .nii or .nii.gz (DICOM: dcm2niix)")
+        raise InputError(f"{path}: no image file ({', '.join(SUFFIXES)}); of DICOM give the folder of one series")
     try:
         image = nib.load(path)
-        if not isinstance(image, nib.Nifti1Image):
+        if not isinstance(image, nib.Nifti1Image | nib.MGHImage):
             raise InputError(f"{path}: is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
         promised = _check_header(path, image)
-        if path.name.endswith(".gz"):
+        if path.name.endswith(ZIPPED):
             image = type(image).from_bytes(_decompressed(path, promised))
         voxels = np.asarray(image.dataobj, dtype=np.float32)
-    except (ImageFileError, HeaderDataError) as error:
-        raise InputError(f"{path}: not a readable NIfTI file ({_one_line(error)}); export or convert it again") from error
+    except (ImageFileError, HeaderDataError, MGHError, KeyError) as error:
+        raise InputError(f"{path}: not a readable image file ({_one_line(error)}); export or convert it again") from error
     except (gzip.BadGzipFile, zlib.error, EOFError, OSError, ValueError) as error:
         raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
     except (MemoryError, OverflowError) as error:
@@ -150,13 +164,11 @@ def _check_header(path: Path, image: Any) -> int:
         )
     if header.get_data_dtype().kind not in "iuf":
         raise InputError(f"{path}: voxels are {_type_name(header)}; one real number a voxel is needed: convert it")
-    if int(header["sform_code"]) == 0 and int(header["qform_code"]) == 0:
-        raise GeometryError(
-            f"{path}: neither sform nor qform is set, so its place in space is unknown; convert from DICOM again"
-        )
+    if not _is_placed(path, header):
+        raise GeometryError(f"{path}: its header does not say where it lies in space; convert from DICOM again")
     count = int(np.prod([int(n) for n in shape], dtype=object))
     promised = count * header.get_data_dtype().itemsize
-    room = path.stat().st_size * (MAXIMUM_DEFLATE_RATIO if path.name.endswith(".gz") else 1)
+    room = path.stat().st_size * (MAXIMUM_DEFLATE_RATIO if path.name.endswith(ZIPPED) else 1)
     if promised > room:
         raise InputError(
             f"{path}: the header promises {promised:,} bytes of voxels, more than the file can hold; copy it again"
@@ -168,6 +180,13 @@ def _check_header(path: Path, image: Any) -> int:
             "resample it to 0.5 mm or coarser"
         )
     return promised
+
+
+def _is_placed(path: Path, header: Any) -> bool:
+    if "sform_code" in header:
+        return bool(int(header["sform_code"]) or int(header["qform_code"]))
+    with gzip.open(path) if path.name.endswith(ZIPPED) else path.open("rb") as stream:
+        return bool(any(stream.read(MGH_PLACED.stop)[MGH_PLACED]))
 
 
 def _type_name(header: Any) -> str:
