@@ -1,0 +1,154 @@
+"""The files of one scan, all brought onto the FLAIR's grid; what was done to them is said."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from veridice.errors import GeometryError, InputError
+from veridice.io.nifti import read_image, read_map
+from veridice.registration import Alignment, align, resample_aligned, tolerance
+from veridice.spatial import resample_to
+from veridice.volume import Geometry, Volume
+
+HALF = 0.5
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One scan on its FLAIR's grid.
+
+    Args:
+        flair, t1: images; no T1w is None.
+        t1_geometry: of the T1w as it came; masks may lie there.
+        alignment: how the T1w was moved; None where it stayed.
+        brain: given brain mask, boolean.
+        warnings: what a reader should know.
+        record: JSON-ready, how files were brought here.
+    """
+
+    flair: Volume
+    t1: Volume | None = None
+    t1_geometry: Geometry | None = None
+    alignment: Alignment | None = None
+    brain: Volume | None = None
+    warnings: tuple[str, ...] = ()
+    record: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class GivenMask:
+    """A mask to judge, boolean, on the FLAIR's grid."""
+
+    name: str
+    volume: Volume
+    warnings: tuple[str, ...] = ()
+
+
+def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, registration: bool = True) -> Scan:
+    """Read FLAIR, T1w and brain mask.
+
+    Args:
+        flair: decides the grid.
+        t1: on any grid; registered rigidly where it lies elsewhere or is seen to be moved.
+        brain: mask on the FLAIR's grid, or on the T1w's.
+        registration: False believes the headers; the T1w is resampled at most.
+
+    Raises:
+        InputError: a file cannot be read.
+        GeometryError: the brain mask lies on neither grid.
+    """
+    image = read_image(flair)
+    scan = Scan(image)
+    if t1 is not None:
+        scan = _with_t1(scan, read_image(t1), registration)
+    if brain is not None:
+        mask, warnings = _on_flair(brain, scan, None)
+        if not mask.voxels.any():
+            raise InputError(f"{brain}: the brain mask is empty; give one that marks the brain, or none")
+        scan = _noted(scan, warnings, brain=mask)
+    return scan
+
+
+def _with_t1(scan: Scan, t1: Volume, registration: bool) -> Scan:
+    flair, same = scan.flair, t1.geometry.same_grid(scan.flair.geometry)
+    if not registration:
+        if same:
+            return _noted(scan, (), t1=t1, t1_geometry=t1.geometry)
+        said = "the T1w was resampled to the FLAIR's grid where its header puts it, without registration"
+        return _noted(scan, (said,), t1=resample_to(t1, flair.geometry), t1_geometry=t1.geometry)
+    found = align(flair, t1)
+    if found.doubt:
+        where = "it stays" if same else "it was resampled"
+        said = (
+            f"the T1w cannot be registered to the FLAIR ({found.doubt}): {where} where its header puts it; check that it is one"
+        )
+        return _noted(scan, (said,), t1=t1 if same else resample_to(t1, flair.geometry), t1_geometry=t1.geometry)
+    if same and found.distance <= tolerance(flair, t1):
+        return _noted(scan, (), t1=t1, t1_geometry=t1.geometry)
+    said = f"the T1w was registered to the FLAIR: moved by up to {found.distance:.1f} mm, turned by {found.degrees:.1f} degrees"
+    moved = resample_aligned(t1, found, flair.geometry)
+    record = {**scan.record, "t1_alignment": found.record()}
+    return _noted(scan, (said,), t1=moved, t1_geometry=t1.geometry, alignment=found, record=record)
+
+
+def _noted(scan: Scan, warnings: tuple[str, ...], **changes: Any) -> Scan:
+    return Scan(**{**scan.__dict__, "warnings": (*scan.warnings, *warnings), **changes})
+
+
+def read_given_mask(path: Path, scan: Scan, threshold: float | None = None) -> GivenMask:
+    """Read a mask or probability map that is to be judged.
+
+    Args:
+        path: on the FLAIR's grid or on the T1w's as it came.
+        scan: whose FLAIR decides the grid.
+        threshold: from which value on a voxel belongs to the mask; None: binary masks as they are, probabilities from 0.5.
+
+    Raises:
+        InputError: neither mask nor probabilities, and no ``threshold`` given.
+        GeometryError: it lies on neither grid.
+    """
+    volume, warnings = _on_flair(path, scan, threshold)
+    return GivenMask(path.name, volume, warnings)
+
+
+def _on_flair(path: Path, scan: Scan, threshold: float | None) -> tuple[Volume, tuple[str, ...]]:
+    values = read_map(path)
+    mask, warnings = _thresholded(path, values, threshold)
+    if mask.geometry.same_grid(scan.flair.geometry):
+        return mask.with_voxels(mask.voxels), warnings
+    if scan.t1_geometry is None or not mask.geometry.same_grid(scan.t1_geometry):
+        other = f" and the T1w's is {scan.t1_geometry.describe()}" if scan.t1_geometry else ""
+        raise GeometryError(
+            f"{path}: its grid is {mask.geometry.describe()}, the FLAIR's is {scan.flair.geometry.describe()}{other}; "
+            "resample it to one of them with nearest neighbour"
+        )
+    share = mask.with_voxels(mask.voxels.astype(np.float32))
+    if scan.alignment is None:
+        moved = resample_to(share, scan.flair.geometry)
+    else:
+        moved = resample_aligned(share, scan.alignment, scan.flair.geometry)
+    said = f"{path.name} lies on the T1w's grid: resampled to the FLAIR's"
+    return moved.with_voxels(moved.voxels >= HALF), (*warnings, said)
+
+
+def _thresholded(path: Path, values: Volume, threshold: float | None) -> tuple[Volume, tuple[str, ...]]:
+    voxels = values.voxels
+    if not np.isfinite(voxels).all():
+        raise InputError(f"{path}: holds NaN or infinite values; replace them (for example: fslmaths -nan)")
+    if threshold is not None:
+        return values.with_voxels(voxels >= threshold), (f"{path.name} was cut at {threshold:g}",)
+    found = np.unique(voxels)
+    if len(found) <= 2 and (found[0] == 0 or (len(found) == 1 and found[0] > 0)):
+        return values.with_voxels(voxels > 0), ()
+    whole = bool((found == np.round(found)).all())
+    if found[0] >= 0 and found[-1] <= 1 and not whole:
+        return values.with_voxels(voxels >= HALF), (f"{path.name} holds probabilities: cut at {HALF}",)
+    shown = ", ".join(f"{v:g}" for v in found[:4])
+    raise InputError(
+        f"{path}: neither a binary mask nor probabilities from 0 to 1, its values are {shown}...; "
+        "give --mask-threshold (labels: extract the lesions' first)"
+    )

@@ -1,0 +1,165 @@
+"""A second contrast onto the FLAIR: rigid, by mutual information, and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from veridice.types import Affine
+from veridice.volume import Geometry, Volume
+
+COARSE_MM = (8.0, 4.0, 3.0)
+"""Longest voxel edges of the levels; mutual information of heads gains nothing from finer ones."""
+HISTOGRAM_BINS = 40
+STEPS = 150
+SAMPLED_VOXELS = 0.3
+SECOND_START = (np.deg2rad(7.0), 12.0)
+"""Turn about each axis and shift along each (mm) from which the same place has to be found again."""
+AGREEMENT_MM, AGREEMENT_VOXELS = 3.0, 0.5
+"""Two starts that end farther apart than both, the latter of the thickest slices, have found no certain place."""
+LARGEST_TURN_DEGREES = 60.0
+LEAST_INFORMATION = 0.1
+"""Mutual information (nats): 0.76 to 0.86 in seven real pairs, 0.47 to 0.6 with one of them upside down, 0.005 with noise."""
+HEAD_MM = 80.0
+"""Half the edge of the cube, about the middle of the FLAIR, whose corners say how far a move is."""
+
+
+@dataclass(frozen=True)
+class Alignment:
+    """A rigid move of a second image, as found.
+
+    Args:
+        move: 4x4, from points of the FLAIR to points of the other image (mm, RAS+).
+        distance: largest way of a corner of the head's box (mm).
+        degrees: angle of the turn.
+        doubt: why it should not be trusted; empty where nothing speaks against it.
+    """
+
+    move: Affine
+    distance: float
+    degrees: float
+    doubt: str
+
+    def record(self) -> dict[str, Any]:
+        """JSON-ready, for the sidecar."""
+        turn_and_shift = [[round(float(v), 6) for v in row] for row in self.move]
+        return {"move": turn_and_shift, "distance_mm": round(self.distance, 2), "degrees": round(self.degrees, 2)}
+
+
+def align(flair: Volume, other: Volume, seed: int = 0) -> Alignment:
+    """Find the rigid move that brings ``other`` onto ``flair`` (Mattes et al. 2003), from where the headers put them.
+
+    Found twice, from two starts; where the ends differ, the move is doubtful. One thread and a fixed seed: the same scan
+    gives the same move.
+    """
+    fixed, moving = ([_coarse(_image(volume), edge) for edge in COARSE_MM] for volume in (flair, other))
+    middle = _middle(flair.geometry)
+    first = _search(fixed, moving, middle, np.zeros(6), seed)
+    turn, shift = SECOND_START
+    second = _search(fixed, moving, middle, np.array([turn] * 3 + [shift] * 3), seed)
+    best, rest = sorted((first, second), key=lambda found: found[1])
+    move = best[0]
+    apart = _distance(np.linalg.inv(rest[0]) @ move, middle)
+    shared = -best[1]
+    degrees = float(np.degrees(np.arccos(np.clip((np.trace(move[:3, :3]) - 1) / 2, -1, 1))))
+    return Alignment(move, _distance(move, middle), degrees, _doubt(shared, apart, tolerance(flair, other), degrees))
+
+
+def tolerance(flair: Volume, other: Volume) -> float:
+    """How far apart (mm) two images may seem to lie and still be called aligned: half a slice, at least 3 mm.
+
+    At the corners of the head's box, that is, where a turn of one degree moves by 2.4 mm.
+    """
+    thickest = max(*flair.geometry.voxel_spacing, *other.geometry.voxel_spacing)
+    return max(AGREEMENT_MM, AGREEMENT_VOXELS * thickest)
+
+
+def _doubt(shared: float, apart: float, tolerated: float, degrees: float) -> str:
+    if shared < LEAST_INFORMATION:
+        return "the two images have next to nothing in common"
+    if apart > tolerated:
+        return f"two searches ended {apart:.1f} mm apart"
+    if degrees > LARGEST_TURN_DEGREES:
+        return f"it would be turned by {degrees:.0f} degrees"
+    return ""
+
+
+def resample_aligned(other: Volume, alignment: Alignment, geometry: Geometry) -> Volume:
+    """``other`` on the grid ``geometry``, moved; linear, and its lowest value outside."""
+    moved = sitk.AffineTransform(3)
+    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+    lps = flip @ alignment.move @ flip
+    moved.SetMatrix(lps[:3, :3].ravel().tolist())
+    moved.SetTranslation(lps[:3, 3].tolist())
+    shown = sitk.Resample(_image(other), _reference(geometry), moved, sitk.sitkLinear, float(other.voxels.min()))
+    return Volume(sitk.GetArrayFromImage(shown).transpose(2, 1, 0), geometry)
+
+
+def _search(fixed: list[sitk.Image], moving: list[sitk.Image], middle: Any, start: Any, seed: int) -> tuple[Affine, float]:
+    """Move (RAS+) and the metric there, lower is better."""
+    transform = sitk.Euler3DTransform()
+    transform.SetCenter([-middle[0], -middle[1], middle[2]])
+    transform.SetParameters(start.tolist())
+    registration = sitk.ImageRegistrationMethod()
+    registration.SetNumberOfThreads(1)
+    registration.SetNumberOfWorkUnits(1)
+    registration.SetMetricAsMattesMutualInformation(HISTOGRAM_BINS)
+    registration.SetMetricSamplingStrategy(registration.REGULAR)
+    registration.SetMetricSamplingPercentage(SAMPLED_VOXELS, seed + 1)
+    registration.SetInterpolator(sitk.sitkLinear)
+    registration.SetOptimizerAsRegularStepGradientDescent(4.0, 0.01, STEPS, 0.7, 1e-6)
+    registration.SetOptimizerScales([HEAD_MM**2 / 2] * 3 + [1.0] * 3)
+    registration.SetInitialTransform(transform, inPlace=True)
+    value = np.inf
+    for coarse_fixed, coarse_moving in zip(fixed, moving, strict=True):
+        try:
+            registration.Execute(coarse_fixed, coarse_moving)
+            value = registration.GetMetricValue()
+        except RuntimeError:  # nothing overlaps there
+            return np.eye(4), np.inf
+    return _as_ras(transform), float(value)
+
+
+def _as_ras(transform: sitk.Euler3DTransform) -> Affine:
+    matrix, centre = np.array(transform.GetMatrix()).reshape(3, 3), np.array(transform.GetCenter())
+    lps = np.eye(4)
+    lps[:3, :3], lps[:3, 3] = matrix, centre + np.array(transform.GetTranslation()) - matrix @ centre
+    flip = np.diag([-1.0, -1.0, 1.0, 1.0])
+    return np.asarray(flip @ lps @ flip)
+
+
+def _distance(move: Affine, middle: Any) -> float:
+    corners = np.array([[*(middle + HEAD_MM * np.array(signs)), 1.0] for signs in product((-1, 1), repeat=3)])
+    return float(np.linalg.norm((corners @ move.T - corners)[:, :3], axis=1).max())
+
+
+def _middle(geometry: Geometry) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.asarray((geometry.affine @ [*(0.5 * (np.array(geometry.shape) - 1)), 1.0])[:3])
+
+
+def _image(volume: Volume) -> sitk.Image:
+    image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.transpose(2, 1, 0), dtype=np.float32))
+    return _placed(image, volume.geometry)
+
+
+def _reference(geometry: Geometry) -> sitk.Image:
+    return _placed(sitk.Image([int(n) for n in geometry.shape], sitk.sitkUInt8), geometry)
+
+
+def _placed(image: sitk.Image, geometry: Geometry) -> sitk.Image:
+    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ geometry.affine
+    spacing = np.array(geometry.voxel_spacing)
+    image.SetSpacing(spacing.tolist())
+    image.SetOrigin(lps[:3, 3].tolist())
+    image.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
+    return image
+
+
+def _coarse(image: sitk.Image, edge: float) -> sitk.Image:
+    """Means of blocks of voxels, whose edges are at most this long where the image's own are not longer."""
+    shrink = [max(1, int(edge // spacing)) for spacing in image.GetSpacing()]
+    return sitk.BinShrink(image, shrink)

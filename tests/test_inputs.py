@@ -1,0 +1,117 @@
+"""Files of one scan are brought onto the FLAIR's grid, and what was done is said."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from test_registration import FLAIR, OBLIQUE, T1, head, rigid
+
+from veridice.errors import GeometryError, InputError
+from veridice.inputs import Scan, read_given_mask, read_scan
+from veridice.io.nifti import write_image
+from veridice.volume import Geometry, Volume
+
+MOVE = rigid((6, -4, 5), (7, -9, 6))
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    t1 = head(T1, "t1")
+    images = {
+        "flair": FLAIR,
+        "same": head(FLAIR.geometry, "t1"),
+        "elsewhere": t1,
+        "moved": Volume(t1.voxels, Geometry(T1.shape, MOVE @ T1.affine)),
+        "noise": Volume(np.random.default_rng(0).random(T1.shape).astype(np.float32), T1),
+    }
+    for name, image in images.items():
+        write_image(tmp_path / f"{name}.nii.gz", image)
+    return {name: tmp_path / f"{name}.nii.gz" for name in images}
+
+
+def likeness(scan: Scan) -> float:
+    assert scan.t1 is not None and scan.t1.geometry.same_grid(FLAIR.geometry)
+    return float(np.corrcoef(scan.t1.voxels.ravel(), head(FLAIR.geometry, "t1").voxels.ravel())[0, 1])
+
+
+def test_a_t1w_that_fits_is_not_touched(files: dict[str, Path]) -> None:
+    scan = read_scan(files["flair"], files["same"])
+    assert scan.warnings == () and scan.alignment is None
+    assert likeness(scan) == pytest.approx(1)
+
+
+@pytest.mark.parametrize("name", ["elsewhere", "moved"])
+def test_a_t1w_elsewhere_is_registered(files: dict[str, Path], name: str) -> None:
+    scan = read_scan(files["flair"], files[name])
+    assert likeness(scan) > 0.97
+    assert "was registered" in scan.warnings[0]
+    assert scan.record["t1_alignment"]["distance_mm"] == pytest.approx(scan.alignment.distance, abs=0.01)
+    unmoved = read_scan(files["flair"], files[name], registration=False)
+    assert "without registration" in unmoved.warnings[0]
+    assert (likeness(unmoved) > 0.97) == (name == "elsewhere")
+
+
+def test_a_t1w_that_cannot_be_registered_stays_where_its_header_puts_it(files: dict[str, Path]) -> None:
+    scan = read_scan(files["flair"], files["noise"])
+    assert "cannot be registered" in scan.warnings[0] and "nothing in common" in scan.warnings[0]
+    assert scan.t1.geometry.same_grid(FLAIR.geometry)
+
+
+def cube(geometry: Geometry, value: float = 1, low: float = -20, high: float = 20) -> Volume:
+    places = np.stack(np.meshgrid(*[np.arange(n) for n in geometry.shape], indexing="ij"), axis=-1)
+    millimetres = places @ geometry.affine[:3, :3].T + geometry.affine[:3, 3]
+    inside = ((millimetres > low) & (millimetres < high)).all(axis=-1)
+    return Volume(np.where(inside, np.float32(value), np.float32(0)), geometry)
+
+
+def test_a_mask_on_the_t1w_goes_where_the_t1w_went(files: dict[str, Path], tmp_path: Path) -> None:
+    scan = read_scan(files["flair"], files["moved"])
+    drawn = cube(T1)
+    write_image(tmp_path / "m.nii.gz", Volume(drawn.voxels, Geometry(T1.shape, MOVE @ T1.affine)))
+    given = read_given_mask(tmp_path / "m.nii.gz", scan)
+    wanted = cube(FLAIR.geometry).voxels > 0
+    shared = 2 * (given.volume.voxels & wanted).sum() / (given.volume.voxels.sum() + wanted.sum())
+    assert shared > 0.85
+    assert "T1w's grid" in given.warnings[0]
+
+
+@pytest.mark.parametrize(("value", "said"), [(1, ""), (255, ""), (2, ""), (0.8, ""), (0, "")])
+def test_binary_masks_of_any_number(tmp_path: Path, value: float, said: str) -> None:
+    write_image(tmp_path / "m.nii.gz", cube(FLAIR.geometry, value))
+    given = read_given_mask(tmp_path / "m.nii.gz", Scan(FLAIR))
+    assert "".join(given.warnings) == said
+    np.testing.assert_array_equal(given.volume.voxels, cube(FLAIR.geometry, value).voxels > 0)
+
+
+def test_probabilities_and_thresholds(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    share = rng.random(FLAIR.shape).astype(np.float32)
+    path = tmp_path / "p.nii.gz"
+    write_image(path, FLAIR.with_voxels(share))
+    given = read_given_mask(path, Scan(FLAIR))
+    assert "cut at 0.5" in given.warnings[0]
+    np.testing.assert_array_equal(given.volume.voxels, share >= 0.5)
+    np.testing.assert_array_equal(read_given_mask(path, Scan(FLAIR), 0.2).volume.voxels, share >= np.float32(0.2))
+    for voxels in (share * 100, share - 0.5, rng.integers(0, 3, FLAIR.shape).astype(np.float32)):
+        write_image(path, FLAIR.with_voxels(voxels))
+        with pytest.raises(InputError, match="--mask-threshold"):
+            read_given_mask(path, Scan(FLAIR))
+        assert "cut at 0.4" in read_given_mask(path, Scan(FLAIR), 0.4).warnings[0]
+
+
+@pytest.mark.parametrize("shape", [(39, 46, 28), (41, 46, 28)])
+def test_a_mask_that_is_one_voxel_off_is_refused(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    write_image(tmp_path / "m.nii.gz", cube(Geometry(shape, OBLIQUE)))
+    with pytest.raises(GeometryError, match="nearest neighbour"):
+        read_given_mask(tmp_path / "m.nii.gz", Scan(FLAIR))
+
+
+def test_a_brain_mask(files: dict[str, Path], tmp_path: Path) -> None:
+    write_image(tmp_path / "b.nii.gz", cube(FLAIR.geometry, 1, -60, 60))
+    scan = read_scan(files["flair"], brain=tmp_path / "b.nii.gz")
+    assert scan.brain is not None and scan.brain.voxels.dtype == bool
+    write_image(tmp_path / "b.nii.gz", cube(FLAIR.geometry, 0))
+    with pytest.raises(InputError, match="empty"):
+        read_scan(files["flair"], brain=tmp_path / "b.nii.gz")
