@@ -92,6 +92,24 @@ class GridTransform:
         back = nib.orientations.ornt_transform(_canonical_orientation(), self.orientation)
         return np.ascontiguousarray(nib.orientations.apply_orientation(canonical, back))
 
+    def crop_region(self, box: tuple[slice, ...]) -> tuple[slice, slice, slice]:
+        """The part of the crop in which voxels of a box of the cube, and their neighbours, can show."""
+        sides = []
+        for side, scale, (start, stop) in zip(box, self.scale, self.box, strict=True):
+            low, high = np.floor((side.start - 1) * scale), np.ceil((side.stop + 1) * scale)
+            sides.append(slice(max(0, int(low)), min(stop - start, int(high))))
+        return sides[0], sides[1], sides[2]
+
+    def to_crop(self, grid_voxels: Voxels, region: tuple[slice, slice, slice]) -> Voxels:
+        """Part of a map on the cube, trilinearly, on the crop's voxels (canonically oriented): see :meth:`crop_region`."""
+        step = 1.0 / self.scale
+        offset = (np.array([side.start for side in region]) + 0.5) * step - 0.5
+        shape = tuple(side.stop - side.start for side in region)
+        moved: Voxels = ndimage.affine_transform(
+            np.asarray(grid_voxels, np.float32), step, offset=offset, output_shape=shape, order=1, mode="nearest"
+        )
+        return moved
+
     def record(self) -> dict[str, Any]:
         """What a sidecar needs to repeat the step: JSON-ready, without paths."""
         return {

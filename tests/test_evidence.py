@@ -1,0 +1,117 @@
+"""What is read off a mask, against slow oracles in the scan's own grid."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from veridice.evidence import Reading, mask_evidence, native_samples
+from veridice.overlap import dice
+from veridice.spatial import GridTransform, fit_grid
+from veridice.volume import Geometry, Volume
+
+AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
+CUBE, PASSES = 24, 5
+
+
+@pytest.fixture
+def flair() -> Volume:
+    """An oblique, flipped, anisotropic scan whose head does not fill it."""
+    voxels = np.random.default_rng(0).normal(20, 2, (40, 33, 27)).astype(np.float32)
+    voxels[6:35, 4:30, 3:25] += 400
+    return Volume(voxels, Geometry(voxels.shape, AFFINE))
+
+
+@pytest.fixture
+def transform(flair: Volume) -> GridTransform:
+    return fit_grid(flair, (CUBE,) * 3)
+
+
+def blob(middle: tuple[float, float, float], radius: float, shape: tuple[int, ...] = (CUBE,) * 3) -> np.ndarray:
+    place = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), axis=-1)
+    return np.clip(radius + 0.5 - np.linalg.norm(place - np.array(middle), axis=-1), 0, 1).astype(np.float32)
+
+
+@pytest.fixture
+def passes() -> np.ndarray:
+    """Each sees a lesion in another place, and most a second one."""
+    both = [np.maximum(blob((9 + 0.3 * n, 10, 11), 3.2), blob((16, 15 - 0.2 * n, 14), 2.1) * (n > 0)) for n in range(PASSES)]
+    return np.stack(both)
+
+
+def reading_of(passes: np.ndarray, flair: Volume, transform: GridTransform) -> Reading:
+    mean = passes.mean(axis=0)
+    probability = transform.to_native(mean, order=3)
+    packed = np.stack([np.packbits((each >= 0.5).ravel()) for each in passes])
+    return Reading(
+        transform=transform,
+        samples=native_samples(packed, transform),
+        probability=probability,
+        own=probability >= 0.5,
+        flair=transform.to_grid(flair.voxels) / np.float32(500),
+        entropy=mean * (1 - mean),
+        brain=transform.to_grid((flair.voxels > 200).astype(np.float32)) >= 0.5,
+        pairwise_dice=0.8,
+    )
+
+
+def test_passes_in_the_scans_grid_are_those_of_whole_maps(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
+    reading = reading_of(passes, flair, transform)
+    rng = np.random.default_rng(1)
+    masks = [reading.own, np.roll(reading.own, 2, axis=0), rng.random(flair.shape) > 0.99, np.zeros(flair.shape, bool)]
+    for mask in masks:
+        oracle = [dice(transform.to_native((each >= 0.5).astype(np.float32)) >= 0.5, mask).dice for each in passes]
+        np.testing.assert_allclose(reading.samples.overlaps(mask, transform), oracle, atol=1e-12)
+
+
+def test_no_lesion_in_any_pass(flair: Volume, transform: GridTransform) -> None:
+    reading = reading_of(np.zeros((PASSES, CUBE, CUBE, CUBE), np.float32), flair, transform)
+    empty = mask_evidence(np.zeros(flair.shape, bool), reading)
+    assert (empty["agreement_mean"], empty["own_dice"], empty["expected_dice"]) == (1.0, 1.0, 1.0)
+    some = mask_evidence(flair.voxels > 415, reading)
+    assert (some["agreement_mean"], some["own_dice"], some["supported_lesions"]) == (0.0, 0.0, 0.0)
+    assert np.isnan(some["missed_lesions"])
+
+
+def test_overlaps_are_those_of_slow_sums(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
+    reading = reading_of(passes, flair, transform)
+    mask = np.roll(reading.own, 1, axis=1)
+    found = mask_evidence(mask, reading)
+    p, own = reading.probability.astype(float), reading.own
+    assert found["expected_dice"] == pytest.approx(2 * (p * mask).sum() / (p.sum() + mask.sum()))
+    assert found["expected_precision"] == pytest.approx((p * mask).sum() / mask.sum())
+    assert found["expected_recall"] == pytest.approx((p * mask).sum() / p.sum())
+    assert found["own_dice"] == pytest.approx(dice(mask, own).dice)
+    assert found["own_dice"] < found["own_tolerant_dice"] <= 1
+    assert found["log_volume"] == pytest.approx(np.log(mask.sum() * abs(np.linalg.det(AFFINE[:3, :3])) / 1000 + 0.05))
+    assert found["agreement_lowest"] <= found["agreement_mean"]
+
+
+def test_lesions_are_counted_one_by_one(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
+    reading = reading_of(passes, flair, transform)
+    labels, count = ndimage.label(reading.own, structure=np.ones((3, 3, 3)))
+    assert count == 2
+    sizes = np.bincount(labels.ravel())[1:]
+    mask = labels == 1 + int(np.argmax(sizes))
+    invented = np.zeros_like(mask)
+    invented[30:33, 8:10, 5] = True
+    found = mask_evidence(mask | invented, reading)
+    assert found["missed_lesions"] == 0.5
+    assert found["missed_volume"] == pytest.approx(sizes.min() / sizes.sum())
+    assert found["supported_lesions"] == 0.5
+    assert found["supported_volume"] == pytest.approx(mask.sum() / (mask | invented).sum())
+
+
+def test_looks(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
+    lit = flair.with_voxels(np.where(reading_of(passes, flair, transform).own, flair.voxels + 80, flair.voxels))
+    reading = reading_of(passes, lit, transform)
+    right, wrong = (mask_evidence(mask, reading) for mask in (reading.own, np.roll(reading.own, 5, axis=2)))
+    assert right["brightness"] > wrong["brightness"] and right["contrast"] > wrong["contrast"]
+    assert right["outside_brain"] == 0
+    outside = np.zeros(flair.shape, bool)
+    outside[:3] = True
+    assert np.isnan(mask_evidence(outside, reading)["brightness"])
+    nothing = mask_evidence(np.zeros(flair.shape, bool), reading)
+    assert nothing["agreement_mean"] == 0.0
+    assert np.isnan(nothing["contrast"]) and np.isnan(nothing["outside_brain"])
