@@ -142,11 +142,12 @@ def _against_own(mask: Mask, reading: Reading) -> dict[str, float]:
 def _lesion_by_lesion(mask: Mask, reading: Reading) -> dict[str, float]:
     labels, count = ndimage.label(mask, structure=NEIGHBOURS)
     own_labels, own_count = ndimage.label(reading.own, structure=NEIGHBOURS)
-    index, own_index = np.arange(1, count + 1), np.arange(1, own_count + 1)
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     own_sizes = np.bincount(own_labels.ravel(), minlength=own_count + 1)[1:]
-    supported = np.asarray(ndimage.maximum(reading.probability, labels, index)) >= SUPPORTED if count else np.zeros(0, bool)
-    touched = np.isin(own_index, own_labels[mask])
+    highest = np.zeros(count)
+    np.maximum.at(highest, labels[mask] - 1, reading.probability[mask])
+    supported = highest >= SUPPORTED
+    touched = np.isin(np.arange(1, own_count + 1), own_labels[mask])
     return {
         "supported_lesions": float(supported.mean()) if count else np.nan,
         "supported_volume": float(sizes[supported].sum() / sizes.sum()) if count else np.nan,
