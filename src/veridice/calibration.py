@@ -1,0 +1,153 @@
+"""From a predicted Dice to an interval with a stated coverage, by cases whose truth is known. No torch."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from math import ceil, floor, log
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from mapie.conformity_scores import ResidualNormalisedScore
+from mapie.regression import SplitConformalRegressor
+from mapie.risk_control import BinaryClassificationController
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sklearn.base import BaseEstimator, RegressorMixin
+
+from veridice.errors import InputError
+from veridice.io.bids import write_json
+
+Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+LARGEST_FILE = 64 * 2**20
+ASSURANCE = 0.9
+"""Confidence with which the share of good scans among the accepted ones is kept."""
+CANDIDATES = 50
+"""Thresholds that are tried one after the other, the strictest first."""
+
+
+class AcceptRule(BaseModel):
+    """Accept from ``threshold`` on: ``share`` of the accepted scans have at least ``min_dice``, with 90 % confidence."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_dice: float = Field(ge=0, le=1)
+    share: float = Field(gt=0, lt=1)
+    threshold: float = Field(ge=0, le=1, description="of the predicted Dice")
+
+
+class CalibrationSet(BaseModel):
+    """Cases with a known truth, one number a case and column; the file ``calibration.json``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: int = Field(1, ge=1, le=1)
+    source: str = Field(description="what the cases are")
+    simulated: bool = Field(description="whether any case is simulated")
+    patients: int = Field(ge=1, description="how many people they are of")
+    predicted: tuple[float, ...] = Field(min_length=1, description="predicted Dice")
+    spread: tuple[float, ...] = Field(description="expected size of its error")
+    dice: tuple[float, ...] = Field(description="true Dice")
+    accept: AcceptRule | None = None
+
+    @model_validator(mode="after")
+    def _columns_fit(self) -> Self:
+        columns = np.array([self.predicted, self.spread, self.dice], np.float64)
+        if not (np.isfinite(columns).all() and (columns[1] > 0).all() and (columns[2] >= 0).all() and (columns[2] <= 1).all()):
+            raise ValueError("a number is not finite, a spread not positive or a Dice not between 0 and 1")
+        return self
+
+    @property
+    def n(self) -> int:
+        return len(self.dice)
+
+
+def read_calibration(path: Path) -> CalibrationSet:
+    """Read ``calibration.json``.
+
+    Raises:
+        InputError: missing, too large or not a calibration.
+    """
+    try:
+        if path.stat().st_size > LARGEST_FILE:
+            raise InputError(f"{path}: larger than any calibration; give the file that veridice calibrate wrote")
+        return CalibrationSet.model_validate_json(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: not a calibration; make one with veridice calibrate") from error
+
+
+def write_calibration(path: Path, calibration: CalibrationSet) -> None:
+    """Write ``calibration.json``, whole or not at all."""
+    write_json(path, json.loads(calibration.model_dump_json()))
+
+
+def fewest_cases(coverage: float) -> int:
+    """Cases below which nothing is promised: one more than ``1 / (1 - coverage)`` (MAPIE's rule)."""
+    return floor(round(max(1 / coverage, 1 / (1 - coverage)), 6)) + 1
+
+
+class _Column(RegressorMixin, BaseEstimator):
+    """An estimator that was fitted elsewhere: its prediction stands in a column of what it is given."""
+
+    def __init__(self, number: int = 0) -> None:
+        self.number = number
+        self.n_features_in_ = 2
+
+    def fit(self, _features: Any, _target: Any) -> Self:
+        return self
+
+    def predict(self, features: Any) -> Numbers:
+        return np.asarray(features, np.float64)[:, self.number]
+
+
+def dice_intervals(calibration: CalibrationSet, predicted: Numbers, spread: Numbers, coverage: float) -> Numbers:
+    """Split-conformal intervals (Papadopoulos et al. 2002; with normalised residuals, Lei et al. 2018; by MAPIE).
+
+    Of scans that are like the calibration's, at least ``coverage`` have their true Dice inside: on average over scans, not
+    among those of one kind nor among the accepted ones.
+
+    Args:
+        calibration: cases that took no part in any fit.
+        predicted, spread: of new cases (cases,).
+        coverage: between 0 and 1.
+
+    Returns:
+        (cases, 2), within [0, 1]; [0, 1] where there are fewer than :func:`fewest_cases`.
+    """
+    if calibration.n < fewest_cases(coverage):
+        return np.tile([0.0, 1.0], (len(predicted), 1))
+    known = np.column_stack([calibration.predicted, calibration.spread])
+    score = ResidualNormalisedScore(residual_estimator=_Column(1), prefit=True)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # that a column does not look fitted
+        regressor = SplitConformalRegressor(_Column(0), coverage, conformity_score=score, prefit=True)
+        regressor.conformalize(known, np.array(calibration.dice))
+        _, ends = regressor.predict_interval(np.column_stack([predicted, spread]))
+    return np.asarray(ends[:, :, 0].clip(0.0, 1.0))
+
+
+def accept_rule(calibration: CalibrationSet, min_dice: float, share: float) -> AcceptRule | None:
+    """The lowest predicted Dice from which on ``share`` of the scans have at least ``min_dice``, with 90 % confidence.
+
+    None where too few cases are known to say so. Learn then Test (Angelopoulos et al. 2021) in a fixed sequence, by MAPIE, which
+    begins with as few accepted cases as could prove anything, all of them good.
+    """
+    predicted, good = np.array(calibration.predicted), np.array(calibration.dice) >= min_dice
+    fewest = ceil(log(1 - ASSURANCE) / log(share))
+    if fewest >= calibration.n or good.sum() < fewest:
+        return None
+    counts = np.unique(np.linspace(fewest, calibration.n, CANDIDATES).astype(int))
+    thresholds = np.sort(predicted)[::-1][counts - 1].clip(0, 1)
+
+    def chance(features: Any) -> Any:
+        value = np.asarray(features, np.float64).ravel()
+        return np.column_stack([1 - value, value])
+
+    controller = BinaryClassificationController(
+        chance, "precision", share, ASSURANCE, list_predict_params=thresholds, fwer_method="fixed_sequence"
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        controller.calibrate(predicted.clip(0, 1)[:, None], good.astype(int))
+    valid = np.asarray(controller.valid_predict_params, np.float64)
+    return AcceptRule(min_dice=min_dice, share=share, threshold=float(valid.min())) if len(valid) else None

@@ -1,0 +1,106 @@
+"""Intervals hold what they promise, and say when they cannot promise anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from veridice.calibration import (
+    CalibrationSet,
+    accept_rule,
+    dice_intervals,
+    fewest_cases,
+    read_calibration,
+    write_calibration,
+)
+from veridice.errors import InputError
+
+
+def draw(count: int, seed: int, error: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Predictions with an error of their own size each."""
+    rng = np.random.default_rng(seed)
+    predicted, spread = rng.uniform(0.2, 0.9, count), rng.uniform(0.02, 0.12, count)
+    return predicted, spread, (predicted + error * spread * rng.standard_normal(count)).clip(0, 1)
+
+
+def calibration_of(count: int, seed: int = 0, error: float = 1.0) -> CalibrationSet:
+    predicted, spread, dice = draw(count, seed, error)
+    return CalibrationSet(
+        source="drawn", simulated=True, patients=count, predicted=tuple(predicted), spread=tuple(spread), dice=tuple(dice)
+    )
+
+
+@given(st.integers(20, 200), st.sampled_from([0.5, 0.8, 0.9, 0.95]), st.integers(0, 99))
+@settings(max_examples=25)
+def test_intervals_are_those_of_the_definition(count: int, coverage: float, seed: int) -> None:
+    known = calibration_of(count, seed)
+    predicted, spread, _ = draw(7, seed + 1)
+    residuals = np.sort(np.abs(np.array(known.dice) - known.predicted) / known.spread)
+    rank = int(np.ceil(round((count + 1) * coverage, 9)))
+    found = dice_intervals(known, predicted, spread, coverage)
+    if count < fewest_cases(coverage):
+        assert (found == [0, 1]).all()
+        return
+    width = residuals[rank - 1] * spread
+    # MAPIE adds 1e-8 to what it divides by.
+    np.testing.assert_allclose(found, np.column_stack([predicted - width, predicted + width]).clip(0, 1), atol=1e-5)
+
+
+def test_coverage_holds_on_new_cases() -> None:
+    inside = []
+    for seed in range(30):
+        predicted, spread, dice = draw(200, 1000 + seed)
+        ends = dice_intervals(calibration_of(100, seed), predicted, spread, 0.9)
+        inside.append(((dice >= ends[:, 0]) & (dice <= ends[:, 1])).mean())
+    assert np.mean(inside) == pytest.approx(0.9, abs=0.02)
+
+
+@pytest.mark.parametrize(("coverage", "count"), [(0.9, 11), (0.95, 21), (0.5, 3)])
+def test_too_few_cases_promise_nothing(coverage: float, count: int) -> None:
+    assert fewest_cases(coverage) == count
+    assert (dice_intervals(calibration_of(count, error=0.1), *draw(3, 1)[:2], coverage) != [0, 1]).any()
+    assert (dice_intervals(calibration_of(count - 1), *draw(3, 1)[:2], coverage) == [0, 1]).all()
+
+
+def test_what_is_accepted_is_good() -> None:
+    for seed in range(5):
+        rule = accept_rule(calibration_of(2000, seed), min_dice=0.7, share=0.9)
+        assert rule is not None
+        predicted, _, dice = draw(4000, 500 + seed)
+        assert (dice[predicted >= rule.threshold] >= 0.7).mean() >= 0.9
+        assert rule.threshold < 0.9
+
+
+@pytest.mark.parametrize(("count", "min_dice", "share"), [(20, 0.7, 0.95), (400, 0.99, 0.95)])
+def test_no_rule_where_nothing_can_be_shown(count: int, min_dice: float, share: float) -> None:
+    assert accept_rule(calibration_of(count), min_dice, share) is None
+
+
+def test_calibrations_are_stored_to_the_last_bit(tmp_path: Path) -> None:
+    known = calibration_of(30)
+    write_calibration(tmp_path / "c.json", known)
+    assert read_calibration(tmp_path / "c.json") == known
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "[]",
+        '{"source": "x"}',
+        '{"source":"x","simulated":false,"patients":1,"predicted":[0.5],"spread":[0],"dice":[0.5]}',
+        '{"source":"x","simulated":false,"patients":1,"predicted":[0.5],"spread":[0.1],"dice":[1.5]}',
+        '{"source":"x","simulated":false,"patients":1,"predicted":[0.5, 0.6],"spread":[0.1],"dice":[0.5]}',
+        '{"source":"x","simulated":false,"patients":1,"predicted":[NaN],"spread":[0.1],"dice":[0.5]}',
+        '{"source":"x","simulated":false,"patients":1,"predicted":[],"spread":[],"dice":[]}',
+    ],
+)
+def test_what_is_no_calibration_is_refused(content: str, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(content)
+    for path in (tmp_path / "c.json", tmp_path / "none.json", tmp_path):
+        with pytest.raises(InputError, match="veridice calibrate"):
+            read_calibration(path)
