@@ -12,6 +12,7 @@ import numpy as np
 from mapie.conformity_scores import ResidualNormalisedScore
 from mapie.regression import SplitConformalRegressor
 from mapie.risk_control import BinaryClassificationController
+from mapie.risk_control.fwer_control import FWERFixedSequenceTesting
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from sklearn.base import BaseEstimator, RegressorMixin
 
@@ -22,8 +23,8 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 LARGEST_FILE = 64 * 2**20
 ASSURANCE = 0.9
 """Confidence with which the share of good scans among the accepted ones is kept."""
-CANDIDATES = 50
-"""Thresholds that are tried one after the other, the strictest first."""
+CANDIDATES, STARTS = 50, 5
+"""Thresholds that are tried one after the other, the strictest first, and places to begin at."""
 
 
 class AcceptRule(BaseModel):
@@ -129,8 +130,8 @@ def dice_intervals(calibration: CalibrationSet, predicted: Numbers, spread: Numb
 def accept_rule(calibration: CalibrationSet, min_dice: float, share: float) -> AcceptRule | None:
     """The lowest predicted Dice from which on ``share`` of the scans have at least ``min_dice``, with 90 % confidence.
 
-    None where too few cases are known to say so. Learn then Test (Angelopoulos et al. 2021) in a fixed sequence, by MAPIE, which
-    begins with as few accepted cases as could prove anything, all of them good.
+    None where too few cases are known to say so. Learn then Test (Angelopoulos et al. 2021) in fixed sequences from several
+    starts, by MAPIE; the first has as few accepted cases as could prove anything, all of them good.
     """
     predicted, good = np.array(calibration.predicted), np.array(calibration.dice) >= min_dice
     fewest = ceil(log(1 - ASSURANCE) / log(share))
@@ -144,7 +145,7 @@ def accept_rule(calibration: CalibrationSet, min_dice: float, share: float) -> A
         return np.column_stack([1 - value, value])
 
     controller = BinaryClassificationController(
-        chance, "precision", share, ASSURANCE, list_predict_params=thresholds, fwer_method="fixed_sequence"
+        chance, "precision", share, ASSURANCE, list_predict_params=thresholds, fwer_method=FWERFixedSequenceTesting(STARTS)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
