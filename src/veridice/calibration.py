@@ -14,6 +14,7 @@ from mapie.regression import SplitConformalRegressor
 from mapie.risk_control import BinaryClassificationController
 from mapie.risk_control.fwer_control import FWERFixedSequenceTesting
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+from scipy.special import rel_entr
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from veridice.errors import InputError
@@ -23,8 +24,8 @@ Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 LARGEST_FILE = 64 * 2**20
 ASSURANCE = 0.9
 """Confidence with which the share of good scans among the accepted ones is kept."""
-CANDIDATES, STARTS = 50, 5
-"""Thresholds that are tried one after the other, the strictest first, and places to begin at."""
+CANDIDATES = 25
+"""Thresholds of each sequence, the strictest first."""
 
 
 class AcceptRule(BaseModel):
@@ -130,14 +131,17 @@ def dice_intervals(calibration: CalibrationSet, predicted: Numbers, spread: Numb
 def accept_rule(calibration: CalibrationSet, min_dice: float, share: float) -> AcceptRule | None:
     """The lowest predicted Dice from which on ``share`` of the scans have at least ``min_dice``, with 90 % confidence.
 
-    None where too few cases are known to say so. Learn then Test (Angelopoulos et al. 2021) in fixed sequences from several
-    starts, by MAPIE; the first has as few accepted cases as could prove anything, all of them good.
+    None where too few cases are known to say so. Learn then Test (Angelopoulos et al. 2021) in two fixed sequences, by MAPIE:
+    one begins with as few accepted cases as could prove anything, all of them good; the other with so many that half of the
+    tolerated share may be bad.
     """
     predicted, good = np.array(calibration.predicted), np.array(calibration.dice) >= min_dice
-    fewest = ceil(log(1 - ASSURANCE) / log(share))
-    if fewest >= calibration.n or good.sum() < fewest:
+    level = (1 - ASSURANCE) / 2
+    fewest, more = (ceil(-log(level) / rel_entr([r, 1 - r], [share, 1 - share]).sum()) for r in (1.0, (1 + share) / 2))
+    if fewest >= calibration.n:
         return None
-    counts = np.unique(np.linspace(fewest, calibration.n, CANDIDATES).astype(int))
+    more = min(more, calibration.n)
+    counts = np.concatenate([np.linspace(fewest, more, CANDIDATES), np.linspace(more, calibration.n, CANDIDATES)]).astype(int)
     thresholds = np.sort(predicted)[::-1][counts - 1].clip(0, 1)
 
     def chance(features: Any) -> Any:
@@ -145,7 +149,7 @@ def accept_rule(calibration: CalibrationSet, min_dice: float, share: float) -> A
         return np.column_stack([1 - value, value])
 
     controller = BinaryClassificationController(
-        chance, "precision", share, ASSURANCE, list_predict_params=thresholds, fwer_method=FWERFixedSequenceTesting(STARTS)
+        chance, "precision", share, ASSURANCE, list_predict_params=thresholds, fwer_method=FWERFixedSequenceTesting(2)
     )
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
