@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from veridice import lesions
 from veridice.evidence import Reading, mask_evidence, native_samples
+from veridice.lesions import LesionModel, describe_lesions, label_lesions, missed_mask
 from veridice.overlap import dice
 from veridice.spatial import GridTransform, fit_grid
 from veridice.volume import Geometry, Volume
@@ -115,3 +117,53 @@ def test_looks(passes: np.ndarray, flair: Volume, transform: GridTransform) -> N
     nothing = mask_evidence(np.zeros(flair.shape, bool), reading)
     assert nothing["agreement_mean"] == 0.0
     assert np.isnan(nothing["contrast"]) and np.isnan(nothing["outside_brain"])
+
+
+# Lesion by lesion
+
+
+def test_every_lesion_has_its_place(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
+    reading = reading_of(passes, flair, transform)
+    mask = reading.own.copy()
+    mask[30:32, 8:10, 5] = True
+    labels, count = label_lesions(mask)
+    found = describe_lesions(labels, count, flair.voxels, reading)
+    assert [lesion.number for lesion in found] == [1, 2, 3]
+    assert found[0].volume_ml > found[1].volume_ml > found[2].volume_ml
+    for lesion in found:
+        inside = labels == lesion.number
+        centre = AFFINE @ [*(axis.mean() for axis in np.nonzero(inside)), 1.0]
+        np.testing.assert_allclose([lesion.x, lesion.y, lesion.z], centre[:3])
+        assert lesion.volume_ml == pytest.approx(inside.sum() * flair.geometry.voxel_volume_ml)
+        assert lesion.mean_probability == pytest.approx(reading.probability[inside].mean(), abs=1e-6)
+        assert lesion.highest_probability == pytest.approx(reading.probability[inside].max())
+    shares = [lesion.share_of_passes for lesion in found]
+    assert shares == [1.0, (PASSES - 1) / PASSES, 0.0]
+    confidence = LesionModel(-2.0, (2.0, 1.0, 1.0, 0.0, 0.0)).confidence(found)
+    assert 1 > confidence[0] > confidence[1] > confidence[2] > 0
+
+
+def test_what_the_mask_misses(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
+    reading = reading_of(passes, flair, transform)
+    labels, _ = label_lesions(reading.own)
+    np.testing.assert_array_equal(missed_mask(labels == 1, reading), labels == 2)
+    one = np.zeros_like(reading.own)
+    one[tuple(axis[0] for axis in np.nonzero(labels == 1))] = True
+    np.testing.assert_array_equal(missed_mask(one, reading), labels == 2)
+    assert not missed_mask(reading.own, reading).any()
+    np.testing.assert_array_equal(missed_mask(np.zeros_like(reading.own), reading), reading.own)
+
+
+def test_a_mask_of_noise_lists_its_largest_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lesions, "MOST_LESIONS", 3)
+    mask = np.zeros((20, 5, 5), bool)
+    mask[::2, 0, 0] = True
+    mask[4, 0:3, 0] = True
+    labels, count = label_lesions(mask)
+    assert count == 3 and set(np.unique(labels)) == {0, 1, 2, 3}
+    assert labels[4, 0, 0] == 1
+
+
+def test_no_lesion_at_all(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
+    labels, count = label_lesions(np.zeros(flair.shape, bool))
+    assert describe_lesions(labels, count, flair.voxels, reading_of(passes, flair, transform)) == []

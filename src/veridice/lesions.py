@@ -1,0 +1,129 @@
+"""Lesion by lesion: what each part of a mask rests on, and where one looks missed. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from veridice.evidence import Reading
+from veridice.scores import NEIGHBOURS
+from veridice.types import Mask, Voxels
+
+MOST_LESIONS = 10_000
+"""A mask of more parts is noise; its largest are listed."""
+LIKELY = 0.5
+"""Probability from which on a voxel that is not in the mask looks missed."""
+FEATURES = ("mean_probability", "highest_probability", "share_of_passes", "log_volume", "brightness")
+"""What the confidence in a lesion is computed from; see :class:`LesionModel`."""
+
+
+@dataclass(frozen=True)
+class Lesion:
+    """One connected part (26 neighbours) of a mask, or of what it misses.
+
+    Args:
+        number: in the label map of its mask, from 1.
+        volume_ml: its volume.
+        x, y, z: its centre of mass (mm, RAS+, as the affine has it).
+        mean_probability, highest_probability: of our network, over its voxels.
+        share_of_passes: in how many of our passes any of its voxels is a lesion.
+        brightness: mean FLAIR against the brain's median, in its interquartile ranges.
+    """
+
+    number: int
+    volume_ml: float
+    x: float
+    y: float
+    z: float
+    mean_probability: float
+    highest_probability: float
+    share_of_passes: float
+    brightness: float
+
+    def features(self) -> list[float]:
+        """In the order of :data:`FEATURES`."""
+        row = {**asdict(self), "log_volume": float(np.log(self.volume_ml))}
+        return [row[name] for name in FEATURES]
+
+
+@dataclass(frozen=True)
+class LesionModel:
+    """Confidence that a lesion is one: a logistic function of :data:`FEATURES`.
+
+    Args:
+        intercept: of the logit.
+        weights: one a feature.
+    """
+
+    intercept: float
+    weights: tuple[float, ...]
+
+    def confidence(self, lesions: list[Lesion]) -> list[float]:
+        """Of each lesion, between 0 and 1."""
+        logits = [self.intercept + float(np.dot(self.weights, lesion.features())) for lesion in lesions]
+        return [float(1 / (1 + np.exp(-np.clip(logit, -50, 50)))) for logit in logits]
+
+
+def label_lesions(mask: Mask) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int]:
+    """Parts of a mask, the largest first; beyond :data:`MOST_LESIONS` they are left out (label 0)."""
+    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)
+    order = 1 + np.argsort(-sizes[1:], kind="stable")
+    rank = np.zeros(count + 1, np.int32)
+    rank[order] = np.arange(1, count + 1)
+    rank[rank > MOST_LESIONS] = 0
+    return rank[labels], min(count, MOST_LESIONS)
+
+
+def describe_lesions(labels: np.ndarray[Any, np.dtype[np.int32]], count: int, flair: Voxels, reading: Reading) -> list[Lesion]:
+    """What is known of each part of a label map (native grid), in the order of its numbers.
+
+    Args:
+        labels: (x, y, z), 0 is none.
+        count: how many there are.
+        flair: the scan in its own intensities.
+        reading: of the same scan.
+    """
+    places = np.nonzero(labels)
+    which = labels[places] - 1
+    sizes = np.bincount(which, minlength=count).astype(float)
+    centres = np.stack([np.bincount(which, axis, minlength=count) for axis in places]) / sizes
+    millimetres = reading.geometry.affine @ np.vstack([centres, np.ones(count)])
+    probability = reading.probability[places].astype(float)
+    highest = np.zeros(count)
+    np.maximum.at(highest, which, probability)
+    middle, spread = _brain_intensities(flair, reading)
+    bright = (np.bincount(which, flair[places], minlength=count) / sizes - middle) / spread
+    mean = np.bincount(which, probability, minlength=count) / sizes
+    passes = _share_of_passes(labels, count, reading)
+    volumes = sizes * reading.geometry.voxel_volume_ml
+    columns = (volumes, *millimetres[:3], mean, highest, passes, bright)
+    return [Lesion(number + 1, *(float(column[number]) for column in columns)) for number in range(count)]
+
+
+def _share_of_passes(labels: np.ndarray[Any, np.dtype[np.int32]], count: int, reading: Reading) -> Any:
+    inside = reading.transform.crop(labels)[reading.samples.region]
+    seen = np.zeros(count + 1)
+    for each in reading.samples.masks:
+        seen[np.unique(inside[each])] += 1
+    return seen[1:] / max(1, len(reading.samples.masks))
+
+
+def _brain_intensities(flair: Voxels, reading: Reading) -> tuple[float, float]:
+    brain = flair[reading.transform.to_native(reading.brain.astype(np.float32)) >= LIKELY]
+    if brain.size < 2:
+        return 0.0, 1.0
+    low, middle, high = (float(value) for value in np.percentile(brain, [25, 50, 75]))
+    return middle, (high - low) or 1.0
+
+
+def missed_mask(mask: Mask, reading: Reading) -> Mask:
+    """Parts of our own segmentation of which the mask has no voxel: places that look like missed lesions (native grid)."""
+    labels, count = ndimage.label(reading.probability >= LIKELY, structure=NEIGHBOURS)
+    touched = np.zeros(count + 1, bool)
+    touched[0] = True
+    touched[labels[mask]] = True
+    return np.asarray(~touched[labels])
