@@ -10,13 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from veridice.assess import Networks, assess_scan, load_networks
+from veridice.assess import assess_scan
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.networks.weights import bundled_weights
 from veridice.overlap import dice
+from veridice.panel import Networks, load_networks
 
 
 def judge(case: Case, networks: Networks, settings: InferenceSettings) -> dict[str, object]:

@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from veridice.assess import Judgement, assess_scan, load_networks, own_mask
+from veridice.assess import Judgement, assess_scan, own_mask
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
 from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import read_card, save_network
+from veridice.panel import load_networks
 from veridice.volume import Geometry, Volume
 
 SETTINGS = InferenceSettings(passes=3)

@@ -124,10 +124,6 @@ def no_affine(files: Arguments, _: Path) -> None:
     patch(files["flair"], 252, bytes(4))  # qform_code, sform_code
 
 
-def t1_on_another_grid(files: Arguments, _: Path) -> None:
-    rewrite(files["t1"], voxels_of(files["t1"])[:-1])
-
-
 def mask_on_another_grid(files: Arguments, _: Path) -> None:
     affine = nib.load(files["mask"]).affine.copy()
     affine[2, 3] += 2
@@ -140,8 +136,20 @@ def labels_in_mask(files: Arguments, _: Path) -> None:
     )
 
 
-def probabilities_in_mask(files: Arguments, _: Path) -> None:
-    rewrite(files["mask"], np.random.default_rng(0).random(voxels_of(files["mask"]).shape).astype(np.float32))
+def percentages_in_mask(files: Arguments, _: Path) -> None:
+    rewrite(files["mask"], 100 * np.random.default_rng(0).random(voxels_of(files["mask"]).shape).astype(np.float32))
+
+
+def nan_in_mask(files: Arguments, _: Path) -> None:
+    voxels = voxels_of(files["mask"]).astype(np.float32)
+    voxels[2, 2, 2] = np.nan
+    rewrite(files["mask"], voxels)
+
+
+def empty_brain_mask(files: Arguments, folder: Path) -> None:
+    files["brain-mask"] = folder / "brain.nii.gz"
+    shutil.copy(files["mask"], files["brain-mask"])
+    rewrite(files["brain-mask"], np.zeros_like(voxels_of(files["mask"])))
 
 
 def output_is_a_file(files: Arguments, folder: Path) -> None:
@@ -189,10 +197,11 @@ CASES: list[tuple[Spoiler, str]] = [
     (gigantic_header, "more than the file can hold"),
     (singular_affine, "singular"),
     (no_affine, "where it lies in space"),
-    (t1_on_another_grid, "t1.nii.gz: its grid is"),
     (mask_on_another_grid, "mask.nii.gz: its grid is"),
-    (labels_in_mask, "not a binary mask"),
-    (probabilities_in_mask, "not a binary mask"),
+    (labels_in_mask, "neither a binary mask nor probabilities"),
+    (percentages_in_mask, "give --mask-threshold"),
+    (nan_in_mask, "mask.nii.gz: holds NaN"),
+    (empty_brain_mask, "brain.nii.gz: the brain mask is empty"),
     (output_is_a_file, "give a folder"),
     (mask_in_place_of_a_result, "would be overwritten"),
     (weights_missing, "no such weights"),

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import pandas as pd
 import pytest
 
-from veridice import cli
+from veridice import checking, cli
 from veridice.case import Assessment
 from veridice.io.nifti import read_map
 
@@ -106,7 +107,7 @@ def test_interruption_is_exit_130_and_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "assess_scan", interrupt)
+    monkeypatch.setattr(checking, "assess_masks", interrupt)
     assert check(scan_files) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not scan_files["output"].exists()
@@ -118,7 +119,7 @@ def test_an_internal_error_is_one_line_and_exit_1(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("broken\nbadly")
 
-    monkeypatch.setattr(cli, "assess_scan", fail)
+    monkeypatch.setattr(checking, "assess_masks", fail)
     assert check(scan_files) == 1
     assert "ZeroDivisionError: broken badly" in capsys.readouterr().err
 
@@ -143,3 +144,61 @@ def test_demo_prints_true_beside_predicted_dice(tiny_weights: Path, tmp_path: Pa
     assert "true Dice" in printed
     assert "CC-BY" in printed
     assert (tmp_path / "demo" / "sub-lesjak19_report.html").is_file()
+
+
+def test_several_masks_are_ranked(scan_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mask = nib.load(scan_files["mask"])
+    half = np.asarray(mask.dataobj).copy()
+    half[: half.shape[0] // 2] = 0
+    nib.save(nib.Nifti1Image(half, mask.affine), tmp_path / "=half|.nii.gz")
+    share = np.asarray(mask.dataobj).astype(np.float32) * np.float32(0.8)
+    share[0, 0, 0] = 0.3
+    nib.save(nib.Nifti1Image(share, mask.affine), tmp_path / "share.nii.gz")
+    more = [f"--mask={tmp_path / name}" for name in ("=half|.nii.gz", "share.nii.gz")]
+    assert check(scan_files, *more, "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    ranked = {entry["mask"]: entry for entry in row["ranking"]}
+    assert set(ranked) == {"mask.nii.gz", "=half|.nii.gz", "share.nii.gz"}
+    predicted = [entry["predicted_dice"] for entry in row["ranking"]]
+    assert predicted == sorted(predicted, reverse=True)
+    assert row["judged_mask"] == row["ranking"][0]["mask"] and row["predicted_dice"] == predicted[0]
+    # The share, cut at 0.5, is the mask itself.
+    whole, part = ranked["mask.nii.gz"], ranked["=half|.nii.gz"]
+    assert whole["volume_ml"] == ranked["share.nii.gz"]["volume_ml"]
+    overlap = 2 * part["volume_ml"] / (whole["volume_ml"] + part["volume_ml"])
+    assert whole["agreement_with_others"] == pytest.approx((1 + overlap) / 2)
+    assert check(scan_files, *more) == 0
+    assert "Masks, the best first" in capsys.readouterr().out
+    report = (scan_files["output"] / "sub-1_report.html").read_text()
+    assert "All masks, the best first" in report
+
+
+def test_lesions_are_listed_and_numbered(scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(scan_files, "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    table = pd.read_csv(row["tables"]["lesions"], sep="\t")
+    numbers = np.asarray(nib.load(row["maps"]["lesion_numbers"]).dataobj)
+    assert numbers.shape == nib.load(scan_files["flair"]).shape
+    mask = np.asarray(nib.load(scan_files["mask"]).dataobj) > 0
+    for lesion in table.to_dict("records"):
+        inside = numbers == lesion["number"]
+        assert mask[inside].all() if lesion["place"] == "mask" else not mask[inside].any()
+    assert (np.isin(numbers, table.loc[table["place"] == "mask", "number"]) == mask).all()
+    assert set(np.unique(numbers)) - {0} == set(table["number"])
+    voxel_ml = abs(np.linalg.det(nib.load(scan_files["flair"]).affine[:3, :3])) / 1000
+    assert table["volume_ml"].sum() == pytest.approx((numbers > 0).sum() * voxel_ml, rel=1e-4)
+    assert row["volumes_ml"]["looks_missed"] == pytest.approx(
+        table.loc[table["place"] == "missed", "volume_ml"].sum(), rel=1e-4
+    )
+
+
+def test_a_t1w_on_its_own_grid(scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    t1 = nib.load(scan_files["t1"])
+    affine = t1.affine.copy()
+    affine[:3, 3] += t1.affine[:3, 0]
+    nib.save(nib.Nifti1Image(np.asarray(t1.dataobj)[1:], affine), scan_files["t1"])
+    assert check(scan_files, "--no-registration", "--json") == 0
+    row = json.loads(capsys.readouterr().out)
+    assert any("without registration" in warning for warning in row["warnings"])
+    assert check(scan_files, "--json") == 0
+    assert any("T1w" in warning for warning in json.loads(capsys.readouterr().out)["warnings"])

@@ -19,14 +19,15 @@ from veridice.overlap import dice
 from veridice.volume import Geometry, Volume
 
 if TYPE_CHECKING:
-    from veridice.assess import Judgement, assess_scan, load_networks
+    from veridice.assess import Judgement, assess_scan
     from veridice.networks.weights import bundled_weights
+    from veridice.panel import load_networks
 
 # What needs torch is imported on first use, so that stored results can be read on a machine without it.
 _NEEDS_TORCH = {
     "Judgement": "veridice.assess",
     "assess_scan": "veridice.assess",
-    "load_networks": "veridice.assess",
+    "load_networks": "veridice.panel",
     "bundled_weights": "veridice.networks.weights",
 }
 

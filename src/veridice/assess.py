@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any, cast
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 from torch import nn
 
 from veridice._version import __version__
-from veridice.case import Assessment
+from veridice.case import Assessment, RankedMask
 from veridice.config import InferenceSettings
 from veridice.error_maps import error_map
-from veridice.errors import GeometryError, WeightsError
-from veridice.inference import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes
+from veridice.errors import GeometryError
+from veridice.evidence import Reading, mask_evidence, native_samples
+from veridice.inference import Backend, StochasticResult, choose_backend, reconstruct, stochastic_passes
 from veridice.input_checks import image_warnings
-from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import NAMES, WeightCard, load_network
-from veridice.scores import SUM_GRID, GridMaps, all_scores, lesion_count, lesion_volume_ml
+from veridice.inputs import GivenMask, Scan
+from veridice.lesions import Lesion, describe_lesions, label_lesions, missed_mask
+from veridice.overlap import dice
+from veridice.panel import Networks, describe_model, predict_all
+from veridice.scores import GridMaps, all_scores, lesion_count, lesion_volume_ml, mean_pairwise_dice
 from veridice.spatial import GridTransform, fit_grid, intensity_range, scan_on_grid
 from veridice.types import Mask, Voxels
 from veridice.verdict import clip_dice, provisional_verdict
@@ -29,40 +31,11 @@ from veridice.volume import Volume
 
 Tick = Callable[[], None]
 
-REGRESSORS = {"image": "regressor-image", "uncertainty": "regressor-uncertainty", "error": "regressor-error"}
-
-
-@dataclass(frozen=True)
-class Networks:
-    """The networks of one judgement and the cards of their weights."""
-
-    segmenter: nn.Module
-    reconstructor: nn.Module
-    regressors: dict[str, RegressionNet]
-    cards: dict[str, WeightCard]
-
-    @property
-    def grid_shape(self) -> tuple[int, int, int]:
-        return (self.cards["segmenter"].grid,) * 3
-
-
-def load_networks(folder: Path) -> Networks:
-    """Load all networks that a judgement needs from ``folder``.
-
-    Raises:
-        WeightsError: one is missing or damaged, or they were trained for different cubes.
-    """
-    loaded = {name: load_network(folder, name) for name in NAMES}
-    cards = {name: card for name, (_, card) in loaded.items()}
-    if len({card.grid for card in cards.values()}) != 1:
-        grids = ", ".join(f"{name} {card.grid}" for name, card in cards.items())
-        raise WeightsError(f"{folder}: the weights are for different cubes ({grids}); train them with one configuration")
-    return Networks(
-        segmenter=loaded["segmenter"][0],
-        reconstructor=loaded["reconstructor"][0],
-        regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},
-        cards=cards,
-    )
+OWN = "own"
+"""Name of our own mask among those that are judged."""
+HALF = 0.5
+HEAD_LEVEL = 0.1
+"""Part of the brightest tissue above which a voxel is head, where no brain mask is given."""
 
 
 @dataclass(frozen=True)
@@ -72,12 +45,37 @@ class Judgement:
     Args:
         assessment: without its files.
         maps: in the FLAIR's own grid, by name.
+        lesions: of the judged mask; numbered in the map ``lesion_numbers``.
+        missed: places that look like missed lesions, numbered on.
         preprocessing: JSON-ready record of every step between the scan and the cube.
     """
 
     assessment: Assessment
     maps: dict[str, Volume]
+    lesions: list[Lesion]
+    missed: list[Lesion]
     preprocessing: dict[str, Any]
+
+
+@dataclass(frozen=True)
+class StudiedScan:
+    """Everything about a scan that no mask changes.
+
+    Args:
+        scan: on the FLAIR's grid.
+        images: FLAIR and T1w on the cube (2, x, y, z), in [0, 1].
+        result: of the stochastic passes.
+        reading: what masks are held against.
+        preprocessing: as in :class:`Judgement`.
+        warnings: about scan and files.
+    """
+
+    scan: Scan
+    images: Voxels
+    result: StochasticResult
+    reading: Reading
+    preprocessing: dict[str, Any]
+    warnings: tuple[str, ...]
 
 
 def assess_scan(
@@ -104,55 +102,180 @@ def assess_scan(
         GeometryError: T1w or mask lie on another grid.
         InputError: nothing can be judged in this image.
     """
-    clock = Clock()
     _require_grid(flair, t1, "T1w", "register and resample the T1w to the FLAIR first (for example with flirt)")
     _require_grid(flair, mask, "mask", "resample it with nearest neighbour first")
+    given = [] if mask is None else [GivenMask("mask", mask)]
+    return assess_masks(case, Scan(flair, t1), given, networks, settings, tick)
+
+
+def assess_masks(
+    case: str,
+    scan: Scan,
+    masks: Sequence[GivenMask],
+    networks: Networks,
+    settings: InferenceSettings,
+    tick: Tick | None = None,
+) -> Judgement:
+    """Judge our own segmentation of a scan, a given one, or several, of which the best is described and all are ranked.
+
+    Args:
+        case: name of the scan.
+        scan: from :func:`veridice.inputs.read_scan`.
+        masks: to judge; none: our own.
+        networks: from :func:`load_networks`.
+        settings: passes, seed, device, threshold.
+        tick: called after each stochastic pass.
+
+    Raises:
+        InputError: nothing can be judged in this image.
+    """
+    clock = Clock()
     backend = choose_backend(settings)
-    with clock.stage("grid"):
-        transform = fit_grid(flair, networks.grid_shape)
-        images = grid_images(flair, t1, transform)
-        scans = {"flair": flair, "t1": t1}
-        ranges = {name: asdict(intensity_range(image, transform)) for name, image in scans.items() if image is not None}
-        warnings = image_warnings(images[0], images[1] if t1 is not None else None, flair.geometry, transform.geometry)
-    with clock.stage("segmentation"):
-        result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
-    segmentation = result.maps.mean if mask is None else transform.to_grid(mask.voxels)
-    with clock.stage("reconstruction"):
-        reconstruction = reconstruct(networks.reconstructor, images[0], segmentation >= 0.5, backend)
-    maps = GridMaps(
-        segmentation=segmentation,
-        probability=result.maps.mean,
-        entropy=result.maps.entropy,
-        variance=result.maps.variance,
-        mutual_information=result.maps.mutual_information,
-        error=error_map(images[0], reconstruction),
-        sample_masks=result.sample_masks,
-    )
-    with clock.stage("regression"):
-        predictions = predict_all(networks.regressors, images, maps, backend)
+    studied = study_scan(scan, networks, settings, backend, clock, tick)
+    opinions = [judge_mask(mask, studied, networks, backend, clock) for mask in masks or (None,)]
+    ranked = sorted(opinions, key=lambda opinion: -opinion.predicted_dice)
+    best = ranked[0]
     with clock.stage("native_maps"):
-        native = native_maps(maps, reconstruction, transform, mask)
-    judged = native["lesion_mask"] if mask is None else mask
-    with clock.stage("scores"):
-        scores = {**predictions, **all_scores(maps), "lesion_count": lesion_count(judged.voxels)}
-    predicted = clip_dice(predictions["predicted_dice_raw"])
-    voxel_ml = flair.geometry.voxel_volume_ml
+        native = native_maps(best, studied)
+    with clock.stage("lesions"):
+        numbers, lesions, missed = list_lesions(best.mask, studied)
+    native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
+    voxel_ml = scan.flair.geometry.voxel_volume_ml
     assessment = Assessment(
         case=case,
-        verdict=provisional_verdict(predicted, settings.min_dice),
-        predicted_dice=predicted,
-        scores=scores,
+        verdict=provisional_verdict(best.predicted_dice, settings.min_dice),
+        predicted_dice=best.predicted_dice,
+        judged_mask=best.name,
+        ranking=_ranking(ranked, settings, voxel_ml) if len(masks) > 1 else (),
+        scores=best.scores,
         volumes_ml={
-            "judged_mask": lesion_volume_ml(judged.voxels, voxel_ml),
-            "own_mask": lesion_volume_ml(native["lesion_mask"].voxels, voxel_ml),
+            "judged_mask": lesion_volume_ml(best.mask, voxel_ml),
+            "own_mask": lesion_volume_ml(studied.reading.own, voxel_ml),
+            "looks_missed": sum(lesion.volume_ml for lesion in missed),
         },
-        warnings=(*warnings, *_mask_warnings(judged)),
+        warnings=(*studied.warnings, *best.warnings),
         maps={},
         seconds=clock.seconds,
         model=describe_model(networks, settings, backend.for_network(networks.segmenter)),
         version=__version__,
     )
-    return Judgement(assessment, native, {**transform.record(), "intensity_range": ranges})
+    return Judgement(assessment, native, lesions, missed, studied.preprocessing)
+
+
+def study_scan(
+    scan: Scan, networks: Networks, settings: InferenceSettings, backend: Backend, clock: Clock, tick: Tick | None
+) -> StudiedScan:
+    """Everything about a scan that no mask changes: cube, passes, our own mask."""
+    flair, t1 = scan.flair, scan.t1
+    with clock.stage("grid"):
+        transform = fit_grid(flair, networks.grid_shape)
+        images = grid_images(flair, t1, transform)
+        ranges = {
+            name: asdict(intensity_range(image, transform))
+            for name, image in (("flair", flair), ("t1", t1))
+            if image is not None
+        }
+        warnings = image_warnings(images[0], images[1] if t1 is not None else None, flair.geometry, transform.geometry)
+    with clock.stage("segmentation"):
+        result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
+    with clock.stage("native_samples"):
+        probability = transform.to_native(result.maps.mean, order=3)
+        brain = images[0] > HEAD_LEVEL if scan.brain is None else transform.to_grid(scan.brain.voxels) >= HALF
+        reading = Reading(
+            transform=transform,
+            samples=native_samples(result.sample_masks, transform),
+            probability=probability,
+            own=mask_from_probability(probability),
+            flair=images[0],
+            entropy=result.maps.entropy,
+            brain=brain,
+            pairwise_dice=mean_pairwise_dice(result.sample_masks),
+        )
+    preprocessing = {**transform.record(), **scan.record, "intensity_range": ranges}
+    return StudiedScan(scan, images, result, reading, preprocessing, (*scan.warnings, *warnings))
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What is thought of one mask.
+
+    Args:
+        name: of its file; ``own`` for ours.
+        mask: in the FLAIR's grid.
+        maps: on the cube.
+        reconstruction: FLAIR rebuilt with the mask cut out, on the cube.
+        predicted_dice: clipped to [0, 1].
+        scores: by name.
+        warnings: about this mask.
+    """
+
+    name: str
+    mask: Mask
+    maps: GridMaps
+    reconstruction: Voxels
+    predicted_dice: float
+    scores: dict[str, float | None]
+    warnings: tuple[str, ...]
+
+
+def judge_mask(
+    given: GivenMask | None,
+    studied: StudiedScan,
+    networks: Networks,
+    backend: Backend,
+    clock: Clock,
+) -> Opinion:
+    """Judge one mask of a studied scan; None judges our own."""
+    passes, images, transform = studied.result.maps, studied.images, studied.reading.transform
+    segmentation = passes.mean if given is None else transform.to_grid(given.volume.voxels)
+    with clock.stage("reconstruction"):
+        reconstruction = reconstruct(networks.reconstructor, images[0], segmentation >= HALF, backend)
+    maps = GridMaps(
+        segmentation=segmentation,
+        probability=passes.mean,
+        entropy=passes.entropy,
+        variance=passes.variance,
+        mutual_information=passes.mutual_information,
+        error=error_map(images[0], reconstruction),
+        sample_masks=studied.result.sample_masks,
+    )
+    with clock.stage("regression"):
+        predictions = predict_all(networks.regressors, images, maps, backend)
+    mask = studied.reading.own if given is None else given.volume.voxels
+    with clock.stage("scores"):
+        evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(mask, studied.reading).items()}
+        scores = {**predictions, **all_scores(maps), **evidence, "lesion_count": lesion_count(mask)}
+    warnings = (*(given.warnings if given else ()), *_mask_warnings(mask))
+    name = given.name if given else OWN
+    return Opinion(name, mask, maps, reconstruction, clip_dice(predictions["predicted_dice_raw"]), scores, warnings)
+
+
+def _ranking(ranked: Sequence[Opinion], settings: InferenceSettings, voxel_ml: float) -> tuple[RankedMask, ...]:
+    rows = []
+    for opinion in ranked:
+        others = [dice(opinion.mask, other.mask).dice for other in ranked if other is not opinion]
+        rows.append(
+            RankedMask(
+                mask=opinion.name,
+                predicted_dice=opinion.predicted_dice,
+                verdict=provisional_verdict(opinion.predicted_dice, settings.min_dice),
+                volume_ml=lesion_volume_ml(opinion.mask, voxel_ml),
+                agreement_with_passes=float(opinion.scores["agreement_mean"] or 0.0),
+                agreement_with_others=float(np.mean(others)),
+            )
+        )
+    return tuple(rows)
+
+
+def list_lesions(mask: Mask, studied: StudiedScan) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:
+    """Label map (int16, FLAIR's grid), lesions of the mask, and places that look missed, numbered after them."""
+    reading, flair = studied.reading, studied.scan.flair.voxels
+    labels, count = label_lesions(mask)
+    missed, missed_count = label_lesions(missed_mask(mask, reading))
+    lesions = describe_lesions(labels, count, flair, reading)
+    places = describe_lesions(missed, missed_count, flair, reading)
+    numbers = np.where(missed > 0, missed + count, labels).astype(np.int16)
+    return numbers, lesions, [replace(place, number=place.number + count) for place in places]
 
 
 def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> Voxels:
@@ -182,54 +305,22 @@ def mask_from_probability(probability: Voxels) -> Mask:
     return probability >= 0.5
 
 
-def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
-    """Dice predicted from each of the paper's input pairs (Reg-net) and their mean, not clipped, as scores by name.
-
-    Args:
-        regressors: by input pair: ``image``, ``uncertainty``, ``error``.
-        images: FLAIR and T1w on the cube (2, x, y, z).
-        maps: of the same scan.
-        backend: device and precision.
-    """
-    inputs = {"image": [*images], "uncertainty": [maps.entropy], "error": [maps.error]}
-    predictions = {
-        f"predicted_dice_{pair}": predict_dice(network, inputs[pair], maps.segmentation, backend)
-        for pair, network in regressors.items()
-    }
-    return {"predicted_dice_raw": float(np.mean(list(predictions.values()))), **predictions}
-
-
-def native_maps(maps: GridMaps, reconstruction: Voxels, transform: GridTransform, mask: Volume | None) -> dict[str, Volume]:
+def native_maps(opinion: Opinion, studied: StudiedScan) -> dict[str, Volume]:
     """Maps back in the FLAIR's grid."""
+    maps, transform = opinion.maps, studied.reading.transform
     on_grid = {
         "entropy": maps.entropy,
         "variance": maps.variance,
         "mutual_information": maps.mutual_information,
-        "reconstruction": reconstruction,
+        "reconstruction": opinion.reconstruction,
         "reconstruction_error": maps.error,
     }
     native = {name: Volume(transform.to_native(voxels), transform.native) for name, voxels in on_grid.items()}
-    probability = transform.to_native(maps.probability, order=3)
-    native["lesion_probability"] = Volume(probability, transform.native)
-    native["lesion_mask"] = Volume(mask_from_probability(probability), transform.native)
-    if mask is not None:
-        native["input_mask"] = mask
+    native["lesion_probability"] = Volume(studied.reading.probability, transform.native)
+    native["lesion_mask"] = Volume(studied.reading.own, transform.native)
+    if opinion.name != OWN:
+        native["input_mask"] = Volume(opinion.mask, transform.native)
     return native
-
-
-def describe_model(networks: Networks, settings: InferenceSettings, backend: Backend) -> dict[str, Any]:
-    """Provenance of a judgement: which weights, how many passes, on what."""
-    return {
-        "configuration": networks.cards["segmenter"].configuration,
-        "weights": {name: card.sha256 for name, card in networks.cards.items()},
-        "trained_on": networks.cards["segmenter"].data,
-        "grid": list(networks.grid_shape),
-        "sum_grid": list(SUM_GRID),
-        "passes": settings.passes,
-        "seed": settings.seed,
-        "min_dice": settings.min_dice,
-        **backend.describe(),
-    }
 
 
 def _require_grid(flair: Volume, other: Volume | None, name: str, mend: str) -> None:
@@ -239,14 +330,14 @@ def _require_grid(flair: Volume, other: Volume | None, name: str, mend: str) -> 
         )
 
 
-def _mask_warnings(judged: Volume) -> list[str]:
-    if judged.voxels.any():
-        return []
-    return ["the judged mask is empty: if there are lesions, its Dice is 0; if there are none, it is 1 by policy"]
+def _mask_warnings(judged: Mask) -> tuple[str, ...]:
+    if judged.any():
+        return ()
+    return ("the judged mask is empty: if there are lesions, its Dice is 0; if there are none, it is 1 by policy",)
 
 
 class Clock:
-    """Wall time by stage."""
+    """Wall time by stage; a stage that comes again is added up."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -256,4 +347,4 @@ class Clock:
         """Time the enclosed block under ``name``."""
         start = time.perf_counter()
         yield
-        self.seconds[name] = round(time.perf_counter() - start, 3)
+        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)

@@ -42,6 +42,19 @@ class Calibration(BaseModel):
     n: int = Field(description="number of calibration cases")
 
 
+class RankedMask(BaseModel):
+    """One of several masks of a scan, as it was judged."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    mask: str = Field(description="name of its file")
+    predicted_dice: float
+    verdict: Literal["accept", "review", "reject"]
+    volume_ml: float
+    agreement_with_passes: float = Field(description="mean Dice with our stochastic passes")
+    agreement_with_others: float = Field(description="mean Dice with the other masks")
+
+
 class Assessment(BaseModel):
     """The judgement of one segmentation: one tidy row, and where its maps lie. Stored as JSON beside the maps."""
 
@@ -50,6 +63,8 @@ class Assessment(BaseModel):
     case: str = Field(description="name of the scan")
     verdict: Literal["accept", "review", "reject"] = Field(description="provisional: the paper's rule, no error rate yet")
     predicted_dice: float = Field(description="Dice that the judged mask is expected to have, clipped to [0, 1]")
+    judged_mask: str = Field("own", description="file name of the judged mask; own: the one that veridice made")
+    ranking: tuple[RankedMask, ...] = Field((), description="all masks of the scan, the best first, where several were given")
     interval: tuple[float, float] | None = Field(None, description="interval of the predicted Dice; null until calibrated")
     coverage: float | None = Field(None, description="share of true values inside such intervals; null until calibrated")
     calibration: Calibration | None = Field(None, description="what the interval rests on; null until calibrated")
@@ -57,6 +72,7 @@ class Assessment(BaseModel):
     volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")
     warnings: tuple[str, ...] = Field(description="what a reader should know before trusting the numbers")
     maps: dict[str, str] = Field(description="name to file; relative to this file when stored")
+    tables: dict[str, str] = Field({}, description="name to TSV file; relative to this file when stored")
     seconds: dict[str, float] = Field(description="wall time by stage")
     model: dict[str, Any] = Field(description="weights with checksums, passes, seed, grid, device and precision")
     version: str = Field(description="version of veridice")

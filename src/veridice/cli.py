@@ -20,27 +20,21 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from veridice._version import __version__
-from veridice.assess import Clock, assess_scan, load_networks
 from veridice.case import Assessment
+from veridice.checking import Request
+from veridice.checking import check as check_files
 from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings, on_whole_cubes, with_steps, without_group
 from veridice.errors import InputError, VeridiceError
 from veridice.io.bids import (
-    ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
     case_name,
     file_stem,
     held,
-    refuse_overwriting,
-    staged_output,
-    write_dataset_files,
-    write_json,
-    write_maps,
 )
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.networks.weights import NAMES, NetworkKind, bundled_weights, read_card, verify
 from veridice.overlap import dice
-from veridice.report import write_report
 
 EXIT_INTERNAL, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 130
 DISCLAIMER = "Research use only; not a medical device."
@@ -73,12 +67,20 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
 
 @app.command()
 def check(
-    flair: Annotated[Path, typer.Option(help="FLAIR, NIfTI (.nii or .nii.gz).")],
+    flair: Annotated[Path, typer.Option(help="FLAIR: .nii, .nii.gz, .mgz, or a folder with one DICOM series.")],
     output: Output,
-    t1: Annotated[Path | None, typer.Option(help="T1w on the FLAIR's grid; better with it.")] = None,
+    t1: Annotated[Path | None, typer.Option(help="T1w, on any grid; better with it.")] = None,
     mask: Annotated[
-        Path | None, typer.Option(help="Binary lesion mask on the FLAIR's grid; judged instead of our own.")
+        list[Path] | None,
+        typer.Option(
+            help="Lesion mask or probabilities on the FLAIR's or T1w's grid, judged in place of ours; repeat to rank."
+        ),
     ] = None,
+    mask_threshold: Annotated[
+        float | None, typer.Option(help="Voxels from this value on are the mask; else probabilities from 0.5.")
+    ] = None,
+    brain_mask: Annotated[Path | None, typer.Option(help="Brain mask on the FLAIR's or T1w's grid.")] = None,
+    registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
     case: Annotated[str | None, typer.Option(help="Name of the case; taken from the FLAIR's file name when absent.")] = None,
     weights: Weights = None,
     passes: Passes = 20,
@@ -96,7 +98,8 @@ def check(
         device=_one_of(("auto", "cpu", "cuda"), device, "--device"),
         engine=_one_of(("auto", "openvino", "torch"), engine, "--engine"),
     )
-    assessment = _check(flair, t1, mask, output, case or case_name(flair), weights or bundled_weights(), settings)
+    request = Request(case or case_name(flair), flair, t1, brain_mask, mask or (), mask_threshold, registration)
+    assessment = _check(request, output, weights, settings)
     if as_json:
         sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
     else:
@@ -115,9 +118,8 @@ def demo(
     scan = Path(str(resources.files("veridice") / "demo"))
     flair, truth_file = scan / "sub-lesjak19_FLAIR.nii.gz", scan / "sub-lesjak19_label-lesion_mask.nii.gz"
     settings = InferenceSettings(passes=passes, seed=seed)
-    assessment = _check(
-        flair, scan / "sub-lesjak19_T1w.nii.gz", None, output, case_name(flair), weights or bundled_weights(), settings
-    )
+    request = Request(case_name(flair), flair, scan / "sub-lesjak19_T1w.nii.gz")
+    assessment = _check(request, output, weights, settings)
     grid = read_image(flair).geometry
     truth = read_mask(truth_file, grid).voxels
     own = read_mask(output / assessment.maps["lesion_mask"], grid).voxels
@@ -249,39 +251,16 @@ def _one_of(known: tuple[str, ...], value: str, option: str) -> Any:
     return value
 
 
-def _check(
-    flair: Path, t1: Path | None, mask: Path | None, output: Path, case: str, weights: Path, settings: InferenceSettings
-) -> Assessment:
-    """Read, judge, store; what is stored appears whole or not at all."""
-    refuse_overwriting(output, case, [path for path in (flair, t1, mask) if path])
-    clock = Clock()
-    with clock.stage("total"), staged_output(output) as stage:
-        with clock.stage("read"):
-            image = read_image(flair)
-            t1_image = read_image(t1, image.geometry) if t1 else None
-            given = read_mask(mask, image.geometry) if mask else None
-        with clock.stage("load_weights"):
-            networks = load_networks(weights)
-        with _pass_bar() as bar:
-            task = bar.add_task("stochastic passes", total=settings.passes)
-            judgement = assess_scan(case, image, t1_image, given, networks, settings, lambda: bar.advance(task))
-        made_by = {"GeneratedBy": {"Name": "veridice", "Version": __version__}}
-        provenance = {"Preprocessing": judgement.preprocessing, "Model": judgement.assessment.model, **made_by}
-        with clock.stage("write"):
-            files = write_maps(stage, case, judgement.maps, provenance)
-            write_dataset_files(stage)
-        seconds = {**clock.seconds, **judgement.assessment.seconds}
-        assessment = judgement.assessment.model_copy(update={"maps": files, "seconds": seconds})
-        with clock.stage("report"):
-            stored = stage / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
-            write_json(stored, assessment.model_dump(mode="json"))
-            write_report(stored, image, t1_image, stage / f"{file_stem(case)}{REPORT_SUFFIX}")
-    return assessment.model_copy(update={"seconds": {**seconds, **clock.seconds}})
+def _check(request: Request, output: Path, weights: Path | None, settings: InferenceSettings) -> Assessment:
+    with _pass_bar() as bar:
+        task = bar.add_task("stochastic passes", total=settings.passes)
+        return check_files(request, output, weights or bundled_weights(), settings, lambda: bar.advance(task))
 
 
 def _with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:
     row = assessment.model_dump(mode="json")
-    row["maps"] = {name: str((output / file).resolve()) for name, file in assessment.maps.items()}
+    for kind in ("maps", "tables"):
+        row[kind] = {name: str((output / file).resolve()) for name, file in row[kind].items()}
     return row
 
 
@@ -304,8 +283,18 @@ def _print_assessment(assessment: Assessment, output: Path, true_dice: float | N
     out.print(table)
     for warning in assessment.warnings:
         out.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    if assessment.ranking:
+        _print_ranking(assessment)
     report = output / f"{file_stem(assessment.case)}{REPORT_SUFFIX}"
     out.print(f"report: {escape(str(report))}\nmaps:   {escape(str(output))}\n{DISCLAIMER}")
+
+
+def _print_ranking(assessment: Assessment) -> None:
+    table = Table("mask", "predicted Dice", "verdict", "ml", "with passes", "with others", title="Masks, the best first")
+    for row in assessment.ranking:
+        numbers = [f"{row.volume_ml:.1f}", f"{row.agreement_with_passes:.3f}", f"{row.agreement_with_others:.3f}"]
+        table.add_row(escape(row.mask), f"{row.predicted_dice:.3f}", row.verdict, *numbers)
+    out.print(table)
 
 
 def _pass_bar() -> Progress:

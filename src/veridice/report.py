@@ -6,10 +6,12 @@ import base64
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -24,6 +26,8 @@ from veridice.volume import Volume
 
 matplotlib.use("Agg")
 SLICES = 4
+LISTED = 8
+"""Lesions of each list."""
 MASK_COLOUR = "#ff5a1f"
 OWN_COLOUR = "#35d0ff"
 
@@ -61,8 +65,23 @@ def write_report(assessment_file: Path, flair: Volume, t1: Volume | None, output
         grid=flair.geometry.describe(),
         verdict_words=VERDICT_WORDS[assessment.verdict],
         given="input_mask" in maps,
+        **_lesion_tables(assessment_file, assessment),
     )
     output.write_text(html, encoding="utf-8")
+
+
+def _lesion_tables(assessment_file: Path, assessment: Assessment) -> dict[str, Any]:
+    """Lesions that fewest passes agree with, and the largest places that look missed; how many of each are left out."""
+    if "lesions" not in assessment.tables:
+        return {"doubtful": [], "missed": [], "left_out": {}}
+    table = pd.read_csv(assessment_file.parent / assessment.tables["lesions"], sep="\t")
+    in_mask = table[table["place"] == "mask"].sort_values(["share_of_passes", "mean_probability"], kind="stable")
+    missed = table[table["place"] == "missed"]
+    return {
+        "doubtful": in_mask.head(LISTED).to_dict("records"),
+        "missed": missed.head(LISTED).to_dict("records"),
+        "left_out": {"doubtful": max(0, len(in_mask) - LISTED), "missed": max(0, len(missed) - LISTED)},
+    }
 
 
 VERDICT_WORDS = {

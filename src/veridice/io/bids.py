@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from filelock import FileLock, Timeout
 
 from veridice._version import __version__
@@ -25,6 +26,7 @@ MAP_NAMES = {
     "lesion_mask": "label-lesion_mask",
     "lesion_probability": "label-lesion_probseg",
     "input_mask": "label-lesion_desc-input_mask",
+    "lesion_numbers": "desc-lesions_dseg",
     "entropy": "desc-entropy_uncertainty",
     "variance": "desc-variance_uncertainty",
     "mutual_information": "desc-mutualinformation_uncertainty",
@@ -37,13 +39,21 @@ MAP_MEANINGS = {
     "lesion_mask": ("Lesion probability at 0.5 or above", "1"),
     "lesion_probability": ("Mean lesion probability over the stochastic passes", "1"),
     "input_mask": ("The given lesion mask that was judged", "1"),
+    "lesion_numbers": ("Connected parts of the judged mask, then places that look missed, numbered as in *_lesions.tsv", "1"),
     "entropy": ("Entropy of the mean lesion probability", "bit"),
     "variance": ("Variance of the lesion probability over the stochastic passes", "1"),
     "mutual_information": ("Entropy of the mean minus mean entropy of the passes", "bit"),
     "reconstruction": ("FLAIR rebuilt with the judged mask cut out; intensities of the crop scaled to [0, 1]", "1"),
     "reconstruction_error": ("FLAIR scaled to [0, 1] minus its reconstruction", "1"),
 }
-UNKNOWN_TO_BIDS = ("*_uncertainty.*", "*_error.*", "*_veridice.json", "*_report.html", "*_desc-reconstruction_FLAIR.*")
+UNKNOWN_TO_BIDS = (
+    "*_lesions.*",
+    "*_uncertainty.*",
+    "*_error.*",
+    "*_veridice.json",
+    "*_report.html",
+    "*_desc-reconstruction_FLAIR.*",
+)
 ROUNDING = 2.0**-12
 """Step of stored maps: a quarter of a thousandth costs nobody anything and makes files many times smaller."""
 ASSESSMENT_SUFFIX = "_veridice.json"
@@ -165,9 +175,18 @@ def write_maps(folder: Path, case: str, maps: dict[str, Volume], provenance: dic
 
 
 def _rounded(volume: Volume) -> Volume:
-    if volume.voxels.dtype == bool:
+    if volume.voxels.dtype.kind in "bui":
         return volume
     return volume.with_voxels(np.round(volume.voxels / ROUNDING).astype(np.float32) * np.float32(ROUNDING))
+
+
+def write_table(folder: Path, case: str, name: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
+    """Write rows as TSV with a JSON dictionary of its columns; returns the TSV's name. Texts are words of our own."""
+    file = f"{file_stem(case)}_{name}.tsv"
+    table = pd.DataFrame(rows, columns=list(columns))
+    table.to_csv(folder / file, sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
+    write_json(folder / file.replace(".tsv", ".json"), {column: {"Description": text} for column, text in columns.items()})
+    return file
 
 
 def write_dataset_files(folder: Path) -> None:

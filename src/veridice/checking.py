@@ -1,0 +1,114 @@
+"""``veridice check``: files in, judgement and files out, which appear whole or not at all."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from veridice._version import __version__
+from veridice.assess import Clock, Judgement, assess_masks
+from veridice.case import Assessment
+from veridice.config import InferenceSettings
+from veridice.inputs import Scan, read_given_mask, read_scan
+from veridice.io.bids import (
+    ASSESSMENT_SUFFIX,
+    REPORT_SUFFIX,
+    file_stem,
+    refuse_overwriting,
+    staged_output,
+    write_dataset_files,
+    write_json,
+    write_maps,
+    write_table,
+)
+from veridice.panel import load_networks
+from veridice.report import write_report
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of ``check``.
+
+    Args:
+        case: name of the scan.
+        flair, t1, brain_mask: its files.
+        masks: to judge; none: our own.
+        mask_threshold: see :func:`veridice.inputs.read_given_mask`.
+        registration: whether a T1w that lies elsewhere is registered.
+    """
+
+    case: str
+    flair: Path
+    t1: Path | None = None
+    brain_mask: Path | None = None
+    masks: Sequence[Path] = ()
+    mask_threshold: float | None = None
+    registration: bool = True
+
+    @property
+    def files(self) -> list[Path]:
+        return [path for path in (self.flair, self.t1, self.brain_mask, *self.masks) if path]
+
+
+def check(request: Request, output: Path, weights: Path, settings: InferenceSettings, tick: Callable[[], None]) -> Assessment:
+    """Read, judge, store.
+
+    Args:
+        request: files and how to read them.
+        output: folder of maps, tables, result and report.
+        weights: folder of the networks.
+        settings: passes, seed, device, threshold.
+        tick: called after each stochastic pass.
+
+    Raises:
+        VeridiceError: the input cannot be judged, the weights cannot be used, or nothing can be written.
+    """
+    refuse_overwriting(output, request.case, request.files)
+    clock = Clock()
+    with clock.stage("total"), staged_output(output) as stage:
+        with clock.stage("read"):
+            scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
+            masks = [read_given_mask(path, scan, request.mask_threshold) for path in request.masks]
+        with clock.stage("load_weights"):
+            networks = load_networks(weights)
+        judgement = assess_masks(request.case, scan, masks, networks, settings, tick)
+        assessment = _store(judgement, scan, stage, clock)
+    return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
+
+
+def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Assessment:
+    case = judgement.assessment.case
+    made_by = {"GeneratedBy": {"Name": "veridice", "Version": __version__}}
+    provenance = {"Preprocessing": judgement.preprocessing, "Model": judgement.assessment.model, **made_by}
+    with clock.stage("write"):
+        files = write_maps(stage, case, judgement.maps, provenance)
+        table = write_table(stage, case, "lesions", _lesion_rows(judgement), LESION_COLUMNS)
+        write_dataset_files(stage)
+    update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **judgement.assessment.seconds}}
+    assessment = judgement.assessment.model_copy(update=update)
+    with clock.stage("report"):
+        stored = stage / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
+        write_json(stored, assessment.model_dump(mode="json"))
+        write_report(stored, scan.flair, scan.t1, stage / f"{file_stem(case)}{REPORT_SUFFIX}")
+    return assessment
+
+
+LESION_COLUMNS = {
+    "number": "Value in the map *_desc-lesions_dseg",
+    "place": "mask: part of the judged mask; missed: drawn by veridice alone, looks like a missed lesion",
+    "volume_ml": "Volume in millilitres",
+    "x": "Centre of mass, mm, RAS+ of the FLAIR's affine",
+    "y": "As x",
+    "z": "As x",
+    "mean_probability": "Mean lesion probability over its voxels",
+    "highest_probability": "Highest lesion probability of its voxels",
+    "share_of_passes": "Share of the stochastic passes in which any of its voxels is a lesion",
+    "brightness": "Mean FLAIR minus the brain's median, in interquartile ranges of the brain",
+}
+
+
+def _lesion_rows(judgement: Judgement) -> list[dict[str, Any]]:
+    parts = (("mask", judgement.lesions), ("missed", judgement.missed))
+    return [{"place": place, **asdict(lesion)} for place, lesions in parts for lesion in lesions]

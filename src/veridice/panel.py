@@ -1,0 +1,85 @@
+"""The networks of one judgement: loaded together, asked together, named together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+from torch import nn
+
+from veridice.config import InferenceSettings
+from veridice.errors import WeightsError
+from veridice.inference import Backend, predict_dice
+from veridice.networks.regression_net import RegressionNet
+from veridice.networks.weights import NAMES, WeightCard, load_network
+from veridice.scores import SUM_GRID, GridMaps
+from veridice.types import Voxels
+
+REGRESSORS = {"image": "regressor-image", "uncertainty": "regressor-uncertainty", "error": "regressor-error"}
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of one judgement and the cards of their weights."""
+
+    segmenter: nn.Module
+    reconstructor: nn.Module
+    regressors: dict[str, RegressionNet]
+    cards: dict[str, WeightCard]
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int]:
+        return (self.cards["segmenter"].grid,) * 3
+
+
+def load_networks(folder: Path) -> Networks:
+    """Load all networks that a judgement needs from ``folder``.
+
+    Raises:
+        WeightsError: one is missing or damaged, or they were trained for different cubes.
+    """
+    loaded = {name: load_network(folder, name) for name in NAMES}
+    cards = {name: card for name, (_, card) in loaded.items()}
+    if len({card.grid for card in cards.values()}) != 1:
+        grids = ", ".join(f"{name} {card.grid}" for name, card in cards.items())
+        raise WeightsError(f"{folder}: the weights are for different cubes ({grids}); train them with one configuration")
+    return Networks(
+        segmenter=loaded["segmenter"][0],
+        reconstructor=loaded["reconstructor"][0],
+        regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},
+        cards=cards,
+    )
+
+
+def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
+    """Dice predicted from each of the paper's input pairs (Reg-net) and their mean, not clipped, as scores by name.
+
+    Args:
+        regressors: by input pair: ``image``, ``uncertainty``, ``error``.
+        images: FLAIR and T1w on the cube (2, x, y, z).
+        maps: of the same scan.
+        backend: device and precision.
+    """
+    inputs = {"image": [*images], "uncertainty": [maps.entropy], "error": [maps.error]}
+    predictions = {
+        f"predicted_dice_{pair}": predict_dice(network, inputs[pair], maps.segmentation, backend)
+        for pair, network in regressors.items()
+    }
+    return {"predicted_dice_raw": float(np.mean(list(predictions.values()))), **predictions}
+
+
+def describe_model(networks: Networks, settings: InferenceSettings, backend: Backend) -> dict[str, Any]:
+    """Provenance of a judgement: which weights, how many passes, on what."""
+    return {
+        "configuration": networks.cards["segmenter"].configuration,
+        "weights": {name: card.sha256 for name, card in networks.cards.items()},
+        "trained_on": networks.cards["segmenter"].data,
+        "grid": list(networks.grid_shape),
+        "sum_grid": list(SUM_GRID),
+        "passes": settings.passes,
+        "seed": settings.seed,
+        "min_dice": settings.min_dice,
+        **backend.describe(),
+    }
