@@ -1,0 +1,196 @@
+"""Masks of every quality and kind of error, to learn from and to be tested on: as people's tools and hands make them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+from sklearn.cluster import KMeans
+from sklearn.mixture import GaussianMixture
+
+from veridice.quality_data import damage_mask
+from veridice.scores import NEIGHBOURS
+from veridice.types import Mask, ProbabilityMap, Voxels
+
+LEVELS = (0.1, 0.25, 0.75, 0.9)
+SMALLEST_VOXELS = 3
+"""Classical segmenters drop what is smaller, on the cube."""
+SAMPLED = 20_000
+"""Brain voxels that mixtures and clusters are fitted to."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What masks of a scan are made of; everything on the cube.
+
+    Args:
+        flair, t1: in [0, 1]; ``t1`` is zero where there is none.
+        brain: brain mask.
+        truth: true mask.
+        probability: of the network whose masks are damaged too.
+        passes: its stochastic passes at 0.5 (passes, x, y, z).
+        others: probability maps of other networks.
+        stranger: somebody else's lesions.
+    """
+
+    flair: Voxels
+    t1: Voxels
+    brain: Mask
+    truth: Mask
+    probability: ProbabilityMap
+    passes: np.ndarray[tuple[int, int, int, int], np.dtype[np.bool_]]
+    others: tuple[ProbabilityMap, ...]
+    stranger: Mask
+
+
+Maker = Callable[[Material, np.random.Generator], Mask]
+
+
+def _own(material: Material, _rng: np.random.Generator) -> Mask:
+    return material.probability >= 0.5
+
+
+def _other_level(material: Material, rng: np.random.Generator) -> Mask:
+    return material.probability >= LEVELS[rng.integers(len(LEVELS))]
+
+
+def _one_pass(material: Material, rng: np.random.Generator) -> Mask:
+    return np.asarray(material.passes[rng.integers(len(material.passes))])
+
+
+def _other_network(material: Material, rng: np.random.Generator) -> Mask:
+    if not material.others:
+        return _other_level(material, rng)
+    return material.others[rng.integers(len(material.others))] >= 0.5
+
+
+def _damaged_truth(material: Material, rng: np.random.Generator) -> Mask:
+    return damage_mask(material.truth, rng)
+
+
+def _second_rater(material: Material, rng: np.random.Generator) -> Mask:
+    """The truth with a border drawn a little elsewhere and some of the smallest lesions in or out."""
+    wobble = ndimage.gaussian_filter(rng.standard_normal(material.truth.shape), 1.5)
+    distance = ndimage.gaussian_filter(material.truth.astype(np.float32), rng.uniform(0.5, 1.0))
+    drawn = distance + rng.uniform(0.1, 0.5) * wobble / wobble.std() * (distance > 0.05) >= rng.uniform(0.35, 0.6)
+    return _without_some(drawn, rng, rng.uniform(0.0, 0.3), small_only=True)
+
+
+def _damaged_own(material: Material, rng: np.random.Generator) -> Mask:
+    return damage_mask(material.probability >= 0.5, rng)
+
+
+def _threshold(material: Material, rng: np.random.Generator) -> Mask:
+    """FLAIR so many interquartile ranges above the brain's median."""
+    values = material.flair[material.brain]
+    low, middle, high = np.percentile(values, [25, 50, 75])
+    return _cleaned((material.flair > middle + rng.uniform(0.9, 2.2) * (high - low)) & material.brain, rng)
+
+
+def _mixture(material: Material, rng: np.random.Generator) -> Mask:
+    """The brightest class of a Gaussian mixture of FLAIR intensities, or of FLAIR and T1w."""
+    features, sample = _brain_features(material, rng)
+    model = GaussianMixture(int(rng.integers(3, 6)), random_state=int(rng.integers(2**31)), max_iter=60).fit(sample)
+    brightest = int(np.argmax(model.means_[:, 0]))
+    return _class_mask(material, model.predict_proba(features)[:, brightest] > rng.uniform(0.5, 0.95), rng)
+
+
+def _clusters(material: Material, rng: np.random.Generator) -> Mask:
+    """The brightest of several clusters of FLAIR intensities (k-means)."""
+    features, sample = _brain_features(material, rng)
+    model = KMeans(int(rng.integers(4, 8)), n_init=1, random_state=int(rng.integers(2**31))).fit(sample)
+    brightest = int(np.argmax(model.cluster_centers_[:, 0]))
+    return _class_mask(material, model.predict(features) == brightest, rng)
+
+
+def _grown_region(material: Material, rng: np.random.Generator) -> Mask:
+    """Region growing (ITK) from the brightest voxels of the brain."""
+    values = np.where(material.brain, material.flair, 0)
+    places = np.argwhere(values >= np.percentile(material.flair[material.brain], 99.5))
+    seeds = places[rng.choice(len(places), min(30, len(places)), replace=False)]
+    level = float(np.percentile(material.flair[material.brain], rng.uniform(90, 97)))
+    image = sitk.GetImageFromArray(values.astype(np.float32))
+    grown = sitk.ConnectedThreshold(image, [[int(n) for n in seed[::-1]] for seed in seeds], level, 2.0)
+    return np.asarray(sitk.GetArrayFromImage(grown) > 0)
+
+
+def _stranger(material: Material, _rng: np.random.Generator) -> Mask:
+    return material.stranger
+
+
+def _mirrored(material: Material, rng: np.random.Generator) -> Mask:
+    """Left for right, as after a lost orientation."""
+    return np.ascontiguousarray((material.truth if rng.random() < 0.5 else material.probability >= 0.5)[::-1])
+
+
+def _empty(material: Material, _rng: np.random.Generator) -> Mask:
+    return np.zeros(material.truth.shape, bool)
+
+
+KINDS: dict[str, tuple[Maker, float]] = {
+    "own": (_own, 2.0),
+    "other level": (_other_level, 1.0),
+    "one pass": (_one_pass, 0.5),
+    "other network": (_other_network, 2.5),
+    "second rater": (_second_rater, 1.5),
+    "damaged truth": (_damaged_truth, 2.0),
+    "damaged own": (_damaged_own, 1.0),
+    "threshold": (_threshold, 1.5),
+    "mixture": (_mixture, 1.0),
+    "clusters": (_clusters, 0.7),
+    "grown region": (_grown_region, 0.7),
+    "stranger": (_stranger, 0.3),
+    "mirrored": (_mirrored, 0.2),
+    "empty": (_empty, 0.2),
+}
+"""How each is made, and how often it is drawn relative to the others."""
+
+
+def draw_kinds(count: int, rng: np.random.Generator) -> list[str]:
+    """Names of ``count`` kinds; different ones while there are any."""
+    names, weights = list(KINDS), np.array([weight for _, weight in KINDS.values()])
+    return [str(name) for name in rng.choice(names, size=count, replace=count > len(names), p=weights / weights.sum())]
+
+
+def make_mask(kind: str, material: Material, rng: np.random.Generator) -> Mask:
+    """A mask of this kind, on the cube."""
+    return KINDS[kind][0](material, rng)
+
+
+def _brain_features(material: Material, rng: np.random.Generator) -> tuple[Voxels, Voxels]:
+    images = [material.flair, material.t1] if material.t1.any() and rng.random() < 0.5 else [material.flair]
+    features = np.stack([image[material.brain] for image in images], axis=-1).astype(np.float64)
+    chosen = rng.choice(len(features), min(SAMPLED, len(features)), replace=False)
+    return features, features[chosen]
+
+
+def _class_mask(material: Material, members: np.ndarray[tuple[int], np.dtype[np.bool_]], rng: np.random.Generator) -> Mask:
+    mask = np.zeros(material.brain.shape, bool)
+    mask[material.brain] = members
+    return _cleaned(mask, rng)
+
+
+def _cleaned(mask: Mask, rng: np.random.Generator) -> Mask:
+    """As tools do: opened, or without the smallest parts, or as it is."""
+    choice = rng.random()
+    if choice < 0.3:
+        return np.asarray(ndimage.binary_opening(mask))
+    return mask if choice < 0.5 else _larger_than(mask, int(rng.integers(SMALLEST_VOXELS, 30)))
+
+
+def _larger_than(mask: Mask, voxels: int) -> Mask:
+    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
+    large = np.bincount(labels.ravel(), minlength=count + 1) >= voxels
+    large[0] = False
+    return np.asarray(large[labels])
+
+
+def _without_some(mask: Mask, rng: np.random.Generator, share: float, small_only: bool) -> Mask:
+    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    candidates = sizes <= np.median(sizes) if small_only and count else np.ones(count, bool)
+    kept = ~candidates | (rng.random(count) >= share)
+    return np.concatenate([[False], kept])[labels]
