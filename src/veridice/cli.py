@@ -160,7 +160,7 @@ def simulate(
 
 @app.command()
 def train(
-    network: Annotated[NetworkKind, typer.Argument(help="segmenter, reconstructor or regressor, in this order.")],
+    network: Annotated[NetworkKind, typer.Argument(help="segmenter, reconstructor, regressor, in this order; or brain.")],
     config: Annotated[str, typer.Option(help="TOML file, or a shipped one: default, paper.")] = "default",
     manifest: Annotated[
         str | None, typer.Option(help="CSV: id, patient, split, flair, t1, mask, ...; else the configuration's.")
@@ -184,6 +184,10 @@ def train(
     from veridice import recipes
 
     settings = load_training_settings(config)
+    if (network == "brain") != (settings.data.target == "brain"):
+        raise InputError(
+            f"configuration '{config}' teaches to mark the {settings.data.target}; use --config brain for the brain"
+        )
     table, root = manifest or settings.data.manifest, data or settings.data.root
     if bool(table) != bool(root):
         raise InputError("real scans need both --manifest and --data (or manifest and root under [data] in the TOML)")
@@ -193,20 +197,20 @@ def train(
     if leave_out is not None:
         settings, output = without_group(settings, leave_out), output / f"fold-{leave_out}"
     if steps is not None:
-        settings = with_steps(settings, network, steps)
+        settings = with_steps(settings, "segmenter" if network == "brain" else network, steps)
     if whole_cubes and network == "regressor":
         raise typer.BadParameter("the regressors always see whole cubes", param_hint="--whole-cubes")
     if start is not None and network == "regressor":
         raise typer.BadParameter("the regressors always begin anew", param_hint="--start")
     if whole_cubes:
-        settings = on_whole_cubes(settings, network)
+        settings = on_whole_cubes(settings, "segmenter" if network == "brain" else network)
     run, weights = output / network, output / "weights"
     # Further processes of the same training, one for each further GPU, run this command too.
     with held(run) if os.environ.get("LOCAL_RANK", "0") == "0" else contextlib.nullcontext():
         if network == "regressor":
             cards = recipes.train_regressors(settings, cases, run, weights)
         else:
-            recipe = recipes.train_segmenter if network == "segmenter" else recipes.train_reconstructor
+            recipe = recipes.train_reconstructor if network == "reconstructor" else recipes.train_segmenter
             cards = recipe(settings, cases, run, weights, start)
     for card in cards:
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())

@@ -35,6 +35,7 @@ class DataSettings(Settings):
     root: str = Field("", description="folder that the manifest's files are relative to; `--data` goes before it")
     cubes: str = Field("runs/cubes", description="folder, from the working folder, where scans on the cube are kept")
     grid: int = Field(128, ge=16, description="edge of the cube that every scan is resampled to")
+    target: Literal["lesion", "brain"] = Field("lesion", description="what segmenters learn to mark")
     simulated_fraction: float = Field(0.6, ge=0, le=1, description="share of examples from the simulator")
     simulated_patients: int = Field(
         240, ge=0, description="training patients that are simulated, in equal parts from the donor groups"

@@ -24,6 +24,7 @@ REGRESSORS = {"image": "regressor-image", "uncertainty": "regressor-uncertainty"
 class Networks:
     """The networks of one judgement and the cards of their weights."""
 
+    brain: nn.Module
     segmenter: nn.Module
     reconstructor: nn.Module
     regressors: dict[str, RegressionNet]
@@ -42,10 +43,12 @@ def load_networks(folder: Path) -> Networks:
     """
     loaded = {name: load_network(folder, name) for name in NAMES}
     cards = {name: card for name, (_, card) in loaded.items()}
-    if len({card.grid for card in cards.values()}) != 1:
-        grids = ", ".join(f"{name} {card.grid}" for name, card in cards.items())
+    on_cube = {name: card.grid for name, card in cards.items() if name != "brain"}
+    if len(set(on_cube.values())) != 1:
+        grids = ", ".join(f"{name} {grid}" for name, grid in on_cube.items())
         raise WeightsError(f"{folder}: the weights are for different cubes ({grids}); train them with one configuration")
     return Networks(
+        brain=loaded["brain"][0],
         segmenter=loaded["segmenter"][0],
         reconstructor=loaded["reconstructor"][0],
         regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},

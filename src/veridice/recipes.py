@@ -59,15 +59,19 @@ def by_split(cases: Sequence[Case]) -> dict[str, list[Case]]:
 def train_segmenter(
     settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path, start: Path | None = None
 ) -> list[WeightCard]:
-    """Train the Monte Carlo U-net (Dice loss, paper Eq. 1) and leave the best weights in folder ``weights``."""
+    """Train the Monte Carlo U-net (Dice loss, paper Eq. 1) and leave the best weights in folder ``weights``.
+
+    Where the target of the data is the brain, the same network and loss learn that, and the weights are named so.
+    """
+    name: NetworkKind = "brain" if settings.data.target == "brain" else "segmenter"
     arguments = _segmenter_arguments(settings)
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
-    origin = _begin(network, start, "segmenter")
+    origin = _begin(network, start, name)
     _claim_folder(run, settings, "segmenter", origin)
     state = fit_segmenter(network, settings, cases, run)
     metrics = {"dice": state.best or 0.0}
-    card = _describe_training("segmenter", arguments, settings, cases, state, metrics, origin)
+    card = _describe_training(name, arguments, settings, cases, state, metrics, origin)
     return [save_network(weights, network, card)]
 
 

@@ -104,13 +104,13 @@ def prepare_material(
 ) -> TrainingMaterial:
     """Bring real cases and simulated patients to the cube; what lies in folder ``cubes`` already is used again.
 
-    A real scan with a brain mask is taken twice, as whole head and skull-stripped, since users have both. ``tick`` is
-    called after each simulated patient.
+    A real scan with a brain mask is taken twice, as whole head and skull-stripped, since users have both; to learn brains, one
+    without is left out. ``tick`` is called after each simulated patient.
     """
     cubes.mkdir(parents=True, exist_ok=True)
     groups = real_groups(cases, settings)
     real = []
-    for case in cases:
+    for case in (case for case in cases if settings.target == "lesion" or case.brain_mask is not None):
         for stripped in (False, True) if case.brain_mask is not None else (False,):
             if groups[case.patient] not in settings.left_out:
                 real.append(_real_cube(case, settings, stripped, groups[case.patient], cubes))
@@ -156,9 +156,13 @@ def _key(*parts: object) -> str:
     return hashlib.sha256(repr((CUBE_FORMAT, *parts)).encode()).hexdigest()[:16]
 
 
+def _target_key(settings: DataSettings) -> tuple[str, ...]:
+    return () if settings.target == "lesion" else (settings.target,)
+
+
 def _simulated_case(plan: PatientPlan, settings: DataSettings, cubes: Path) -> CubeCase:
     name = f"simulated-{plan.seed}-{plan.index:05d}"
-    file = cubes / f"{name}-{_key(plan.model_dump_json(), settings.grid)}.npy"
+    file = cubes / f"{name}-{_key(plan.model_dump_json(), settings.grid, *_target_key(settings))}.npy"
     return CubeCase(name, plan.donors, simulated=True, group=plan.seed - COHORTS["training"].seed, file=file)
 
 
@@ -168,15 +172,15 @@ def _simulate_cube(settings: DataSettings, task: tuple[PatientPlan, Path]) -> No
     flair = patient.flair.with_voxels(patient.flair.voxels.astype(np.float32))
     t1 = resample_to(patient.t1, flair.geometry)
     transform = fit_grid(flair, (settings.grid,) * 3, None if plan.whole_head else patient.brain.voxels > 0)
-    lesion = transform.to_grid(patient.lesions.voxels)
-    _store(file, [scan_on_grid(flair, transform), scan_on_grid(t1, transform), lesion, np.zeros_like(lesion)])
+    target = transform.to_grid((patient.brain if settings.target == "brain" else patient.lesions).voxels)
+    _store(file, [scan_on_grid(flair, transform), scan_on_grid(t1, transform), target, np.zeros_like(target)])
 
 
 def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, cubes: Path) -> CubeCase:
     files = [case.flair, case.t1, case.mask, case.brain_mask, case.ventricles]
     sums = [hashlib.sha256(file.read_bytes()).hexdigest() if file else "" for file in files]
     name = f"{case.id}{'-stripped' if stripped else ''}"
-    key = _key(sums, settings.grid, settings.rim_mm, case.ignored_label, settings.resample_t1)
+    key = _key(sums, settings.grid, settings.rim_mm, case.ignored_label, settings.resample_t1, *_target_key(settings))
     file = cubes / f"real-{quote(name, safe='')[:100]}-{key}.npy"
     if not file.exists():
         _store(file, _real_channels(case, settings, stripped))
@@ -195,6 +199,9 @@ def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[n
     transform = fit_grid(flair, (settings.grid,) * 3, brain)
     image = scan_on_grid(flair, transform)
     second = scan_on_grid(t1, transform) if t1 else np.zeros_like(image)
+    if settings.target == "brain":
+        whole = read_mask(_required(case, "brain_mask"), flair.geometry).voxels
+        return [image, second, transform.to_grid(whole), np.zeros_like(image)]
     ignored = transform.to_grid(ignored_voxels(case, flair, lesion, settings.rim_mm))
     return [image, second, transform.to_grid(lesion), ignored]
 

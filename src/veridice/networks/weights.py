@@ -18,13 +18,14 @@ from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
 
-NetworkKind = Literal["segmenter", "reconstructor", "regressor"]
+NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain"]
 ARCHITECTURES: dict[NetworkKind, type[nn.Module]] = {
     "segmenter": McUnet,
     "reconstructor": ReconstructionUnet,
     "regressor": RegressionNet,
+    "brain": McUnet,
 }
-NAMES = ("segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error")
+NAMES = ("brain", "segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error")
 """The networks that a judgement needs, by file name."""
 
 

@@ -1,0 +1,48 @@
+"""Where the brain is, in any FLAIR: whole head or skull-stripped, with a T1w or without."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+from torch import nn
+
+from veridice.inference import Backend, deterministic_pass
+from veridice.quality_data import pooled_map
+from veridice.types import Mask, ProbabilityMap, Voxels
+
+HEAD_LEVEL = 0.05
+"""Part of the brightest tissue above which a voxel is no air."""
+WHOLE_HEAD = 0.15
+"""More than this share of what is no air lies outside the brain: a whole head."""
+
+
+def brain_probability(images: Voxels, network: nn.Module, grid: int, backend: Backend) -> ProbabilityMap:
+    """Share of brain in each voxel of the cube (x, y, z).
+
+    Args:
+        images: FLAIR and T1w on the cube (2, x, y, z), in [0, 1]; zeros where there is no T1w.
+        network: trained on a coarser cube around the same box.
+        grid: edge of that cube; divides the edge of ``images``.
+        backend: device and precision.
+    """
+    edge = images.shape[1] // grid
+    coarse = np.stack([pooled_map(image, edge) for image in images]).astype(np.float32)
+    found = deterministic_pass(network, coarse, backend)
+    # Edges on edges: a coarse voxel's middle lies between those of the fine ones that it is the mean of.
+    return ndimage.zoom(found, edge, order=1, mode="nearest", grid_mode=True)
+
+
+def brain_mask(probability: ProbabilityMap) -> Mask:
+    """The largest part at 0.5, its holes filled (x, y, z)."""
+    labels, count = ndimage.label(probability >= 0.5)
+    if not count:
+        return np.zeros(probability.shape, bool)
+    largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
+    return np.asarray(ndimage.binary_fill_holes(labels == largest))
+
+
+def is_whole_head(flair: Voxels, brain: Mask) -> bool:
+    """Whether there is more than the brain in a FLAIR (x, y, z; in [0, 1]) on the cube."""
+    head = flair > HEAD_LEVEL
+    outside, all_ = int(np.count_nonzero(head & ~brain)), int(np.count_nonzero(head))
+    return outside > WHOLE_HEAD * max(1, all_)
