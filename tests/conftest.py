@@ -51,6 +51,8 @@ def _tiny_weights_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }
     torch.manual_seed(0)
     unet = {"features": 2, "depth": 3}
+    coarse = {**card, "name": "brain", "kind": "brain", "arguments": unet, "grid": GRID // 2}
+    save_network(folder, McUnet(**unet), coarse)
     save_network(folder, McUnet(**unet), {"name": "segmenter", "kind": "segmenter", "arguments": unet, **card})
     save_network(
         folder, ReconstructionUnet(**unet), {"name": "reconstructor", "kind": "reconstructor", "arguments": unet, **card}

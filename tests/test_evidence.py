@@ -54,6 +54,7 @@ def reading_of(passes: np.ndarray, flair: Volume, transform: GridTransform) -> R
         flair=transform.to_grid(flair.voxels) / np.float32(500),
         entropy=mean * (1 - mean),
         brain=transform.to_grid((flair.voxels > 200).astype(np.float32)) >= 0.5,
+        native_brain=flair.voxels > 200,
         pairwise_dice=0.8,
     )
 

@@ -9,9 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 from torch import nn
 
 from veridice._version import __version__
+from veridice.brain import brain_mask, brain_probability
 from veridice.case import Assessment, RankedMask
 from veridice.config import InferenceSettings
 from veridice.error_maps import error_map
@@ -34,8 +36,6 @@ Tick = Callable[[], None]
 OWN = "own"
 """Name of our own mask among those that are judged."""
 HALF = 0.5
-HEAD_LEVEL = 0.1
-"""Part of the brightest tissue above which a voxel is head, where no brain mask is given."""
 
 
 @dataclass(frozen=True)
@@ -151,6 +151,7 @@ def assess_masks(
         volumes_ml={
             "judged_mask": lesion_volume_ml(best.mask, voxel_ml),
             "own_mask": lesion_volume_ml(studied.reading.own, voxel_ml),
+            "brain": lesion_volume_ml(studied.reading.native_brain, voxel_ml),
             "looks_missed": sum(lesion.volume_ml for lesion in missed),
         },
         warnings=(*studied.warnings, *best.warnings),
@@ -178,9 +179,10 @@ def study_scan(
         warnings = image_warnings(images[0], images[1] if t1 is not None else None, flair.geometry, transform.geometry)
     with clock.stage("segmentation"):
         result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
+    with clock.stage("brain"):
+        brain, native_brain = find_brain(scan, images, transform, networks, backend)
     with clock.stage("native_samples"):
         probability = transform.to_native(result.maps.mean, order=3)
-        brain = images[0] > HEAD_LEVEL if scan.brain is None else transform.to_grid(scan.brain.voxels) >= HALF
         reading = Reading(
             transform=transform,
             samples=native_samples(result.sample_masks, transform),
@@ -189,10 +191,22 @@ def study_scan(
             flair=images[0],
             entropy=result.maps.entropy,
             brain=brain,
+            native_brain=native_brain,
             pairwise_dice=mean_pairwise_dice(result.sample_masks),
         )
     preprocessing = {**transform.record(), **scan.record, "intensity_range": ranges}
     return StudiedScan(scan, images, result, reading, preprocessing, (*scan.warnings, *warnings))
+
+
+def find_brain(scan: Scan, images: Voxels, transform: GridTransform, networks: Networks, backend: Backend) -> tuple[Mask, Mask]:
+    """Brain mask on the cube and in the FLAIR's grid: the given one, else one by the brain network."""
+    if scan.brain is not None:
+        return transform.to_grid(scan.brain.voxels) >= HALF, scan.brain.voxels
+    probability = brain_probability(images, networks.brain, networks.cards["brain"].grid, backend)
+    mask = brain_mask(probability)
+    # What is not the largest part stays out of the native mask, whose border is that of the shares.
+    kept = np.where(ndimage.binary_dilation(mask), np.maximum(probability, 0.5 * mask), 0.0)
+    return mask, transform.to_native(kept.astype(np.float32)) >= HALF
 
 
 @dataclass(frozen=True)
@@ -318,6 +332,7 @@ def native_maps(opinion: Opinion, studied: StudiedScan) -> dict[str, Volume]:
     native = {name: Volume(transform.to_native(voxels), transform.native) for name, voxels in on_grid.items()}
     native["lesion_probability"] = Volume(studied.reading.probability, transform.native)
     native["lesion_mask"] = Volume(studied.reading.own, transform.native)
+    native["brain_mask"] = Volume(studied.reading.native_brain, transform.native)
     if opinion.name != OWN:
         native["input_mask"] = Volume(opinion.mask, transform.native)
     return native

@@ -69,7 +69,7 @@ class Reading:
         samples: passes in the scan's grid.
         probability, own: mean probability and our own mask, scan's grid.
         flair, entropy: on the cube; FLAIR in [0, 1].
-        brain: brain mask on the cube.
+        brain, native_brain: brain mask on the cube, and in the scan's grid.
         pairwise_dice: agreement of the passes with one another.
     """
 
@@ -80,6 +80,7 @@ class Reading:
     flair: Voxels
     entropy: Voxels
     brain: Mask
+    native_brain: Mask
     pairwise_dice: float
 
     @property

@@ -113,7 +113,7 @@ def _share_of_passes(labels: np.ndarray[Any, np.dtype[np.int32]], count: int, re
 
 
 def _brain_intensities(flair: Voxels, reading: Reading) -> tuple[float, float]:
-    brain = flair[reading.transform.to_native(reading.brain.astype(np.float32)) >= LIKELY]
+    brain = flair[reading.native_brain]
     if brain.size < 2:
         return 0.0, 1.0
     low, middle, high = (float(value) for value in np.percentile(brain, [25, 50, 75]))
