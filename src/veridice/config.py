@@ -122,6 +122,21 @@ class RegressorSettings(StageSettings):
     binary_fraction: float = Field(0.3, ge=0, le=1, description="share of examples that show a binary, damaged mask")
 
 
+class PredictorSettings(Settings):
+    """The prediction of any mask's Dice, from evidence; see :mod:`veridice.predictor`."""
+
+    patients: int = Field(180, ge=0, description="simulated patients to learn from, in equal parts from the donor groups")
+    masks: int = Field(7, ge=1, description="masks of each scan beside our own")
+    validation_patients: int = Field(40, ge=0, description="of the validation cohort")
+    calibration_patients: int = Field(240, ge=0, description="simulated from the calibration donors")
+    calibration_masks: int = Field(2, ge=1, description="masks of each beside our own; few, so that people count")
+    calibration_donors: str = Field(
+        "lesjak-04,lesjak-05,lesjak-17,lesjak-18,lesjak-20,lesjak-21,lesjak-22,lesjak-23",
+        description="people that no network learnt from and that no test is made of",
+    )
+    passes: int = Field(20, ge=2, description="stochastic passes, as many as scans are judged with")
+
+
 class TrainingSettings(Settings):
     """One training configuration: the data and the three networks."""
 
@@ -131,6 +146,7 @@ class TrainingSettings(Settings):
     segmenter: SegmenterSettings = SegmenterSettings()
     reconstructor: ReconstructorSettings = ReconstructorSettings()
     regressor: RegressorSettings = RegressorSettings()
+    predictor: PredictorSettings = PredictorSettings()
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from scipy import ndimage
+from sklearn.linear_model import LogisticRegression
 
 from veridice.evidence import Reading
 from veridice.scores import NEIGHBOURS
@@ -65,6 +67,22 @@ class LesionModel:
         """Of each lesion, between 0 and 1."""
         logits = [self.intercept + float(np.dot(self.weights, lesion.features())) for lesion in lesions]
         return [float(1 / (1 + np.exp(-np.clip(logit, -50, 50)))) for logit in logits]
+
+
+def fit_lesion_model(known: pd.DataFrame) -> LesionModel:
+    """Logistic regression (scikit-learn) on lesions of which it is known whether they are real.
+
+    Args:
+        known: the fields of :class:`Lesion` and ``real``, one row a lesion.
+    """
+    features = np.array(
+        [Lesion(**{f.name: row[f.name] for f in fields(Lesion)}).features() for row in known.to_dict("records")]
+    )
+    mean, deviation = features.mean(axis=0), features.std(axis=0)
+    scaled = (features - mean) / np.where(deviation > 0, deviation, 1.0)
+    fitted = LogisticRegression(max_iter=1000).fit(scaled, known["real"].astype(bool))
+    weights = fitted.coef_[0] / np.where(deviation > 0, deviation, 1.0)
+    return LesionModel(float(fitted.intercept_[0] - weights @ mean), tuple(map(float, weights)))
 
 
 def label_lesions(mask: Mask) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int]:

@@ -7,38 +7,58 @@ from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_arrays
 from torch import nn
 
+from veridice.calibration import CalibrationSet, read_calibration
 from veridice.config import InferenceSettings
 from veridice.errors import WeightsError
 from veridice.inference import Backend, predict_dice
+from veridice.lesions import LesionModel
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import NAMES, WeightCard, load_network
+from veridice.networks.weights import NAMES, WeightCard, load_network, read_card, verified_bytes
+from veridice.predictor import Predictor
 from veridice.scores import SUM_GRID, GridMaps
 from veridice.types import Voxels
 
 REGRESSORS = {"image": "regressor-image", "uncertainty": "regressor-uncertainty", "error": "regressor-error"}
 
 
+CALIBRATION = "calibration.json"
+"""File beside the weights."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """What turns evidence into a verdict: the predictor, the confidence in single lesions, the calibration."""
+
+    predictor: Predictor
+    lesions: LesionModel
+    calibration: CalibrationSet
+
+
 @dataclass(frozen=True)
 class Networks:
-    """The networks of one judgement and the cards of their weights."""
+    """The networks of one judgement and the cards of their weights; ``judge`` is None while it is still to be learnt."""
 
     brain: nn.Module
     segmenter: nn.Module
     reconstructor: nn.Module
     regressors: dict[str, RegressionNet]
     cards: dict[str, WeightCard]
+    judge: Judge | None = None
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
         return (self.cards["segmenter"].grid,) * 3
 
 
-def load_networks(folder: Path) -> Networks:
-    """Load all networks that a judgement needs from ``folder``.
+def load_networks(folder: Path, judged: bool = True) -> Networks:
+    """Load all networks that a judgement needs from ``folder``, and with ``judged`` the judge.
 
     Raises:
+        InputError: the calibration there is damaged.
         WeightsError: one is missing or damaged, or they were trained for different cubes.
     """
     loaded = {name: load_network(folder, name) for name in NAMES}
@@ -47,13 +67,32 @@ def load_networks(folder: Path) -> Networks:
     if len(set(on_cube.values())) != 1:
         grids = ", ".join(f"{name} {grid}" for name, grid in on_cube.items())
         raise WeightsError(f"{folder}: the weights are for different cubes ({grids}); train them with one configuration")
+    judge = load_judge(folder) if judged else None
     return Networks(
         brain=loaded["brain"][0],
         segmenter=loaded["segmenter"][0],
         reconstructor=loaded["reconstructor"][0],
         regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},
-        cards=cards,
+        cards=cards if judge is None else {**cards, "predictor": read_card(folder, "predictor")},
+        judge=judge,
     )
+
+
+def load_judge(folder: Path) -> Judge:
+    """Load predictor and calibration from ``folder``; the checksum is checked first.
+
+    Raises:
+        WeightsError: the predictor is missing, damaged or altered.
+        InputError: the calibration is.
+    """
+    card = read_card(folder, "predictor")
+    content = verified_bytes(folder, card)
+    try:
+        predictor = Predictor.from_arrays(card.arguments["features"], load_arrays(content))
+        lesions = LesionModel(card.arguments["lesions"]["intercept"], tuple(card.arguments["lesions"]["weights"]))
+    except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
+        raise WeightsError(f"{folder / 'predictor.safetensors'}: not a predictor; train or install again") from error
+    return Judge(predictor, lesions, read_calibration(folder / CALIBRATION))
 
 
 def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:

@@ -238,7 +238,7 @@ def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, s
         ConfigError: the maps that lie there are of others.
     """
     makers = {name: read_card(weights, name).sha256 for name in ("segmenter", "reconstructor")}
-    for folder in _fold_folders(settings, run.parent).values():
+    for folder in fold_folders(settings, run.parent).values():
         makers[folder.name] = read_card(folder / "weights", "segmenter").sha256
     stored = run / "makers.json"
     if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != makers:
@@ -250,7 +250,7 @@ def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, s
 def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn.Module, ...]]:
     """Segmenters of each donor group that were trained without it, from ``OUTPUT/fold-G``; the best one first."""
     found = {}
-    for group, folder in _fold_folders(settings, output).items():
+    for group, folder in fold_folders(settings, output).items():
         networks = [load_network(folder / "weights", "segmenter")[0]]
         for file in sorted((folder / "segmenter").glob("step-*.safetensors")):
             network = McUnet(**_segmenter_arguments(settings))
@@ -260,7 +260,7 @@ def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn
     return found
 
 
-def _fold_folders(settings: TrainingSettings, output: Path) -> dict[int, Path]:
+def fold_folders(settings: TrainingSettings, output: Path) -> dict[int, Path]:
     """``OUTPUT/fold-G`` of each donor group that a finished segmenter was trained without."""
     folders = {group: output / f"fold-{group}" for group in range(len(settings.data.donor_groups))}
     return {group: folder for group, folder in folders.items() if (folder / "weights" / "segmenter.json").exists()}

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from safetensors import SafetensorError
 from safetensors.torch import load as load_safetensors
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from veridice.errors import WeightsError
 from veridice.networks.mc_unet import McUnet
@@ -19,7 +19,8 @@ from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
 
 NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain"]
-ARCHITECTURES: dict[NetworkKind, type[nn.Module]] = {
+WeightKind = Literal["segmenter", "reconstructor", "regressor", "brain", "predictor"]
+ARCHITECTURES: dict[str, type[nn.Module]] = {
     "segmenter": McUnet,
     "reconstructor": ReconstructionUnet,
     "regressor": RegressionNet,
@@ -35,7 +36,7 @@ class WeightCard(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
-    kind: NetworkKind
+    kind: WeightKind
     arguments: dict[str, Any] = Field(description="arguments of the network's class")
     grid: int = Field(description="edge of the cube it was trained for")
     sha256: str = Field(description="of the safetensors file")
@@ -86,7 +87,7 @@ def load_network(folder: Path, name: str) -> tuple[nn.Module, WeightCard]:
         WeightsError: missing, damaged or altered, or weights of another architecture.
     """
     card = read_card(folder, name)
-    content = _verified_bytes(folder, card)
+    content = verified_bytes(folder, card)
     try:
         network = ARCHITECTURES[card.kind](**card.arguments)
         state = {key: value.float() if value.is_floating_point() else value for key, value in load_safetensors(content).items()}
@@ -106,20 +107,25 @@ def verify(folder: Path, name: str) -> WeightCard:
         WeightsError: missing or altered.
     """
     card = read_card(folder, name)
-    _verified_bytes(folder, card)
+    verified_bytes(folder, card)
     return card
 
 
 def save_network(folder: Path, network: nn.Module, card: dict[str, Any]) -> WeightCard:
     """Write weights in half precision and their card; ``card`` lacks only the checksum."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / f"{card['name']}.safetensors"
-    temporary = path.with_name(f".{path.name}.tmp")
     state = {
         key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
         for key, value in network.state_dict().items()
     }
-    save_file(state, temporary)
+    return save_arrays(folder, state, card)
+
+
+def save_arrays(folder: Path, arrays: dict[str, Tensor], card: dict[str, Any]) -> WeightCard:
+    """Write arrays as they are, and their card; ``card`` lacks only the checksum."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{card['name']}.safetensors"
+    temporary = path.with_name(f".{path.name}.tmp")
+    save_file(arrays, temporary)
     complete = WeightCard(**card, sha256=hashlib.sha256(temporary.read_bytes()).hexdigest())
     # safetensors writes for the owner alone; weights are for everybody who may see the folder.
     temporary.chmod(0o644)
@@ -128,7 +134,12 @@ def save_network(folder: Path, network: nn.Module, card: dict[str, Any]) -> Weig
     return complete
 
 
-def _verified_bytes(folder: Path, card: WeightCard) -> bytes:
+def verified_bytes(folder: Path, card: WeightCard) -> bytes:
+    """Content of a weights file.
+
+    Raises:
+        WeightsError: missing, or its checksum is not the card's.
+    """
     path = folder / f"{card.name}.safetensors"
     try:
         content = path.read_bytes()

@@ -1,0 +1,208 @@
+"""Judged masks with their true Dice, of every quality and kind: what the final prediction learns from and is tested on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from torch import nn
+
+from veridice.assess import Clock, StudiedScan, judge_mask, study_scan
+from veridice.case import Case
+from veridice.config import DataSettings, InferenceSettings
+from veridice.inference import Backend, deterministic_pass
+from veridice.inputs import GivenMask, Scan
+from veridice.io.bids import write_text
+from veridice.io.nifti import read_image, read_mask
+from veridice.lesions import Lesion, describe_lesions, label_lesions
+from veridice.mask_kinds import Material, draw_kinds, make_mask
+from veridice.overlap import dice
+from veridice.panel import Networks
+from veridice.simulate.patient import simulate_patient
+from veridice.simulate.plan import PatientPlan
+from veridice.spatial import resample_to
+from veridice.training_data import ignored_voxels, read_second
+from veridice.types import Mask
+
+OWN_KIND = "own"
+LESIONS_KEPT = 40
+"""Lesions of a mask that are kept as examples for the confidence in single ones."""
+REAL_LESION = 0.1
+"""A lesion is one when at least this share of it is in the true mask."""
+
+
+@dataclass(frozen=True)
+class KnownScan:
+    """A scan whose true mask is known.
+
+    Args:
+        name: of the scan.
+        person: whose it is; simulated: the patient.
+        group: donor group.
+        scan: images.
+        truth: true mask, FLAIR's grid.
+        judged: voxels that count, FLAIR's grid.
+        facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``.
+    """
+
+    name: str
+    person: str
+    group: int
+    scan: Scan
+    truth: Mask
+    judged: Mask
+    facts: dict[str, Any]
+
+
+def simulated_scan(plan: PatientPlan, group: int) -> KnownScan:
+    """Simulate a patient; the T1w is resampled by the headers."""
+    patient = simulate_patient(plan)
+    flair = patient.flair.with_voxels(patient.flair.voxels.astype(np.float32))
+    truth = patient.lesions.voxels > 0
+    facts = {
+        "simulated": True,
+        "severity": plan.severity,
+        "load_ml": patient.lesion_load_ml,
+        "whole_head": plan.whole_head,
+    }
+    name = f"sim-{plan.seed}-{plan.index:05d}"
+    scan = Scan(flair, resample_to(patient.t1, flair.geometry))
+    return KnownScan(name, name, group, scan, truth, np.ones_like(truth), facts)
+
+
+def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = False) -> KnownScan:
+    """Read a labelled scan, as it is or with all but the brain set to 0.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+    """
+    assert case.flair is not None and case.mask is not None  # noqa: S101 (the caller chose labelled cases)
+    flair = read_image(case.flair)
+    t1 = read_second(case, flair, settings.resample_t1)
+    truth = read_mask(case.mask, flair.geometry, case.ignored_label).voxels
+    judged = ~ignored_voxels(case, flair, truth, settings.rim_mm)
+    if stripped and case.brain_mask is not None:
+        brain = read_mask(case.brain_mask, flair.geometry).voxels
+        flair = flair.with_voxels(np.where(brain, flair.voxels, 0))
+        t1 = t1.with_voxels(np.where(brain, t1.voxels, 0)) if t1 else None
+    load = float(truth.sum() * flair.geometry.voxel_volume_ml)
+    facts = {"simulated": False, "severity": "", "load_ml": load, "whole_head": bool(case.brain_mask) and not stripped}
+    name = f"{case.id}{'-stripped' if stripped else ''}"
+    return KnownScan(name, case.patient or case.id, group, Scan(flair, t1), truth, judged, facts)
+
+
+def judged_masks(
+    known: KnownScan,
+    networks: Networks,
+    others: Sequence[nn.Module],
+    stranger: Mask,
+    count: int,
+    settings: InferenceSettings,
+    backend: Backend,
+    rng: np.random.Generator,
+) -> dict[str, list[dict[str, Any]]]:
+    """Our own mask and ``count`` of other kinds, as ``check`` judges them.
+
+    Args:
+        known: the scan; its person must be unknown to ``networks``' segmenter.
+        networks: who judges.
+        others: further segmenters, whose masks are judged too.
+        stranger: somebody else's lesions, on the cube.
+        count: masks beside our own.
+        settings: passes and seed.
+        backend: device and precision.
+        rng: of kinds and damages.
+
+    Returns:
+        ``masks``: a row each with ``kind``, ``dice``, facts and all scores. ``lesions``: rows of
+        :class:`veridice.lesions.Lesion` with ``real``, whether it is one.
+    """
+    studied = study_scan(known.scan, networks, settings, backend, Clock(), None)
+    material = _material(known, studied, others, stranger, backend)
+    transform = studied.reading.transform
+    masks: list[dict[str, Any]] = []
+    lesions: list[dict[str, Any]] = []
+    for kind in [OWN_KIND, *draw_kinds(count, rng)]:
+        own = kind == OWN_KIND
+        given = None if own else transform.to_native(make_mask(kind, material, rng).astype(np.float32)) >= 0.5
+        mask = studied.reading.own if given is None else given
+        volume = None if given is None else GivenMask(kind, known.scan.flair.with_voxels(given))
+        opinion = judge_mask(volume, studied, networks, backend, Clock())
+        true = dice(mask & known.judged, known.truth & known.judged).dice
+        names = {"scan": known.name, "person": known.person, "group": known.group, "kind": kind, "dice": true}
+        masks.append({**names, **known.facts, **opinion.scores})
+        lesions += [{**names, **row} for row in _lesion_rows(mask, known, studied)]
+    return {"masks": masks, "lesions": lesions}
+
+
+def _material(
+    known: KnownScan, studied: StudiedScan, others: Sequence[nn.Module], stranger: Mask, backend: Backend
+) -> Material:
+    images, result = studied.images, studied.result
+    passes = np.unpackbits(result.sample_masks, axis=1, count=images[0].size).reshape(-1, *images[0].shape) > 0
+    return Material(
+        flair=images[0],
+        t1=images[1],
+        brain=studied.reading.brain,
+        truth=studied.reading.transform.to_grid(known.truth) >= 0.5,
+        probability=result.maps.mean,
+        passes=passes,
+        others=tuple(deterministic_pass(other, images, backend) for other in others),
+        stranger=stranger,
+    )
+
+
+def _lesion_rows(mask: Mask, known: KnownScan, studied: StudiedScan) -> list[dict[str, Any]]:
+    labels, count = label_lesions(mask)
+    found: list[Lesion] = describe_lesions(labels, count, known.scan.flair.voxels, studied.reading)[:LESIONS_KEPT]
+    inside = np.bincount(labels[known.truth], minlength=count + 1)[1:]
+    # What nobody judged is no example either way.
+    unjudged = np.bincount(labels[~known.judged], minlength=count + 1)[1:]
+    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
+    rows = []
+    for place, lesion in enumerate(found):
+        if unjudged[place] * 2 < sizes[place]:
+            rows.append({**asdict(lesion), "real": bool(inside[place] >= REAL_LESION * sizes[place])})
+    return rows
+
+
+@dataclass(frozen=True)
+class Task:
+    """One scan to judge masks of: how to get it, and who judges."""
+
+    name: str
+    read: Callable[[], KnownScan]
+    networks: Networks
+    others: Sequence[nn.Module]
+
+
+def judge_all(
+    tasks: Sequence[Task],
+    strangers: Sequence[Mask],
+    count: int,
+    seed: int,
+    settings: InferenceSettings,
+    backend: Backend,
+    folder: Path,
+    tick: Callable[[], None],
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Judge masks of every scan into ``folder``, one file a scan; what is there is kept. Returns masks and lesions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    masks: list[dict[str, Any]] = []
+    lesions: list[dict[str, Any]] = []
+    for number, task in enumerate(tasks):
+        file = folder / f"{task.name}.json"
+        if not file.exists():
+            rng = np.random.default_rng([seed, number, 11])
+            stranger = strangers[int(rng.integers(len(strangers)))]
+            rows = judged_masks(task.read(), task.networks, task.others, stranger, count, settings, backend, rng)
+            write_text(file, json.dumps(rows) + "\n")
+        rows = json.loads(file.read_text(encoding="utf-8"))
+        masks, lesions = masks + rows["masks"], lesions + rows["lesions"]
+        tick()
+    return pd.DataFrame(masks), pd.DataFrame(lesions)

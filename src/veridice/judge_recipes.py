@@ -1,0 +1,182 @@
+"""How the prediction of any mask's Dice is learnt and calibrated: masks of known scans, a fit, a set of cases kept apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import ndimage, stats
+from torch import nn
+
+from veridice._version import __version__
+from veridice.calibration import CalibrationSet, write_calibration
+from veridice.case import Case
+from veridice.config import InferenceSettings, TrainingSettings
+from veridice.errors import ConfigError
+from veridice.inference import choose_backend
+from veridice.judge_data import KnownScan, Task, judge_all, real_scan, simulated_scan
+from veridice.lesions import LesionModel, fit_lesion_model
+from veridice.networks.weights import WeightCard, load_network, save_arrays
+from veridice.panel import CALIBRATION, Networks, load_networks
+from veridice.predictor import FEATURES, Predictor, fit_predictor
+from veridice.recipes import fold_folders, people_of, source_commit
+from veridice.simulate.cohort import COHORTS, Cohort
+from veridice.simulate.donors import choose_donors, load_lesions
+from veridice.training import progress_bar
+from veridice.training_data import planned_patients, real_groups
+from veridice.types import Mask
+
+CALIBRATION_SEED = 5000
+"""Seed of the calibration cohort; no other cohort has it."""
+
+
+def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: Path, weights: Path) -> list[WeightCard]:
+    """Learn to predict the Dice of any mask, and calibrate it.
+
+    Every scan that is learnt from is judged by a segmenter that never saw its people (``OUTPUT/fold-G``); its masks are of
+    every kind in :mod:`veridice.mask_kinds`. Calibration scans are simulated from people whom nothing learnt from.
+
+    Args:
+        settings: the configuration that trained the networks.
+        cases: the same manifest; those of the training split are learnt from.
+        output: folder of that training, with its ``fold-G``.
+        weights: folder of the networks; predictor and calibration go there.
+
+    Raises:
+        ConfigError: a donor group has no segmenter that was trained without it.
+    """
+    stage, run = settings.predictor, output / "predictor"
+    networks = load_networks(weights, judged=False)
+    folds = {
+        group: load_network(folder / "weights", "segmenter")[0] for group, folder in fold_folders(settings, output).items()
+    }
+    if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
+        raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
+    masks, lesions = _judge(_to_learn(settings, cases, networks, folds), stage.masks, settings, run / "train")
+    predictor = fit_predictor(masks, settings.seed)
+    lesion_model = fit_lesion_model(lesions)
+    checked = _simulated(COHORTS["validation"], stage.validation_patients, networks, folds)
+    checks, _ = _judge(checked, stage.masks, settings, run / "validation")
+    kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, networks, folds)
+    apart, _ = _judge(kept, stage.calibration_masks, settings, run / "calibration")
+    write_calibration(weights / CALIBRATION, calibration_set(predictor, apart, _source(settings, apart)))
+    card = _card(settings, cases, predictor, lesion_model, masks, checks, networks)
+    arrays = {name: torch.from_numpy(array) for name, array in predictor.arrays().items()}
+    return [save_arrays(weights, arrays, card)]
+
+
+def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> CalibrationSet:
+    """Predictions for masks with a known Dice (columns as of :func:`veridice.judge_data.judge_all`)."""
+    dice, spread = predictor.predict(known)
+    return CalibrationSet(
+        source=source,
+        simulated=bool(known["simulated"].any()),
+        patients=int(known["person"].nunique()),
+        predicted=tuple(map(float, dice)),
+        spread=tuple(map(float, spread)),
+        dice=tuple(map(float, known["dice"])),
+    )
+
+
+def _source(settings: TrainingSettings, known: pd.DataFrame) -> str:
+    people, kinds = len(settings.predictor.calibration_donors.split(",")), known["kind"].nunique()
+    patients = f"{known['person'].nunique()} simulated patients of all severities"
+    return f"{patients} made of {people} people, {len(known)} masks of {kinds} kinds"
+
+
+def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+    inference = InferenceSettings(passes=settings.predictor.passes)
+    with progress_bar() as progress:
+        task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
+        tick = partial(progress.advance, task)
+        strangers = _strangers(settings.data.grid)
+        return judge_all(tasks, strangers, count, settings.seed, inference, choose_backend(inference), folder, tick)
+
+
+def _strangers(grid: int) -> list[Mask]:
+    """Lesions of the training donors on the cube, about where they would lie."""
+    found = []
+    for donor in choose_donors("training"):
+        if donor.kind == "lesions":
+            lesions = load_lesions(donor).astype(np.float32)
+            shown = ndimage.zoom(lesions, [grid / n for n in lesions.shape], order=1, grid_mode=True, mode="nearest")
+            found.append(shown >= 128)
+    return found
+
+
+def _to_learn(settings: TrainingSettings, cases: Sequence[Case], networks: Networks, folds: dict[int, nn.Module]) -> list[Task]:
+    data = settings.data.model_copy(update={"simulated_patients": settings.predictor.patients, "left_out": ()})
+
+    def task(name: str, group: int, read: partial[KnownScan]) -> Task:
+        others = [networks.segmenter, *(network for number, network in folds.items() if number != group)]
+        return Task(name, read, replace(networks, segmenter=folds[group]), others)
+
+    tasks = []
+    for plan in planned_patients("train", data):
+        group = plan.seed - COHORTS["training"].seed
+        tasks.append(task(f"sim-{plan.seed}-{plan.index:05d}", group, partial(simulated_scan, plan, group)))
+    train = [case for case in cases if case.split == "train"]
+    groups = real_groups(train, settings.data)
+    for case in train:
+        for stripped in (False, True) if case.brain_mask is not None else (False,):
+            group, name = groups[case.patient], f"real-{case.id}{'-stripped' if stripped else ''}"
+            tasks.append(task(name, group, partial(real_scan, case, settings.data, group, stripped)))
+    return tasks
+
+
+def _calibration_cohort(settings: TrainingSettings) -> Cohort:
+    donors = settings.predictor.calibration_donors
+    return replace(COHORTS["validation"], name="calibration", donors=donors, seed=CALIBRATION_SEED)
+
+
+def _simulated(cohort: Cohort, patients: int, networks: Networks, folds: dict[int, nn.Module]) -> list[Task]:
+    plans = [cohort.plan(index) for index in range(patients)]
+    others = list(folds.values())
+    return [Task(f"sim-{p.seed}-{p.index:05d}", partial(simulated_scan, p, -1), networks, others) for p in plans]
+
+
+def _card(
+    settings: TrainingSettings,
+    cases: Sequence[Case],
+    predictor: Predictor,
+    lesion_model: LesionModel,
+    masks: pd.DataFrame,
+    checks: pd.DataFrame,
+    networks: Networks,
+) -> dict[str, object]:
+    predicted, _ = predictor.predict(checks)
+    dice = checks["dice"].to_numpy()
+    metrics = {
+        "mae": float(np.abs(predicted - dice).mean()),
+        "mae_of_constant": float(np.abs(dice - masks["dice"].mean()).mean()),
+        "mae_of_agreement": float(np.abs(checks["agreement_mean"] - dice).mean()),
+        "spearman": float(stats.spearmanr(predicted, dice).statistic),
+    }
+    scans = masks["scan"].nunique()
+    return {
+        "name": "predictor",
+        "kind": "predictor",
+        "arguments": {
+            "features": list(FEATURES),
+            "lesions": {"intercept": lesion_model.intercept, "weights": list(lesion_model.weights)},
+        },
+        "grid": settings.data.grid,
+        "configuration": settings.name,
+        "data": f"{len(masks)} masks of {masks['kind'].nunique()} kinds of {scans} scans; checked on {len(checks)} masks of "
+        f"{checks['scan'].nunique()} simulated patients of other people",
+        "people": people_of(cases, settings.data),
+        "learnt_from": {name: card.sha256 for name, card in networks.cards.items()},
+        "steps": 0,
+        "best_step": 0,
+        "seed": settings.seed,
+        "commit": source_commit(),
+        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "metrics": metrics,
+        "version": __version__,
+    }
