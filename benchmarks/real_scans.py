@@ -17,7 +17,6 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from veridice.assess import own_mask
 from veridice.case import Case
 from veridice.config import (
     DataSettings,
@@ -33,6 +32,7 @@ from veridice.networks.weights import load_network
 from veridice.overlap import dice
 from veridice.recipes import train_segmenter
 from veridice.simulate.donors import donor_names
+from veridice.study import own_mask
 from veridice.training_data import rim
 
 RIM_MM = DataSettings().rim_mm

@@ -21,7 +21,6 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from veridice.assess import own_mask
 from veridice.config import InferenceSettings
 from veridice.inference import choose_backend, reconstruct
 from veridice.io.nifti import read_image, read_mask
@@ -29,6 +28,7 @@ from veridice.losses import ssim_map
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.overlap import dice
 from veridice.spatial import fit_grid, resample_to, scan_on_grid
+from veridice.study import own_mask
 from veridice.types import Mask, Voxels
 from veridice.volume import Volume
 

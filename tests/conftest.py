@@ -13,11 +13,17 @@ import torch
 from hypothesis import settings
 from scipy import ndimage
 
+from veridice import predictor
+from veridice.calibration import CalibrationSet
+from veridice.familiarity import DESCRIPTORS, fit_familiarity
 from veridice.io.nifti import write_image
+from veridice.lesions import LesionModel
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import save_network
+from veridice.panel import Judge, save_judge
+from veridice.predictor import FEATURES
 from veridice.volume import Geometry, Volume
 
 GRID = 32
@@ -61,7 +67,23 @@ def _tiny_weights_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
         arguments = {"in_channels": channels, "widths": [2, 4]}
         network = RegressionNet(channels, (2, 4))
         save_network(folder, network, {"name": f"regressor-{pair}", "kind": "regressor", "arguments": arguments, **card})
+    save_judge(folder, tiny_judge(), card)
     return folder
+
+
+def tiny_judge() -> Judge:
+    """Knows nothing, but has an answer to everything."""
+    rng = np.random.default_rng(0)
+    rows = pd.DataFrame(rng.random((24, len(FEATURES))), columns=list(FEATURES))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predictor, "MEMBERS", 1)
+        fitted = predictor.fit_predictor(rows.assign(dice=rows["agreement_mean"], person=[f"p{n}" for n in range(24)]))
+    descriptors = [dict(zip(DESCRIPTORS, rng.normal(size=len(DESCRIPTORS)), strict=True)) for _ in range(24)]
+    familiarity = fit_familiarity(descriptors, list(rng.random((24, 8))), [f"p{n}" for n in range(24)])
+    dice, spread = fitted.predict(rows)
+    columns = {"predicted": tuple(dice), "spread": tuple(spread), "dice": tuple(rows["agreement_mean"])}
+    calibration = CalibrationSet(source="random numbers", simulated=True, patients=24, **columns)
+    return Judge(fitted, LesionModel(0.0, (1.0, 0.0, 0.0, 0.0, 0.0)), familiarity, calibration)
 
 
 @pytest.fixture

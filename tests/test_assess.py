@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from veridice.assess import Judgement, assess_scan, own_mask
+from veridice.assess import Judgement, assess_masks, assess_scan
+from veridice.calibration import dice_intervals
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
+from veridice.inputs import GivenMask, Scan
 from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import read_card, save_network
 from veridice.panel import load_networks
+from veridice.study import own_mask
 from veridice.volume import Geometry, Volume
 
 SETTINGS = InferenceSettings(passes=3)
@@ -42,16 +46,36 @@ def test_the_own_mask_alone_is_the_judged_one(judged: Judgement, tiny_weights: P
     np.testing.assert_array_equal(alone, judged.maps["lesion_mask"].voxels)
 
 
-def test_predicted_dice_is_the_clipped_mean_of_the_regressors(judged: Judgement) -> None:
-    scores = judged.assessment.scores
-    raw = np.mean([scores[f"predicted_dice_{pair}"] for pair in ("image", "uncertainty", "error")])
-    assert scores["predicted_dice_raw"] == pytest.approx(raw)
-    assert judged.assessment.predicted_dice == pytest.approx(min(1.0, max(0.0, raw)))
+@pytest.mark.parametrize("coverage", [0.5, 0.9])
+def test_dice_and_interval_are_those_of_the_judge(coverage: float, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    settings = InferenceSettings(passes=2, coverage=coverage)
+    networks = load_networks(tiny_weights)
+    mask = bright(tiny_scan["flair"])
+    result = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], mask, networks, settings).assessment
+    dice, spread = networks.judge.predictor.predict([result.scores])
+    assert (result.predicted_dice, result.scores["predicted_spread"]) == pytest.approx((dice[0], spread[0]))
+    ends = dice_intervals(networks.judge.calibration, dice, spread, coverage)
+    assert result.interval == pytest.approx(tuple(ends[0]))
+    assert (result.coverage, result.calibration.source, result.calibration.n) == (coverage, "random numbers", 24)
+    assert any("rests on simulated scans" in warning for warning in result.warnings)
 
 
-def test_interval_fields_are_there_and_null(judged: Judgement) -> None:
-    row = judged.assessment.model_dump()
-    assert (row["interval"], row["coverage"], row["calibration"]) == (None, None, None)
+def bright(flair: Volume) -> Volume:
+    return flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 97))
+
+
+def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    networks = load_networks(tiny_weights)
+    settings = InferenceSettings(passes=2, min_dice=0.0)
+    for limit, verdict in ((1e-6, "review"), (1e6, "accept")):
+        familiarity = replace(networks.judge.familiarity, limit=limit)
+        known = replace(networks, judge=replace(networks.judge, familiarity=familiarity))
+        flair = tiny_scan["flair"]
+        brain = flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 60))
+        scan = Scan(flair, tiny_scan["t1"], brain=brain)
+        result = assess_masks("sub-1", scan, [GivenMask("m", bright(flair))], known, settings).assessment
+        assert result.verdict == verdict
+        assert any("do not know" in warning for warning in result.warnings) == (verdict == "review")
 
 
 def test_same_scan_gives_the_same_answer_whatever_ran_before(
@@ -66,7 +90,7 @@ def test_same_scan_gives_the_same_answer_whatever_ran_before(
 
 
 def test_a_given_mask_is_judged_in_its_native_grid(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
-    mask = tiny_scan["flair"].with_voxels(tiny_scan["flair"].voxels > np.percentile(tiny_scan["flair"].voxels, 97))
+    mask = bright(tiny_scan["flair"])
     result = assess_scan("sub-1", tiny_scan["flair"], None, mask, load_networks(tiny_weights), SETTINGS)
     assert result.assessment.volumes_ml["judged_mask"] == pytest.approx(mask.voxels.sum() * mask.geometry.voxel_volume_ml)
     np.testing.assert_array_equal(result.maps["input_mask"].voxels, mask.voxels)
@@ -79,6 +103,8 @@ def test_an_empty_mask_is_judged_and_said_so(tiny_weights: Path, tiny_scan: dict
     assert any("empty" in warning for warning in result.assessment.warnings)
     assert result.assessment.scores["mean_foreground_entropy"] is None
     assert result.assessment.volumes_ml["judged_mask"] == 0.0
+    assert result.assessment.verdict != "accept"
+    assert result.assessment.predicted_dice == result.assessment.scores["agreement_mean"]
 
 
 @pytest.mark.parametrize("name", ["t1", "mask"])

@@ -131,7 +131,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_models_lists_and_verifies(tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 0
-    assert capsys.readouterr().out.count("(intact)") == 5
+    assert capsys.readouterr().out.count("(intact)") == 7
     (tiny_weights / "segmenter.safetensors").write_bytes(b"x")
     assert cli.run(["models", f"--weights={tiny_weights}"]) == 0
     assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 3

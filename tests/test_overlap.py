@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
 from veridice.overlap import dice
-from veridice.verdict import clip_dice, provisional_verdict
 
 
 @given(st.integers(0, 999), st.floats(0.1, 0.9))
@@ -30,16 +29,6 @@ def test_empty_masks_follow_the_policy_and_say_so() -> None:
         assert dice(*pair).dice == 0.0
         assert "one of" in dice(*pair).note
     assert dice(full, full).note == ""
-
-
-@pytest.mark.parametrize(("predicted", "verdict"), [(0.0, "reject"), (0.7499, "reject"), (0.75, "accept"), (1.0, "accept")])
-def test_the_papers_rule(predicted: float, verdict: str) -> None:
-    assert provisional_verdict(predicted, 0.75) == verdict
-
-
-@given(st.floats(-10, 10))
-def test_predictions_are_clipped(raw: float) -> None:
-    assert clip_dice(raw) == np.clip(raw, 0, 1)
 
 
 @given(st.integers(0, 40), st.integers(0, 40), st.integers(-40, 40))

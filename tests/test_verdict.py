@@ -1,4 +1,4 @@
-"""From a predicted Dice to accept or reject."""
+"""From an interval to accept, review or reject."""
 
 from __future__ import annotations
 
@@ -8,37 +8,45 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veridice.verdict import clip_dice, provisional_verdict
+from veridice.verdict import EMPTY_IS_WRONG_ML, decide, decide_by_rule, decide_empty
+
+ORDER = ["reject", "review", "accept"]
+INTERVALS = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda ends: (min(ends), max(ends)))
 
 
-@given(st.floats(0, 1), st.floats(0, 1))
-def test_reject_is_strictly_below_the_threshold(predicted: float, threshold: float) -> None:
-    assert provisional_verdict(threshold, threshold) == "accept"
-    assert (provisional_verdict(predicted, threshold) == "reject") == (predicted < threshold)
-    if threshold > 0:
-        assert provisional_verdict(math.nextafter(threshold, -1), threshold) == "reject"
+@given(INTERVALS, st.floats(0, 1))
+def test_the_rule(interval: tuple[float, float], min_dice: float) -> None:
+    verdict = decide(interval, min_dice)
+    assert (verdict == "accept") == (interval[0] >= min_dice)
+    assert (verdict == "reject") == (interval[1] < min_dice)
 
 
-@given(st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
-def test_a_better_mask_is_never_judged_worse(first: float, second: float, threshold: float) -> None:
-    order = ["reject", "review", "accept"]
-    worse, better = (order.index(provisional_verdict(value, threshold)) for value in sorted((first, second)))
-    assert worse <= better
+@given(INTERVALS, st.floats(0, 1), st.floats(0, 1))
+def test_a_better_mask_is_never_judged_worse(interval: tuple[float, float], more: float, min_dice: float) -> None:
+    better = (min(1.0, interval[0] + more), min(1.0, interval[1] + more))
+    assert ORDER.index(decide(interval, min_dice)) <= ORDER.index(decide(better, min_dice))
 
 
-@given(st.floats(allow_nan=False))
-def test_clipping_changes_only_what_is_no_dice(raw: float) -> None:
-    clipped = clip_dice(raw)
-    assert clipped == (raw if 0 <= raw <= 1 else float(raw > 1))
-    assert clip_dice(clipped) == clipped
+@given(INTERVALS, st.floats(0, 1), st.floats(0, 1), st.floats(0, 1))
+def test_what_the_models_do_not_know_is_never_accepted(
+    interval: tuple[float, float], min_dice: float, predicted: float, threshold: float
+) -> None:
+    verdicts = {decide(interval, min_dice, known=False), decide_by_rule(predicted, threshold, interval, min_dice, known=False)}
+    assert "accept" not in verdicts
+    assert (decide(interval, min_dice) == "reject") == (decide(interval, min_dice, known=False) == "reject")
 
 
-@pytest.mark.parametrize("predicted", [math.nan, clip_dice(math.nan)])
-def test_a_prediction_that_is_no_number_is_never_accepted(predicted: float) -> None:
-    assert provisional_verdict(predicted, 0.75) != "accept"
+def test_the_rule_of_a_site() -> None:
+    assert decide_by_rule(0.8, 0.8, (0.5, 0.95), 0.7, known=True) == "accept"
+    assert decide_by_rule(0.79, 0.8, (0.75, 0.95), 0.7, known=True) == "review"
+    assert decide_by_rule(0.3, 0.8, (0.1, 0.5), 0.7, known=True) == "reject"
 
 
-@pytest.mark.parametrize("threshold", [0.0, 1.0])
-def test_the_extreme_thresholds(threshold: float) -> None:
-    assert provisional_verdict(1.0, threshold) == "accept"
-    assert provisional_verdict(0.0, threshold) == ("accept" if threshold == 0 else "reject")
+@pytest.mark.parametrize("ends", [(math.nan, math.nan), (math.nan, 1.0), (0.0, math.nan)])
+def test_no_number_is_for_a_person(ends: tuple[float, float]) -> None:
+    assert decide(ends, 0.75) == "review"
+
+
+def test_an_empty_mask() -> None:
+    assert decide_empty(0.0) == "review"
+    assert decide_empty(EMPTY_IS_WRONG_ML) == "reject"

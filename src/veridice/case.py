@@ -34,7 +34,7 @@ class Case:
 
 
 class Calibration(BaseModel):
-    """On which cases an interval was calibrated; absent until a calibration is at hand."""
+    """On which cases an interval was calibrated."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +49,7 @@ class RankedMask(BaseModel):
 
     mask: str = Field(description="name of its file")
     predicted_dice: float
+    interval: tuple[float, float]
     verdict: Literal["accept", "review", "reject"]
     volume_ml: float
     agreement_with_passes: float = Field(description="mean Dice with our stochastic passes")
@@ -61,13 +62,13 @@ class Assessment(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     case: str = Field(description="name of the scan")
-    verdict: Literal["accept", "review", "reject"] = Field(description="provisional: the paper's rule, no error rate yet")
+    verdict: Literal["accept", "review", "reject"] = Field(description="accept, review or reject; see docs/any-mask.md")
     predicted_dice: float = Field(description="Dice that the judged mask is expected to have, clipped to [0, 1]")
     judged_mask: str = Field("own", description="file name of the judged mask; own: the one that veridice made")
     ranking: tuple[RankedMask, ...] = Field((), description="all masks of the scan, the best first, where several were given")
-    interval: tuple[float, float] | None = Field(None, description="interval of the predicted Dice; null until calibrated")
-    coverage: float | None = Field(None, description="share of true values inside such intervals; null until calibrated")
-    calibration: Calibration | None = Field(None, description="what the interval rests on; null until calibrated")
+    interval: tuple[float, float] | None = Field(None, description="interval of the true Dice")
+    coverage: float | None = Field(None, description="share of true values inside such intervals")
+    calibration: Calibration | None = Field(None, description="what the interval rests on")
     scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.sum_grid")
     volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")
     warnings: tuple[str, ...] = Field(description="what a reader should know before trusting the numbers")

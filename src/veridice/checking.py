@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from veridice._version import __version__
-from veridice.assess import Clock, Judgement, assess_masks
+from veridice.assess import Judgement, assess_masks
+from veridice.calibration import read_calibration
 from veridice.case import Assessment
 from veridice.config import InferenceSettings
 from veridice.inputs import Scan, read_given_mask, read_scan
@@ -25,6 +26,7 @@ from veridice.io.bids import (
 )
 from veridice.panel import load_networks
 from veridice.report import write_report
+from veridice.study import Clock
 
 
 @dataclass(frozen=True)
@@ -37,6 +39,7 @@ class Request:
         masks: to judge; none: our own.
         mask_threshold: see :func:`veridice.inputs.read_given_mask`.
         registration: whether a T1w that lies elsewhere is registered.
+        calibration: a file of your own; None: the one beside the weights.
     """
 
     case: str
@@ -46,6 +49,7 @@ class Request:
     masks: Sequence[Path] = ()
     mask_threshold: float | None = None
     registration: bool = True
+    calibration: Path | None = None
 
     @property
     def files(self) -> list[Path]:
@@ -73,6 +77,8 @@ def check(request: Request, output: Path, weights: Path, settings: InferenceSett
             masks = [read_given_mask(path, scan, request.mask_threshold) for path in request.masks]
         with clock.stage("load_weights"):
             networks = load_networks(weights)
+            if request.calibration and networks.judge:
+                networks = replace(networks, judge=replace(networks.judge, calibration=read_calibration(request.calibration)))
         judgement = assess_masks(request.case, scan, masks, networks, settings, tick)
         assessment = _store(judgement, scan, stage, clock)
     return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
@@ -98,6 +104,7 @@ def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Asses
 LESION_COLUMNS = {
     "number": "Value in the map *_desc-lesions_dseg",
     "place": "mask: part of the judged mask; missed: drawn by veridice alone, looks like a missed lesion",
+    "confidence": "Chance that it is a lesion, by a model of the other columns (docs/any-mask.md)",
     "volume_ml": "Volume in millilitres",
     "x": "Centre of mass, mm, RAS+ of the FLAIR's affine",
     "y": "As x",
@@ -110,5 +117,8 @@ LESION_COLUMNS = {
 
 
 def _lesion_rows(judgement: Judgement) -> list[dict[str, Any]]:
-    parts = (("mask", judgement.lesions), ("missed", judgement.missed))
-    return [{"place": place, **asdict(lesion)} for place, lesions in parts for lesion in lesions]
+    rows = []
+    for place, lesions in (("mask", judgement.lesions), ("missed", judgement.missed)):
+        confidence = judgement.lesion_model.confidence(lesions)
+        rows += [{"place": place, "confidence": c, **asdict(lesion)} for lesion, c in zip(lesions, confidence, strict=True)]
+    return rows

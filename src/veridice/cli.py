@@ -85,7 +85,11 @@ def check(
     weights: Weights = None,
     passes: Passes = 20,
     seed: Seed = 0,
-    min_dice: Annotated[float, typer.Option(min=0, max=1, help="A predicted Dice below this is rejected.")] = 0.75,
+    min_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice that a mask needs to be of use.")] = 0.75,
+    coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
+    calibration: Annotated[
+        Path | None, typer.Option(help="calibration.json of your own (veridice calibrate); else the one that ships.")
+    ] = None,
     device: Device = "auto",
     engine: Engine = "auto",
     as_json: AsJson = False,
@@ -95,10 +99,11 @@ def check(
         passes=passes,
         seed=seed,
         min_dice=min_dice,
+        coverage=coverage,
         device=_one_of(("auto", "cpu", "cuda"), device, "--device"),
         engine=_one_of(("auto", "openvino", "torch"), engine, "--engine"),
     )
-    request = Request(case or case_name(flair), flair, t1, brain_mask, mask or (), mask_threshold, registration)
+    request = Request(case or case_name(flair), flair, t1, brain_mask, mask or (), mask_threshold, registration, calibration)
     assessment = _check(request, output, weights, settings)
     if as_json:
         sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
@@ -239,7 +244,7 @@ def models(
 ) -> None:
     """Which weights are there, what they were trained on, and whether they are intact."""
     folder = weights or bundled_weights()
-    for name in NAMES:
+    for name in (*NAMES, "predictor"):
         card = verify(folder, name) if check_sums else read_card(folder, name)
         metrics = ", ".join(f"{key} {value:.3f}" for key, value in card.metrics.items())
         made = f"configuration {card.configuration}, cube {card.grid}, {card.best_step} steps, {card.created}"
@@ -274,8 +279,8 @@ VERDICT_STYLES = {"accept": "bold green", "review": "bold yellow", "reject": "bo
 def _print_assessment(assessment: Assessment, output: Path, true_dice: float | None = None) -> None:
     table = Table(title=escape(assessment.case), title_justify="left", show_header=False, min_width=60)
     style = VERDICT_STYLES[assessment.verdict]
-    table.add_row("verdict (provisional)", f"[{style}]{assessment.verdict}[/{style}]")
-    table.add_row("predicted Dice", f"{assessment.predicted_dice:.3f}")
+    table.add_row("verdict", f"[{style}]{assessment.verdict}[/{style}]")
+    table.add_row("predicted Dice", f"{assessment.predicted_dice:.3f}  {_interval(assessment)}")
     if true_dice is not None:
         table.add_row("true Dice", f"{true_dice:.3f}  (known here; FLAIR's own grid)")
     table.add_row("agreement among passes", f"{assessment.scores['pairwise_dice']:.3f}")
@@ -293,11 +298,19 @@ def _print_assessment(assessment: Assessment, output: Path, true_dice: float | N
     out.print(f"report: {escape(str(report))}\nmaps:   {escape(str(output))}\n{DISCLAIMER}")
 
 
+def _interval(assessment: Assessment) -> str:
+    if assessment.interval is None or assessment.coverage is None:
+        return ""
+    low, high = assessment.interval
+    return f"({low:.2f} to {high:.2f}, coverage {assessment.coverage:.0%})"
+
+
 def _print_ranking(assessment: Assessment) -> None:
     table = Table("mask", "predicted Dice", "verdict", "ml", "with passes", "with others", title="Masks, the best first")
     for row in assessment.ranking:
+        low, high = row.interval
         numbers = [f"{row.volume_ml:.1f}", f"{row.agreement_with_passes:.3f}", f"{row.agreement_with_others:.3f}"]
-        table.add_row(escape(row.mask), f"{row.predicted_dice:.3f}", row.verdict, *numbers)
+        table.add_row(escape(row.mask), f"{row.predicted_dice:.3f} ({low:.2f} to {high:.2f})", row.verdict, *numbers)
     out.print(table)
 
 

@@ -165,6 +165,16 @@ def deterministic_pass(segmenter: nn.Module, images: Voxels, backend: Backend) -
     return probability
 
 
+def deepest_features(segmenter: nn.Module, images: Voxels, backend: Backend) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """What the segmenter's deepest level makes of ``images`` (contrasts, x, y, z; in [0, 1]): one number a channel."""
+    segmenter = _placed(segmenter, backend)
+    assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker: cards name the kind of network)
+    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
+    with torch.inference_mode(), _autocast(backend):
+        found = segmenter.deepest_features(segmenter.shared_features(batch))
+    return found[0].float().cpu().numpy().astype(np.float64)
+
+
 def reconstruct(reconstructor: nn.Module, flair: Voxels, mask: Mask, backend: Backend) -> Voxels:
     """FLAIR (x, y, z; in [0, 1]) as the reconstruction U-net rebuilds it when ``mask`` is cut out."""
     cut = torch.from_numpy(np.where(mask, np.float32(0), flair.astype(np.float32)))[None, None].to(backend.device)

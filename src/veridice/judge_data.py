@@ -12,7 +12,6 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from veridice.assess import Clock, StudiedScan, judge_mask, study_scan
 from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings
 from veridice.inference import Backend, deterministic_pass
@@ -26,6 +25,7 @@ from veridice.panel import Networks
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.spatial import resample_to
+from veridice.study import Clock, StudiedScan, judge_mask, study_scan
 from veridice.training_data import ignored_voxels, read_second
 from veridice.types import Mask
 
@@ -120,7 +120,7 @@ def judged_masks(
 
     Returns:
         ``masks``: a row each with ``kind``, ``dice``, facts and all scores. ``lesions``: rows of
-        :class:`veridice.lesions.Lesion` with ``real``, whether it is one.
+        :class:`veridice.lesions.Lesion` with ``real``, whether it is one. ``scans``: one row, ``descriptors`` and ``features``.
     """
     studied = study_scan(known.scan, networks, settings, backend, Clock(), None)
     material = _material(known, studied, others, stranger, backend)
@@ -137,7 +137,8 @@ def judged_masks(
         names = {"scan": known.name, "person": known.person, "group": known.group, "kind": kind, "dice": true}
         masks.append({**names, **known.facts, **opinion.scores})
         lesions += [{**names, **row} for row in _lesion_rows(mask, known, studied)]
-    return {"masks": masks, "lesions": lesions}
+    looks = {"descriptors": studied.descriptors, "features": [round(float(value), 5) for value in studied.features]}
+    return {"masks": masks, "lesions": lesions, "scans": [{"scan": known.name, "person": known.person, **known.facts, **looks}]}
 
 
 def _material(
@@ -181,6 +182,15 @@ class Task:
     others: Sequence[nn.Module]
 
 
+@dataclass(frozen=True)
+class Judged:
+    """Rows of :func:`judged_masks` of many scans, as tables."""
+
+    masks: pd.DataFrame
+    lesions: pd.DataFrame
+    scans: pd.DataFrame
+
+
 def judge_all(
     tasks: Sequence[Task],
     strangers: Sequence[Mask],
@@ -190,11 +200,10 @@ def judge_all(
     backend: Backend,
     folder: Path,
     tick: Callable[[], None],
-) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Judge masks of every scan into ``folder``, one file a scan; what is there is kept. Returns masks and lesions."""
+) -> Judged:
+    """Judge masks of every scan into ``folder``, one file a scan; what is there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    masks: list[dict[str, Any]] = []
-    lesions: list[dict[str, Any]] = []
+    tables: dict[str, list[dict[str, Any]]] = {"masks": [], "lesions": [], "scans": []}
     for number, task in enumerate(tasks):
         file = folder / f"{task.name}.json"
         if not file.exists():
@@ -202,7 +211,7 @@ def judge_all(
             stranger = strangers[int(rng.integers(len(strangers)))]
             rows = judged_masks(task.read(), task.networks, task.others, stranger, count, settings, backend, rng)
             write_text(file, json.dumps(rows) + "\n")
-        rows = json.loads(file.read_text(encoding="utf-8"))
-        masks, lesions = masks + rows["masks"], lesions + rows["lesions"]
+        for name, rows_of_scan in json.loads(file.read_text(encoding="utf-8")).items():
+            tables[name] += rows_of_scan
         tick()
-    return pd.DataFrame(masks), pd.DataFrame(lesions)
+    return Judged(**{name: pd.DataFrame(rows_of_all) for name, rows_of_all in tables.items()})

@@ -10,24 +10,25 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import torch
 from scipy import ndimage, stats
 from torch import nn
 
 from veridice._version import __version__
-from veridice.calibration import CalibrationSet, write_calibration
+from veridice.calibration import CalibrationSet
 from veridice.case import Case
 from veridice.config import InferenceSettings, TrainingSettings
 from veridice.errors import ConfigError
+from veridice.familiarity import Familiarity, fit_familiarity
 from veridice.inference import choose_backend
-from veridice.judge_data import KnownScan, Task, judge_all, real_scan, simulated_scan
-from veridice.lesions import LesionModel, fit_lesion_model
-from veridice.networks.weights import WeightCard, load_network, save_arrays
-from veridice.panel import CALIBRATION, Networks, load_networks
-from veridice.predictor import FEATURES, Predictor, fit_predictor
+from veridice.judge_data import Judged, KnownScan, Task, judge_all, real_scan, simulated_scan
+from veridice.lesions import fit_lesion_model
+from veridice.networks.weights import WeightCard, load_network
+from veridice.panel import Judge, Networks, load_networks, save_judge
+from veridice.predictor import Predictor, fit_predictor
 from veridice.recipes import fold_folders, people_of, source_commit
 from veridice.simulate.cohort import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions
+from veridice.study import scan_looks
 from veridice.training import progress_bar
 from veridice.training_data import planned_patients, real_groups
 from veridice.types import Mask
@@ -58,17 +59,33 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     }
     if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
         raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
-    masks, lesions = _judge(_to_learn(settings, cases, networks, folds), stage.masks, settings, run / "train")
-    predictor = fit_predictor(masks, settings.seed)
-    lesion_model = fit_lesion_model(lesions)
+    known = _judge(_to_learn(settings, cases, networks, folds), stage.masks, settings, run / "train")
+    predictor, lesion_model = fit_predictor(known.masks, settings.seed), fit_lesion_model(known.lesions)
     checked = _simulated(COHORTS["validation"], stage.validation_patients, networks, folds)
-    checks, _ = _judge(checked, stage.masks, settings, run / "validation")
+    checks = _judge(checked, stage.masks, settings, run / "validation")
     kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, networks, folds)
-    apart, _ = _judge(kept, stage.calibration_masks, settings, run / "calibration")
-    write_calibration(weights / CALIBRATION, calibration_set(predictor, apart, _source(settings, apart)))
-    card = _card(settings, cases, predictor, lesion_model, masks, checks, networks)
-    arrays = {name: torch.from_numpy(array) for name, array in predictor.arrays().items()}
-    return [save_arrays(weights, arrays, card)]
+    apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
+    familiarity = _learn_looks([checks.scans, apart.scans], settings, cases, networks)
+    calibration = calibration_set(predictor, apart.masks, _source(settings, apart.masks))
+    judge = Judge(predictor, lesion_model, familiarity, calibration)
+    return [save_judge(weights, judge, _card(settings, cases, predictor, known.masks, checks.masks, networks))]
+
+
+def _learn_looks(
+    simulated: list[pd.DataFrame], settings: TrainingSettings, cases: Sequence[Case], networks: Networks
+) -> Familiarity:
+    """Looks as the segmenter that will be used sees them: simulated people whom it never saw, and all real scans."""
+    backend = choose_backend(InferenceSettings())
+    rows = [row for table in simulated for row in table.to_dict("records")]
+    descriptors, features = [row["descriptors"] for row in rows], [np.array(row["features"]) for row in rows]
+    people = [str(row["person"]) for row in rows]
+    for case in cases:
+        for stripped in (False, True) if case.brain_mask is not None else (False,):
+            looks = scan_looks(real_scan(case, settings.data, -1, stripped).scan, networks, backend)
+            descriptors.append(looks[0])
+            features.append(looks[1])
+            people.append(case.patient)
+    return fit_familiarity(descriptors, features, people, settings.seed)
 
 
 def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> CalibrationSet:
@@ -90,7 +107,7 @@ def _source(settings: TrainingSettings, known: pd.DataFrame) -> str:
     return f"{patients} made of {people} people, {len(known)} masks of {kinds} kinds"
 
 
-def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> Judged:
     inference = InferenceSettings(passes=settings.predictor.passes)
     with progress_bar() as progress:
         task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
@@ -145,7 +162,6 @@ def _card(
     settings: TrainingSettings,
     cases: Sequence[Case],
     predictor: Predictor,
-    lesion_model: LesionModel,
     masks: pd.DataFrame,
     checks: pd.DataFrame,
     networks: Networks,
@@ -160,12 +176,6 @@ def _card(
     }
     scans = masks["scan"].nunique()
     return {
-        "name": "predictor",
-        "kind": "predictor",
-        "arguments": {
-            "features": list(FEATURES),
-            "lesions": {"intercept": lesion_model.intercept, "weights": list(lesion_model.weights)},
-        },
         "grid": settings.data.grid,
         "configuration": settings.name,
         "data": f"{len(masks)} masks of {masks['kind'].nunique()} kinds of {scans} scans; checked on {len(checks)} masks of "

@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
+import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from torch import nn
 
-from veridice.calibration import CalibrationSet, read_calibration
+from veridice.calibration import CalibrationSet, read_calibration, write_calibration
 from veridice.config import InferenceSettings
 from veridice.errors import WeightsError
+from veridice.familiarity import Familiarity
 from veridice.inference import Backend, predict_dice
 from veridice.lesions import LesionModel
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import NAMES, WeightCard, load_network, read_card, verified_bytes
+from veridice.networks.weights import NAMES, WeightCard, load_network, read_card, save_arrays, verified_bytes
 from veridice.predictor import Predictor
 from veridice.scores import SUM_GRID, GridMaps
 from veridice.types import Voxels
@@ -31,11 +32,22 @@ CALIBRATION = "calibration.json"
 
 @dataclass(frozen=True)
 class Judge:
-    """What turns evidence into a verdict: the predictor, the confidence in single lesions, the calibration."""
+    """What turns evidence into a verdict: predictor, confidence in single lesions, what scans look like, calibration."""
 
     predictor: Predictor
     lesions: LesionModel
+    familiarity: Familiarity
     calibration: CalibrationSet
+
+
+def save_judge(folder: Path, judge: Judge, card: dict[str, Any]) -> WeightCard:
+    """Write predictor, familiarity and their card, which lacks only the arguments and the checksum; and the calibration."""
+    arrays = {**judge.predictor.arrays(), **judge.familiarity.arrays()}
+    arguments = {"features": list(judge.predictor.features), "lesions": asdict(judge.lesions)}
+    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_calibration(folder / CALIBRATION, judge.calibration)
+    return save_arrays(folder, tensors, {"name": "predictor", "kind": "predictor", "arguments": arguments, **card})
 
 
 @dataclass(frozen=True)
@@ -88,15 +100,16 @@ def load_judge(folder: Path) -> Judge:
     card = read_card(folder, "predictor")
     content = verified_bytes(folder, card)
     try:
-        predictor = Predictor.from_arrays(card.arguments["features"], load_arrays(content))
+        arrays = load_arrays(content)
+        predictor, familiarity = Predictor.from_arrays(card.arguments["features"], arrays), Familiarity.from_arrays(arrays)
         lesions = LesionModel(card.arguments["lesions"]["intercept"], tuple(card.arguments["lesions"]["weights"]))
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
         raise WeightsError(f"{folder / 'predictor.safetensors'}: not a predictor; train or install again") from error
-    return Judge(predictor, lesions, read_calibration(folder / CALIBRATION))
+    return Judge(predictor, lesions, familiarity, read_calibration(folder / CALIBRATION))
 
 
 def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
-    """Dice predicted from each of the paper's input pairs (Reg-net) and their mean, not clipped, as scores by name.
+    """Dice predicted from each of the paper's input pairs (Reg-net), not clipped, as scores by name.
 
     Args:
         regressors: by input pair: ``image``, ``uncertainty``, ``error``.
@@ -105,11 +118,10 @@ def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: Grid
         backend: device and precision.
     """
     inputs = {"image": [*images], "uncertainty": [maps.entropy], "error": [maps.error]}
-    predictions = {
+    return {
         f"predicted_dice_{pair}": predict_dice(network, inputs[pair], maps.segmentation, backend)
         for pair, network in regressors.items()
     }
-    return {"predicted_dice_raw": float(np.mean(list(predictions.values()))), **predictions}
 
 
 def describe_model(networks: Networks, settings: InferenceSettings, backend: Backend) -> dict[str, Any]:

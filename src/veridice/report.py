@@ -75,7 +75,7 @@ def _lesion_tables(assessment_file: Path, assessment: Assessment) -> dict[str, A
     if "lesions" not in assessment.tables:
         return {"doubtful": [], "missed": [], "left_out": {}}
     table = pd.read_csv(assessment_file.parent / assessment.tables["lesions"], sep="\t")
-    in_mask = table[table["place"] == "mask"].sort_values(["share_of_passes", "mean_probability"], kind="stable")
+    in_mask = table[table["place"] == "mask"].sort_values("confidence", kind="stable")
     missed = table[table["place"] == "missed"]
     return {
         "doubtful": in_mask.head(LISTED).to_dict("records"),

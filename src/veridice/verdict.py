@@ -5,17 +5,34 @@ from __future__ import annotations
 from typing import Literal
 
 Verdict = Literal["accept", "review", "reject"]
+EMPTY_IS_WRONG_ML = 0.1
+"""An empty mask is rejected where our own has at least this volume: next to no scan that holds so much has none."""
 
 
-def provisional_verdict(predicted_dice: float, min_dice: float) -> Verdict:
-    """The paper's rule: reject when the predicted Dice is below ``min_dice`` (0.75), else accept.
+def decide(interval: tuple[float, float], min_dice: float, known: bool = True) -> Verdict:
+    """Accept when the whole interval of the Dice lies at or above ``min_dice``, reject when it lies below, else review.
 
-    Provisional: without a calibrated interval there is no error rate behind it, and no ``review``.
+    Args:
+        interval: lower and upper end.
+        min_dice: what a mask needs to be of use.
+        known: False: the models do not know such scans, and their word is not enough to accept.
     """
-    # Written so that NaN is rejected.
-    return "accept" if predicted_dice >= min_dice else "reject"
+    low, high = interval
+    # Written so that NaN is reviewed.
+    if high < min_dice:
+        return "reject"
+    return "accept" if known and low >= min_dice else "review"
 
 
-def clip_dice(raw: float) -> float:
-    """A regression's output as a Dice: clipped to [0, 1]."""
-    return min(1.0, max(0.0, raw))
+def decide_by_rule(
+    predicted_dice: float, threshold: float, interval: tuple[float, float], min_dice: float, known: bool
+) -> Verdict:
+    """As :func:`decide`, but accepted from a threshold of the predicted Dice on (:class:`veridice.calibration.AcceptRule`)."""
+    if known and predicted_dice >= threshold:
+        return "accept"
+    return "reject" if decide(interval, min_dice) == "reject" else "review"
+
+
+def decide_empty(own_volume_ml: float) -> Verdict:
+    """An empty mask: rejected where our own network finds lesions, else for a person to look at; never accepted unseen."""
+    return "reject" if own_volume_ml >= EMPTY_IS_WRONG_ML else "review"

@@ -13,7 +13,6 @@ from urllib.parse import quote
 import numpy as np
 from torch import nn
 
-from veridice.assess import grid_images, mask_from_probability
 from veridice.case import Case
 from veridice.config import DataSettings
 from veridice.error_maps import error_map
@@ -25,6 +24,7 @@ from veridice.overlap import dice
 from veridice.quality_data import pooled_map
 from veridice.scores import GridMaps, all_scores, lesion_count, lesion_volume_ml, voxelwise_sum
 from veridice.spatial import GridTransform, fit_grid
+from veridice.study import grid_images, mask_from_probability
 from veridice.training_data import ignored_voxels, read_second
 from veridice.types import Mask, Voxels
 

@@ -82,6 +82,13 @@ class McUnet(nn.Module):
         assert isinstance(first, EncoderBlock)
         return first.before_dropout(pixelunshuffle(images, 3, self.stem) if self.stem > 1 else images)
 
+    def deepest_features(self, shared: Tensor) -> Tensor:
+        """Mean over space of the deepest level's channels (batch, channels), without dropout: how the whole image looks."""
+        features = shared
+        for encode in list(self.encoder)[1:]:
+            features = encode(features, lambda kept: kept)
+        return features.mean(dim=(2, 3, 4))
+
     def finish(self, shared: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Logits of :meth:`forward` from ``shared``, the result of :meth:`shared_features`."""
         drop = partial(stochastic_dropout, rate=self.dropout_rate, kind=self.dropout_kind, generator=generator)
