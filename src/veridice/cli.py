@@ -33,7 +33,7 @@ from veridice.io.bids import (
 )
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
-from veridice.networks.weights import NAMES, NetworkKind, bundled_weights, read_card, verify
+from veridice.networks.weights import NAMES, WeightKind, bundled_weights, read_card, verify
 from veridice.overlap import dice
 
 EXIT_INTERNAL, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 130
@@ -165,7 +165,9 @@ def simulate(
 
 @app.command()
 def train(
-    network: Annotated[NetworkKind, typer.Argument(help="segmenter, reconstructor, regressor, in this order; or brain.")],
+    network: Annotated[
+        WeightKind, typer.Argument(help="brain, segmenter, reconstructor, regressor, predictor, in this order.")
+    ],
     config: Annotated[str, typer.Option(help="TOML file, or a shipped one: default, paper.")] = "default",
     manifest: Annotated[
         str | None, typer.Option(help="CSV: id, patient, split, flair, t1, mask, ...; else the configuration's.")
@@ -186,7 +188,7 @@ def train(
     ] = False,
 ) -> None:
     """Train one network; interrupt it with Ctrl-C and give the same command again to go on."""
-    from veridice import recipes
+    from veridice import judge_recipes, recipes
 
     settings = load_training_settings(config)
     if (network == "brain") != (settings.data.target == "brain"):
@@ -199,20 +201,24 @@ def train(
     if not table and not settings.data.simulated_patients:
         raise InputError("no training data: give --manifest and --data, or simulated_patients under [data] in the TOML")
     cases = read_manifest(Path(table), Path(root)) if table and root else []
+    if network == "predictor" and (steps is not None or leave_out is not None):
+        raise typer.BadParameter("the predictor has no steps and leaves nobody out", param_hint="--steps, --leave-out")
     if leave_out is not None:
         settings, output = without_group(settings, leave_out), output / f"fold-{leave_out}"
     if steps is not None:
         settings = with_steps(settings, "segmenter" if network == "brain" else network, steps)
-    if whole_cubes and network == "regressor":
-        raise typer.BadParameter("the regressors always see whole cubes", param_hint="--whole-cubes")
-    if start is not None and network == "regressor":
-        raise typer.BadParameter("the regressors always begin anew", param_hint="--start")
+    if whole_cubes and network in ("regressor", "predictor"):
+        raise typer.BadParameter(f"the {network} sees no patches", param_hint="--whole-cubes")
+    if start is not None and network in ("regressor", "predictor"):
+        raise typer.BadParameter(f"the {network} always begins anew", param_hint="--start")
     if whole_cubes:
         settings = on_whole_cubes(settings, "segmenter" if network == "brain" else network)
     run, weights = output / network, output / "weights"
     # Further processes of the same training, one for each further GPU, run this command too.
     with held(run) if os.environ.get("LOCAL_RANK", "0") == "0" else contextlib.nullcontext():
-        if network == "regressor":
+        if network == "predictor":
+            cards = judge_recipes.train_predictor(settings, cases, output, weights)
+        elif network == "regressor":
             cards = recipes.train_regressors(settings, cases, run, weights)
         else:
             recipe = recipes.train_reconstructor if network == "reconstructor" else recipes.train_segmenter
