@@ -140,6 +140,33 @@ def demo(
 
 
 @app.command()
+def calibrate(
+    table: Annotated[Path, typer.Argument(help="CSV or TSV: assessment (*_veridice.json), truth (mask) or dice, patient.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The calibration, a JSON file for check --calibration.")],
+    source: Annotated[str, typer.Option(help="What the cases are, in words; every result will name it.")] = "own cases",
+    min_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice that a mask needs to be of use.")] = 0.75,
+    accepted_share: Annotated[
+        float | None, typer.Option(min=0.5, max=0.99, help="Of the accepted scans that shall have it, with 90 % confidence.")
+    ] = None,
+) -> None:
+    """Recalibrate interval and verdict on scans of your own whose truth you know."""
+    from veridice.calibration import write_calibration
+    from veridice.recalibrate import calibrate as calibration_of
+    from veridice.recalibrate import read_known_cases
+
+    made = calibration_of(read_known_cases(table), source, min_dice, accepted_share)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_calibration(output, made)
+    except OSError as error:
+        raise InputError(f"{output}: cannot be written ({error.strerror}); give a file in a folder of yours to -o") from error
+    rule = f"; accepted from a predicted Dice of {made.accept.threshold:.3f}" if made.accept else ""
+    out.print(escape(f"{made.n} cases of {made.patients} patients{rule} -> {output}"))
+    if made.patients < made.n:
+        out.print("[yellow]warning:[/yellow] several cases of one patient count as if they were of several")
+
+
+@app.command()
 def simulate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the BIDS data set; new, or resumed.")],
     patients: Annotated[int | None, typer.Option("-n", min=1, max=100_000, help="How many; else the cohort's.")] = None,
