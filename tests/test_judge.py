@@ -1,0 +1,116 @@
+"""Judged masks with a known Dice, and the whole way from them to a judge, on tiny scans and networks."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from scipy import ndimage
+
+from veridice import cli, judge_recipes, predictor
+from veridice.config import InferenceSettings
+from veridice.inference import Backend
+from veridice.inputs import Scan
+from veridice.judge_data import KnownScan, judged_masks
+from veridice.lesions import Lesion, fit_lesion_model
+from veridice.mask_kinds import KINDS
+from veridice.panel import load_networks
+from veridice.predictor import FEATURES
+from veridice.simulate.plan import PatientPlan
+from veridice.volume import Volume
+
+FP32 = Backend("cpu", "fp32", 1)
+
+
+def known_scan(tiny_scan: dict[str, Volume], name: str, seed: int = 0) -> KnownScan:
+    flair = tiny_scan["flair"]
+    rng = np.random.default_rng(seed)
+    truth = flair.voxels > 750
+    noisy = flair.with_voxels((flair.voxels + rng.normal(0, 5, flair.shape) * (flair.voxels > 0)).astype(np.float32))
+    judged = np.ones_like(truth)
+    judged[:5] = False
+    scan = Scan(noisy, tiny_scan["t1"], brain=flair.with_voxels(flair.voxels > 100))
+    facts = {"simulated": True, "severity": "easy", "load_ml": 1.0, "whole_head": False}
+    return KnownScan(name, name, 0, scan, truth, judged, facts)
+
+
+def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path) -> None:
+    networks = load_networks(tiny_weights, judged=False)
+    known = known_scan(tiny_scan, "a")
+    stranger = np.zeros((32, 32, 32), bool)
+    settings = InferenceSettings(passes=2)
+    rng = np.random.default_rng(0)
+    rows = judged_masks(known, networks, [networks.segmenter], stranger, len(KINDS), settings, FP32, rng)
+    masks = pd.DataFrame(rows["masks"])
+    assert set(masks["kind"]) == set(KINDS) and masks["kind"].iloc[0] == "own"
+    assert masks["dice"].between(0, 1).all()
+    assert masks.loc[masks["kind"] == "second rater", "dice"].item() > 0.3
+    assert (masks.loc[masks["kind"].isin(["empty", "stranger"]), "dice"] == 0).all()
+    assert set(FEATURES) <= set(masks.columns)
+    lesions = pd.DataFrame(rows["lesions"])
+    assert lesions["real"].any() and not lesions["real"].all()
+    assert len(rows["scans"]) == 1 and len(rows["scans"][0]["features"]) == 8
+    again = judged_masks(known, networks, [networks.segmenter], stranger, len(KINDS), settings, FP32, np.random.default_rng(0))
+    assert again == rows
+
+
+def test_from_scans_to_a_judge(
+    study: Path, tiny_scan: dict[str, Volume], tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated patients are replaced by tiny scans; everything else is what ``train predictor`` does."""
+
+    def tiny(plan: PatientPlan, _group: int) -> KnownScan:
+        return known_scan(tiny_scan, f"sim-{plan.seed}-{plan.index:05d}", plan.seed + plan.index)
+
+    monkeypatch.setattr(judge_recipes, "simulated_scan", tiny)
+    monkeypatch.setattr(predictor, "MEMBERS", 1)
+    output = study / "run"
+    shutil.copytree(tiny_weights, output / "weights")
+    for name in ("predictor.json", "predictor.safetensors", "calibration.json"):
+        (output / "weights" / name).unlink()
+    text = (study / "tiny.toml").read_text()
+    counts = "patients = 6\nmasks = 5\nvalidation_patients = 6\ncalibration_patients = 8\ncalibration_masks = 2\npasses = 2"
+    (study / "judge.toml").write_text(f"{text}\n[predictor]\n{counts}\n")
+    command = ["train", "predictor", f"--config={study / 'judge.toml'}", f"-o{output}"]
+    command += [f"--manifest={study / 'manifest.csv'}", f"--data={study}"]
+    assert cli.run(command) == 3  # nobody was left out by any segmenter yet
+    for name in ("segmenter.json", "segmenter.safetensors"):
+        (output / "fold-0" / "weights").mkdir(parents=True, exist_ok=True)
+        shutil.copy(output / "weights" / name, output / "fold-0" / "weights" / name)
+    assert cli.run(command) == 0
+    networks = load_networks(output / "weights")
+    assert networks.judge is not None
+    assert networks.judge.calibration.n == 8 * 3
+    assert networks.judge.calibration.patients == 8
+    assert "simulated patients" in networks.judge.calibration.source
+    assert networks.cards["predictor"].learnt_from["segmenter"] == networks.cards["segmenter"].sha256
+    stored = sorted((output / "predictor" / "train").glob("*.json"))
+    assert {path.stem for path in stored} >= {"real-scan-train", "real-scan-train-stripped"}
+    times = [path.stat().st_mtime_ns for path in stored]
+    assert cli.run(command) == 0
+    assert [path.stat().st_mtime_ns for path in stored] == times
+
+
+def test_confidence_in_lesions_follows_what_is_known() -> None:
+    rng = np.random.default_rng(0)
+    count = 200
+    mean = rng.random(count)
+    table = pd.DataFrame(
+        {
+            "number": range(count),
+            "volume_ml": rng.uniform(0.01, 2, count),
+            **dict.fromkeys("xyz", 0.0),
+            "mean_probability": mean,
+            "highest_probability": np.minimum(1, mean + 0.2),
+            "share_of_passes": ndimage.gaussian_filter1d(mean, 0.1),
+            "brightness": rng.normal(size=count),
+            "real": mean + rng.normal(0, 0.1, count) > 0.5,
+        }
+    )
+    model = fit_lesion_model(table)
+    lesions = [Lesion(**row) for row in table.drop(columns="real").to_dict("records")]
+    confidence = np.array(model.confidence(lesions))
+    assert confidence[mean > 0.7].min() > 0.5 > confidence[mean < 0.3].max()
