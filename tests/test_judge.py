@@ -72,7 +72,7 @@ def test_from_scans_to_a_judge(
     for name in ("predictor.json", "predictor.safetensors", "calibration.json"):
         (output / "weights" / name).unlink()
     text = (study / "tiny.toml").read_text()
-    counts = "patients = 6\nmasks = 5\nvalidation_patients = 6\ncalibration_patients = 8\ncalibration_masks = 2\npasses = 2"
+    counts = "patients = 4\nmasks = 4\nvalidation_patients = 6\ncalibration_patients = 8\ncalibration_masks = 1\npasses = 2"
     (study / "judge.toml").write_text(f"{text}\n[predictor]\n{counts}\n")
     command = ["train", "predictor", f"--config={study / 'judge.toml'}", f"-o{output}"]
     command += [f"--manifest={study / 'manifest.csv'}", f"--data={study}"]
@@ -83,7 +83,7 @@ def test_from_scans_to_a_judge(
     assert cli.run(command) == 0
     networks = load_networks(output / "weights")
     assert networks.judge is not None
-    assert networks.judge.calibration.n == 8 * 3
+    assert networks.judge.calibration.n == 8 * 2
     assert networks.judge.calibration.patients == 8
     assert "simulated patients" in networks.judge.calibration.source
     assert networks.cards["predictor"].learnt_from["segmenter"] == networks.cards["segmenter"].sha256

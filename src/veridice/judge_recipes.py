@@ -112,7 +112,7 @@ def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Pa
     with progress_bar() as progress:
         task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
         tick = partial(progress.advance, task)
-        strangers = _strangers(settings.data.grid)
+        strangers = _strangers(tasks[0].networks.grid_shape[0])
         return judge_all(tasks, strangers, count, settings.seed, inference, choose_backend(inference), folder, tick)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -156,7 +156,9 @@ def draw_kinds(count: int, rng: np.random.Generator) -> list[str]:
 
 
 def make_mask(kind: str, material: Material, rng: np.random.Generator) -> Mask:
-    """A mask of this kind, on the cube."""
+    """A mask of this kind, on the cube; where no brain was found, all that is not black takes its place."""
+    if not material.brain.any():
+        material = replace(material, brain=material.flair > 0)
     return KINDS[kind][0](material, rng)
 
 
