@@ -45,7 +45,7 @@ def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path)
     rng = np.random.default_rng(0)
     rows = judged_masks(known, networks, [networks.segmenter], stranger, len(KINDS), settings, FP32, rng)
     masks = pd.DataFrame(rows["masks"])
-    assert set(masks["kind"]) == set(KINDS) and masks["kind"].iloc[0] == "own"
+    assert set(masks["kind"]) == {"own", *KINDS} and masks["kind"].iloc[0] == "own"
     assert masks["dice"].between(0, 1).all()
     assert masks.loc[masks["kind"] == "second rater", "dice"].item() > 0.3
     assert (masks.loc[masks["kind"].isin(["empty", "stranger"]), "dice"] == 0).all()

@@ -49,10 +49,6 @@ class Material:
 Maker = Callable[[Material, np.random.Generator], Mask]
 
 
-def _own(material: Material, _rng: np.random.Generator) -> Mask:
-    return material.probability >= 0.5
-
-
 def _other_level(material: Material, rng: np.random.Generator) -> Mask:
     return material.probability >= LEVELS[rng.integers(len(LEVELS))]
 
@@ -131,7 +127,6 @@ def _empty(material: Material, _rng: np.random.Generator) -> Mask:
 
 
 KINDS: dict[str, tuple[Maker, float]] = {
-    "own": (_own, 2.0),
     "other level": (_other_level, 1.0),
     "one pass": (_one_pass, 0.5),
     "other network": (_other_network, 2.5),
@@ -146,7 +141,7 @@ KINDS: dict[str, tuple[Maker, float]] = {
     "mirrored": (_mirrored, 0.2),
     "empty": (_empty, 0.2),
 }
-"""How each is made, and how often it is drawn relative to the others."""
+"""How each is made, and how often it is drawn relative to the others; our own mask comes beside them."""
 
 
 def draw_kinds(count: int, rng: np.random.Generator) -> list[str]:
