@@ -1,4 +1,4 @@
-"""How well is the Dice of any mask predicted for people who were left out? From the rows that ``veridice train predictor`` keeps.
+"""How well is the Dice of any mask predicted for people who were left out? From the rows of ``veridice train predictor``.
 
 ``python benchmarks/any_mask.py runs/default/predictor``: each real person is predicted by a judge that learnt from all others,
 each simulated validation patient by one that learnt from the training rows; beside it what single numbers say.
