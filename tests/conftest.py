@@ -76,7 +76,7 @@ def tiny_judge() -> Judge:
     rng = np.random.default_rng(0)
     rows = pd.DataFrame(rng.random((24, len(FEATURES))), columns=list(FEATURES))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predictor, "MEMBERS", 1)
+        patch.setattr(predictor, "TREES", 3)
         fitted = predictor.fit_predictor(rows.assign(dice=rows["agreement_mean"], person=[f"p{n}" for n in range(24)]))
     descriptors = [dict(zip(DESCRIPTORS, rng.normal(size=len(DESCRIPTORS)), strict=True)) for _ in range(24)]
     familiarity = fit_familiarity(descriptors, list(rng.random((24, 8))), [f"p{n}" for n in range(24)])

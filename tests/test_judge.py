@@ -66,7 +66,7 @@ def test_from_scans_to_a_judge(
         return known_scan(tiny_scan, f"sim-{plan.seed}-{plan.index:05d}", plan.seed + plan.index)
 
     monkeypatch.setattr(judge_recipes, "simulated_scan", tiny)
-    monkeypatch.setattr(predictor, "MEMBERS", 1)
+    monkeypatch.setattr(predictor, "TREES", 3)
     output = study / "run"
     shutil.copytree(tiny_weights, output / "weights")
     for name in ("predictor.json", "predictor.safetensors", "calibration.json"):

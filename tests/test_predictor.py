@@ -6,11 +6,12 @@ import numpy as np
 import pandas as pd
 import pytest
 from safetensors.numpy import load, save
+from sklearn.ensemble import ExtraTreesRegressor
 
 from veridice import predictor as module
-from veridice.predictor import Predictor, Scaling, fit_predictor
+from veridice.predictor import Forest, Predictor, fit_predictor
 
-NAMES = ("agreement_mean", "log_volume", "contrast")
+NAMES = ("expected_dice", "log_volume", "contrast")
 
 
 def drawn(count: int, seed: int) -> pd.DataFrame:
@@ -21,7 +22,7 @@ def drawn(count: int, seed: int) -> pd.DataFrame:
     contrast = np.where(rng.random(count) < 0.2, np.nan, rng.standard_normal(count))
     return pd.DataFrame(
         {
-            "agreement_mean": agreement,
+            "expected_dice": agreement,
             "log_volume": volume,
             "contrast": contrast,
             "dice": (0.1 + 0.8 * agreement + error).clip(0, 1),
@@ -33,7 +34,7 @@ def drawn(count: int, seed: int) -> pd.DataFrame:
 @pytest.fixture(scope="module")
 def fitted() -> Predictor:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "MEMBERS", 3)
+        patch.setattr(module, "TREES", 40)
         return fit_predictor(drawn(400, 0), features=NAMES)
 
 
@@ -48,28 +49,35 @@ def test_predictions_and_spreads(fitted: Predictor) -> None:
 
 
 def test_what_is_absent_or_wild_gives_a_dice_all_the_same(fitted: Predictor) -> None:
-    rows = [{}, {"agreement_mean": None}, {"agreement_mean": 1e9, "log_volume": -1e9, "contrast": float("nan")}]
+    rows = [{}, {"expected_dice": None}, {"expected_dice": 1e9, "log_volume": -1e9, "contrast": float("nan")}]
     dice, spread = fitted.predict(rows)
     assert np.isfinite(dice).all() and np.isfinite(spread).all()
     assert ((dice >= 0) & (dice <= 1)).all()
-    edge = fitted.predict([{"agreement_mean": 1.0, "log_volume": -3.0}])[0]
-    assert dice[2] == pytest.approx(edge[0], abs=0.1)
+    assert dice[2] == 1.0
 
 
 def test_stored_and_back(fitted: Predictor) -> None:
     again = Predictor.from_arrays(NAMES, load(save(fitted.arrays())))
     asked = drawn(50, 2)
     for first, second in zip(fitted.predict(asked), again.predict(asked), strict=True):
-        np.testing.assert_allclose(first, second, atol=1e-5)
+        np.testing.assert_allclose(first, second, atol=1e-12)
     broken = fitted.arrays()
-    del broken["scaling.low"]
+    del broken["error.left"]
     with pytest.raises(KeyError):
         Predictor.from_arrays(NAMES, broken)
     with pytest.raises(ValueError):
         Predictor.from_arrays(NAMES[:2], fitted.arrays())
 
 
-def test_a_score_that_never_changes_says_nothing() -> None:
-    scaling = Scaling.of(np.column_stack([np.ones(9), np.full(9, np.nan), np.arange(9.0)]))
-    inputs = scaling(np.array([[7.0, 3.0, 4.0]]))
-    np.testing.assert_allclose(inputs, 0, atol=1e-9)
+def test_a_forest_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(3)
+    inputs, target = rng.normal(size=(150, 4)), rng.normal(size=150)
+    fitted = ExtraTreesRegressor(20, min_samples_leaf=3, random_state=0).fit(inputs, target)
+    asked = rng.normal(size=(60, 4)) * 3
+    np.testing.assert_allclose(Forest.of(fitted).predict(asked), fitted.predict(asked), atol=1e-6)
+
+
+def test_a_score_that_nobody_has_is_no_obstacle() -> None:
+    known = drawn(60, 4).assign(contrast=np.nan)
+    dice, _ = fit_predictor(known, features=NAMES).predict(known)
+    assert np.isfinite(dice).all()

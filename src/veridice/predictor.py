@@ -1,4 +1,4 @@
-"""The predicted Dice of any mask and how far off it may be, from evidence. Learnt with scikit-learn; plain arrays. No torch."""
+"""The predicted Dice of any mask and how far off it may be, from evidence: forests of scikit-learn as plain arrays. No torch."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import GroupKFold
-from sklearn.neural_network import MLPRegressor
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
-Layers = tuple[tuple[Array, Array], ...]
-"""Weights (inputs, outputs) and biases (outputs,) from the first layer to the last."""
+Array = np.ndarray[Any, np.dtype[Any]]
 
+BASE = "expected_dice"
+"""What the prediction begins with; the forest learns how far off it is."""
 FEATURES = (
     "agreement_mean",
     "agreement_deviation",
@@ -45,110 +45,109 @@ FEATURES = (
     "predicted_dice_error",
 )
 """Scores that the prediction is made from."""
-MEMBERS, HIDDEN = 10, (24, 12)
-PENALTY = 0.3
-"""Weight of the squared weights; chosen on left-out people (docs/any-mask.md)."""
+TREES, SMALLEST_LEAF = 200, 5
 SMALLEST_SPREAD = 0.01
 INNER_FOLDS = 5
 
 
 @dataclass(frozen=True)
-class Scaling:
-    """From scores to inputs of the nets, each (features,).
+class Forest:
+    """Extremely randomised trees (Geurts, Ernst, Wehenkel 2006), all nodes one after the other.
 
-    What is missing is filled, what is far out is brought to the edge of what was seen; then centred and scaled.
+    Args:
+        roots: first node of each tree.
+        left, right: nodes to go on at; -1 in a leaf.
+        feature, threshold: left where the feature is at most the threshold.
+        value: of a leaf.
     """
 
-    fill: Array
-    low: Array
-    high: Array
-    mean: Array
-    scale: Array
+    roots: Array
+    left: Array
+    right: Array
+    feature: Array
+    threshold: Array
+    value: Array
 
     @classmethod
-    def of(cls, values: Array) -> Scaling:
-        """From known cases (cases, features)."""
-        with np.errstate(all="ignore"):
-            fill = np.nan_to_num(np.nanmedian(values, axis=0))
-        filled = np.where(np.isfinite(values), values, fill)
-        low, high = np.percentile(filled, [0.5, 99.5], axis=0)
-        inside = filled.clip(low, high)
-        deviation = inside.std(axis=0)
-        return cls(fill, low, high, inside.mean(axis=0), np.where(deviation > 0, deviation, 1.0))
+    def of(cls, fitted: ExtraTreesRegressor) -> Forest:
+        """From scikit-learn's."""
+        trees = [estimator.tree_ for estimator in fitted.estimators_]
+        roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
 
-    def __call__(self, values: Array) -> Array:
-        filled = np.where(np.isfinite(values), values, self.fill)
-        return np.asarray((filled.clip(self.low, self.high) - self.mean) / self.scale)
+        def moved(name: str) -> Array:
+            children = [(getattr(tree, name), root) for tree, root in zip(trees, roots, strict=True)]
+            return np.concatenate([np.where(nodes < 0, -1, nodes + root) for nodes, root in children]).astype(np.int32)
+
+        def joined(name: str, kind: type) -> Array:
+            return np.concatenate([getattr(tree, name).ravel() for tree in trees]).astype(kind)
+
+        left, right, feature = moved("children_left"), moved("children_right"), joined("feature", np.int16)
+        return cls(roots.astype(np.int32), left, right, feature, joined("threshold", np.float32), joined("value", np.float32))
+
+    def predict(self, inputs: Array) -> Array:
+        """Mean over the trees for each row of ``inputs`` (cases, features); compared in float32."""
+        inputs = np.asarray(inputs, np.float32)
+        place = np.tile(self.roots, (len(inputs), 1))
+        rows = np.arange(len(inputs))[:, None]
+        while (inner := self.left[place] >= 0).any():
+            small = inputs[rows, np.maximum(self.feature[place], 0)] <= self.threshold[place]
+            place = np.where(inner, np.where(small, self.left[place], self.right[place]), place)
+        return np.asarray(self.value[place].mean(axis=1, dtype=np.float64))
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """An ensemble of small nets for the Dice, and one of the logarithm of its error.
+    """One forest for the error of the expected Dice, one for the logarithm of what is left of it.
 
     Args:
         features: names of the scores, in order.
-        scaling: of the scores.
-        dice: members that predict the Dice.
-        error: members that predict the logarithm of its absolute error, from the same inputs and the predicted Dice.
+        fill: what takes the place of a score that is missing (features,).
+        correction: predicts the true Dice minus :data:`BASE`.
+        error: predicts the logarithm of the absolute error, from the same inputs and the predicted Dice.
     """
 
     features: tuple[str, ...]
-    scaling: Scaling
-    dice: tuple[Layers, ...]
-    error: tuple[Layers, ...]
+    fill: Array
+    correction: Forest
+    error: Forest
 
     def predict(self, scores: Sequence[Mapping[str, float | None]] | pd.DataFrame) -> tuple[Array, Array]:
         """Predicted Dice in [0, 1] and expected size of its error, each (masks,); a score that is absent is filled in."""
         table = pd.DataFrame(scores if isinstance(scores, pd.DataFrame) else list(scores))
-        values = table.reindex(columns=list(self.features)).to_numpy(np.float64, na_value=np.nan)
-        inputs = self.scaling(values)
-        dice = _ensemble(self.dice, inputs).clip(0.0, 1.0)
-        spread = np.exp(_ensemble(self.error, np.column_stack([inputs, dice])))
+        inputs = _filled(_values(table, self.features), self.fill)
+        dice = (inputs[:, self.features.index(BASE)] + self.correction.predict(inputs)).clip(0.0, 1.0)
+        spread = np.exp(self.error.predict(np.column_stack([inputs, dice])))
         return dice, spread.clip(SMALLEST_SPREAD, 1.0)
 
-    def arrays(self) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
+    def arrays(self) -> dict[str, Array]:
         """Everything but the names, for a safetensors file."""
-        stored = {f"scaling.{name}": value for name, value in self.scaling.__dict__.items()}
-        for kind, members in (("dice", self.dice), ("error", self.error)):
-            for number, layers in enumerate(members):
-                for depth, (weights, biases) in enumerate(layers):
-                    stored |= {f"{kind}.{number}.{depth}.weights": weights, f"{kind}.{number}.{depth}.biases": biases}
-        return {name: np.ascontiguousarray(value, np.float32) for name, value in stored.items()}
+        stored = {"fill": self.fill}
+        for name, forest in (("correction", self.correction), ("error", self.error)):
+            stored |= {f"{name}.{part}": value for part, value in forest.__dict__.items()}
+        return {name: np.ascontiguousarray(value) for name, value in stored.items()}
 
     @classmethod
     def from_arrays(cls, features: Sequence[str], stored: Mapping[str, np.ndarray[Any, Any]]) -> Predictor:
         """What :meth:`arrays` gave.
 
         Raises:
-            KeyError, ValueError: an array is missing or its shape does not fit.
+            KeyError, ValueError, IndexError: an array is missing or does not fit.
         """
-        known = {name: np.asarray(value, np.float64) for name, value in stored.items()}
-        scaling = Scaling(*(known[f"scaling.{name}"] for name in ("fill", "low", "high", "mean", "scale")))
-        predictor = cls(tuple(features), scaling, _members(known, "dice"), _members(known, "error"))
+        parts = ("roots", "left", "right", "feature", "threshold", "value")
+        forests = [Forest(*(np.asarray(stored[f"{name}.{part}"]) for part in parts)) for name in ("correction", "error")]
+        predictor = cls(tuple(features), np.asarray(stored["fill"]), *forests)
+        if len(predictor.fill) != len(predictor.features):
+            raise ValueError("as many features as fillings are needed")
         predictor.predict([dict.fromkeys(features, 0.0)])
         return predictor
 
 
-def _members(known: Mapping[str, Array], kind: str) -> tuple[Layers, ...]:
-    members = sorted({int(name.split(".")[1]) for name in known if name.startswith(f"{kind}.")})
-    found = []
-    for member in members:
-        depths = sorted({int(name.split(".")[2]) for name in known if name.startswith(f"{kind}.{member}.")})
-        layers = ((known[f"{kind}.{member}.{d}.weights"], known[f"{kind}.{member}.{d}.biases"]) for d in depths)
-        found.append(tuple(layers))
-    return tuple(found)
+def _values(table: pd.DataFrame, features: Sequence[str]) -> Array:
+    return table.reindex(columns=list(features)).to_numpy(np.float64, na_value=np.nan)
 
 
-def _ensemble(members: tuple[Layers, ...], inputs: Array) -> Array:
-    return np.asarray(np.mean([_forward(layers, inputs) for layers in members], axis=0))
-
-
-def _forward(layers: Layers, inputs: Array) -> Array:
-    values = inputs
-    for weights, biases in layers[:-1]:
-        values = np.tanh(values @ weights + biases)
-    weights, biases = layers[-1]
-    return np.asarray((values @ weights + biases)[:, 0])
+def _filled(values: Array, fill: Array) -> Array:
+    return np.where(np.isfinite(values), values, fill)
 
 
 def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = FEATURES) -> Predictor:
@@ -158,31 +157,22 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = 
 
     Args:
         known: columns ``dice``, ``person`` and the features; one row a mask.
-        seed: of the nets.
-        features: names of the scores to use.
+        seed: of the forests.
+        features: names of the scores to use; :data:`BASE` is one of them.
     """
-    values, dice = known.reindex(columns=list(features)).to_numpy(np.float64), known["dice"].to_numpy(np.float64)
-    scaling = Scaling.of(values)
-    inputs = scaling(values)
+    values, dice = _values(known, features), known["dice"].to_numpy(np.float64)
+    finite = np.where(np.isfinite(values), values, np.nan)
+    fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in finite.T])
+    inputs = _filled(values, fill)
+    base = inputs[:, list(features).index(BASE)]
     left_out = np.zeros(len(known))
     folds = GroupKFold(min(INNER_FOLDS, known["person"].nunique()), shuffle=True, random_state=seed)
     for train, rest in folds.split(inputs, groups=known["person"]):
-        left_out[rest] = _ensemble(_fit(inputs[train], dice[train], seed), inputs[rest]).clip(0, 1)
+        left_out[rest] = (base[rest] + _fit(inputs[train], dice[train] - base[train], seed).predict(inputs[rest])).clip(0, 1)
     error = np.log(np.abs(left_out - dice).clip(SMALLEST_SPREAD, 1.0))
-    members = _fit(inputs, dice, seed)
-    return Predictor(tuple(features), scaling, members, _fit(np.column_stack([inputs, left_out]), error, seed))
+    error_forest = _fit(np.column_stack([inputs, left_out]), error, seed)
+    return Predictor(tuple(features), fill, _fit(inputs, dice - base, seed), error_forest)
 
 
-def _fit(inputs: Array, target: Array, seed: int) -> tuple[Layers, ...]:
-    members = []
-    for number in range(MEMBERS):
-        net = MLPRegressor(
-            hidden_layer_sizes=HIDDEN,
-            activation="tanh",
-            alpha=PENALTY,
-            batch_size=min(64, len(target)),
-            max_iter=300,
-            random_state=seed * 1000 + number,
-        ).fit(inputs, target)
-        members.append(tuple((np.asarray(w), np.asarray(b)) for w, b in zip(net.coefs_, net.intercepts_, strict=True)))
-    return tuple(members)
+def _fit(inputs: Array, target: Array, seed: int) -> Forest:
+    return Forest.of(ExtraTreesRegressor(TREES, min_samples_leaf=SMALLEST_LEAF, random_state=seed).fit(inputs, target))
