@@ -47,7 +47,6 @@ def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path)
     masks = pd.DataFrame(rows["masks"])
     assert set(masks["kind"]) == {"own", *KINDS} and masks["kind"].iloc[0] == "own"
     assert masks["dice"].between(0, 1).all()
-    assert masks.loc[masks["kind"] == "second rater", "dice"].item() > 0.3
     assert (masks.loc[masks["kind"].isin(["empty", "stranger"]), "dice"] == 0).all()
     assert set(FEATURES) <= set(masks.columns)
     lesions = pd.DataFrame(rows["lesions"])

@@ -1,4 +1,4 @@
-"""The predicted Dice of any mask and how far off it may be, from evidence: forests of scikit-learn as plain arrays. No torch."""
+"""The predicted Dice of any mask and how far off it may be, from evidence: scikit-learn forests as plain arrays. No torch."""
 
 from __future__ import annotations
 
