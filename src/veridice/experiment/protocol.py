@@ -49,7 +49,7 @@ class ExperimentSettings(Settings):
     inner_steps: int = Field(120, ge=1)
     reconstructor_steps: int = Field(60, ge=1)
     regressor_steps: int = Field(300, ge=1)
-    refit_steps: int = Field(150, ge=1, description="of regressors without one scanner, in the first fold")
+    refit_steps: int = Field(150, ge=1, description="of regressors without one scanner, in the last fold")
     patients: int = Field(0, ge=0, description="of the simulated cohort; 0: all of it")
     calibration: str = Field("", description="case table of another experiment whose validation cases stand in for its own")
     seed: int = Field(0, ge=0, le=LARGEST_SEED)

@@ -133,6 +133,7 @@ def run_fold(fold: Fold) -> None:
         with fold.stage("figure1") as due:
             if due:
                 _keep_slices(fold)
+    if fold.number == fold.settings.folds - 1:
         with fold.stage("refits") as due:
             if due:
                 _refit(fold)
