@@ -26,6 +26,7 @@ from veridice.volume import Volume
 
 matplotlib.use("Agg")
 SLICES = 4
+DOUBTFUL = 0.5
 LISTED = 8
 """Lesions of each list."""
 MASK_COLOUR = "#ff5a1f"
@@ -71,11 +72,11 @@ def write_report(assessment_file: Path, flair: Volume, t1: Volume | None, output
 
 
 def _lesion_tables(assessment_file: Path, assessment: Assessment) -> dict[str, Any]:
-    """Lesions that fewest passes agree with, and the largest places that look missed; how many of each are left out."""
+    """The largest lesions that are rather none, and the largest places that look missed; how many of each are left out."""
     if "lesions" not in assessment.tables:
         return {"doubtful": [], "missed": [], "left_out": {}}
     table = pd.read_csv(assessment_file.parent / assessment.tables["lesions"], sep="\t")
-    in_mask = table[table["place"] == "mask"].sort_values("confidence", kind="stable")
+    in_mask = table[(table["place"] == "mask") & (table["confidence"] < DOUBTFUL)]
     missed = table[table["place"] == "missed"]
     return {
         "doubtful": in_mask.head(LISTED).to_dict("records"),
