@@ -57,16 +57,16 @@ def align(flair: Volume, other: Volume, seed: int = 0) -> Alignment:
     gives the same move.
     """
     fixed, moving = ([_coarse(_image(volume), edge) for edge in COARSE_MM] for volume in (flair, other))
-    middle = _middle(flair.geometry)
+    middle = middle_of(flair.geometry)
     first = _search(fixed, moving, middle, np.zeros(6), seed)
     turn, shift = SECOND_START
     second = _search(fixed, moving, middle, np.array([turn] * 3 + [shift] * 3), seed)
     best, rest = sorted((first, second), key=lambda found: found[1])
     move = best[0]
-    apart = _distance(np.linalg.inv(rest[0]) @ move, middle)
+    apart = corner_distance(np.linalg.inv(rest[0]) @ move, middle)
     shared = -best[1]
     degrees = float(np.degrees(np.arccos(np.clip((np.trace(move[:3, :3]) - 1) / 2, -1, 1))))
-    return Alignment(move, _distance(move, middle), degrees, _doubt(shared, apart, tolerance(flair, other), degrees))
+    return Alignment(move, corner_distance(move, middle), degrees, _doubt(shared, apart, tolerance(flair, other), degrees))
 
 
 def tolerance(flair: Volume, other: Volume) -> float:
@@ -132,12 +132,14 @@ def _as_ras(transform: sitk.Euler3DTransform) -> Affine:
     return np.asarray(flip @ lps @ flip)
 
 
-def _distance(move: Affine, middle: Any) -> float:
+def corner_distance(move: Affine, middle: Any) -> float:
+    """Largest way (mm) of a corner of the head's box about ``middle`` under ``move``."""
     corners = np.array([[*(middle + HEAD_MM * np.array(signs)), 1.0] for signs in product((-1, 1), repeat=3)])
     return float(np.linalg.norm((corners @ move.T - corners)[:, :3], axis=1).max())
 
 
-def _middle(geometry: Geometry) -> np.ndarray[Any, np.dtype[np.float64]]:
+def middle_of(geometry: Geometry) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Where the middle of a grid lies (mm, RAS+)."""
     return np.asarray((geometry.affine @ [*(0.5 * (np.array(geometry.shape) - 1)), 1.0])[:3])
 
 

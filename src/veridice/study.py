@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 from torch import nn
 
-from veridice.brain import brain_mask, brain_probability
+from veridice.brain import brain_mask, brain_probability, is_whole_head
 from veridice.config import InferenceSettings
 from veridice.error_maps import error_map
 from veridice.evidence import Reading, mask_evidence, native_samples
@@ -98,7 +98,8 @@ def study_scan(
         )
     with clock.stage("familiarity"):
         descriptors, features = _looks(images, brain, transform, networks, backend)
-    preprocessing = {**transform.record(), **scan.record, "intensity_range": ranges}
+    whole_head = is_whole_head(images[0], brain)
+    preprocessing = {**transform.record(), **scan.record, "intensity_range": ranges, "whole_head": whole_head}
     said = (*scan.warnings, *warnings)
     return StudiedScan(scan, images, result, reading, descriptors, features, preprocessing, said)
 

@@ -1,0 +1,90 @@
+"""Registration of the T1w after known moves, and the brain mask, on real scans of a manifest.
+
+``python benchmarks/registration_and_brain.py --data FOLDER [--weights FOLDER] [--manifest data/training.csv]``: how far apart (mm,
+at the corners of the head's box) moved T1w come to lie from where the unmoved one goes; Dice of brain masks where there is a
+true one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+import numpy as np
+
+from veridice.case import Case
+from veridice.config import InferenceSettings
+from veridice.inference import choose_backend
+from veridice.inputs import Scan
+from veridice.io.datasets import read_manifest
+from veridice.io.nifti import read_image, read_mask
+from veridice.networks.weights import bundled_weights
+from veridice.overlap import dice
+from veridice.panel import Networks, load_networks
+from veridice.registration import align, corner_distance, middle_of
+from veridice.spatial import fit_grid
+from veridice.study import find_brain, grid_images
+from veridice.types import Affine
+from veridice.volume import Geometry, Volume
+
+LARGEST_TURN, LARGEST_SHIFT, MOVES = np.deg2rad(12.0), 15.0, 2
+
+
+def drawn_move(rng: np.random.Generator, middle: np.ndarray) -> Affine:
+    """A turn about the middle and a shift."""
+    move = np.eye(4)
+    for (first, second), angle in zip(((0, 1), (0, 2), (1, 2)), rng.uniform(-LARGEST_TURN, LARGEST_TURN, 3), strict=True):
+        turn = np.eye(4)
+        turn[[first, second], [first, second]] = np.cos(angle)
+        turn[first, second], turn[second, first] = -np.sin(angle), np.sin(angle)
+        move = turn @ move
+    move[:3, 3] = middle + rng.uniform(-LARGEST_SHIFT, LARGEST_SHIFT, 3) - move[:3, :3] @ middle
+    return move
+
+
+def registration(case: Case, rng: np.random.Generator) -> str:
+    """One line: how far the unmoved T1w seems to lie off, and what is left of each move."""
+    flair, t1 = read_image(Path(str(case.flair))), read_image(Path(str(case.t1)))
+    middle = middle_of(flair.geometry)
+    begin = time.perf_counter()
+    still = align(flair, t1)
+    seconds = time.perf_counter() - begin
+    left = []
+    for _ in range(MOVES):
+        true = drawn_move(rng, middle)
+        found = align(flair, Volume(t1.voxels, Geometry(t1.shape, true @ t1.affine)))
+        left.append(corner_distance(np.linalg.inv(still.move) @ np.linalg.inv(true) @ found.move, middle))
+    shown = ", ".join(f"{distance:.2f}" for distance in left)
+    return f"unmoved {still.distance:.1f} mm off{' (doubtful)' if still.doubt else ''}; apart {shown} mm; {seconds:.1f} s"
+
+
+def brain(case: Case, networks: Networks) -> str:
+    """One line: Dice of the brain mask."""
+    flair = read_image(Path(str(case.flair)))
+    t1 = read_image(case.t1, flair.geometry) if case.t1 else None
+    transform = fit_grid(flair, networks.grid_shape)
+    images = grid_images(flair, t1, transform)
+    begin = time.perf_counter()
+    _, found = find_brain(Scan(flair, t1), images, transform, networks, choose_backend(InferenceSettings()))
+    seconds = time.perf_counter() - begin
+    truth = read_mask(Path(str(case.brain_mask)), flair.geometry).voxels
+    return f"brain Dice {dice(found, truth).dice:.3f}; {seconds:.1f} s"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--weights", type=Path, default=bundled_weights())
+    arguments = parser.parse_args()
+    networks, rng = load_networks(arguments.weights), np.random.default_rng(0)
+    for case in read_manifest(arguments.manifest, arguments.data):
+        if case.t1:
+            print(case.id, registration(case, rng))  # noqa: T201
+        if case.brain_mask:
+            print(case.id, brain(case, networks))  # noqa: T201
+
+
+if __name__ == "__main__":
+    main()
