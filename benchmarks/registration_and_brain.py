@@ -1,8 +1,8 @@
 """Registration of the T1w after known moves, and the brain mask, on real scans of a manifest.
 
-``python benchmarks/registration_and_brain.py --data FOLDER [--weights FOLDER] [--manifest data/training.csv]``: how far apart (mm,
-at the corners of the head's box) moved T1w come to lie from where the unmoved one goes; Dice of brain masks where there is a
-true one.
+``python benchmarks/registration_and_brain.py --data FOLDER [--weights FOLDER] [--manifest data/training.csv]``: how far apart
+(mm, at the corners of the head's box) moved T1w come to lie from where the unmoved one goes; Dice of brain masks where there is
+a true one.
 """
 
 from __future__ import annotations

@@ -150,16 +150,9 @@ def calibrate(
     ] = None,
 ) -> None:
     """Recalibrate interval and verdict on scans of your own whose truth you know."""
-    from veridice.calibration import write_calibration
-    from veridice.recalibrate import calibrate as calibration_of
-    from veridice.recalibrate import read_known_cases
+    from veridice.recalibrate import recalibrate
 
-    made = calibration_of(read_known_cases(table), source, min_dice, accepted_share)
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        write_calibration(output, made)
-    except OSError as error:
-        raise InputError(f"{output}: cannot be written ({error.strerror}); give a file in a folder of yours to -o") from error
+    made = recalibrate(table, output, source, min_dice, accepted_share)
     rule = f"; accepted from a predicted Dice of {made.accept.threshold:.3f}" if made.accept else ""
     out.print(escape(f"{made.n} cases of {made.patients} patients{rule} -> {output}"))
     if made.patients < made.n:
@@ -294,9 +287,17 @@ def _one_of(known: tuple[str, ...], value: str, option: str) -> Any:
 
 
 def _check(request: Request, output: Path, weights: Path | None, settings: InferenceSettings) -> Assessment:
-    with _pass_bar() as bar:
-        task = bar.add_task("stochastic passes", total=settings.passes)
-        return check_files(request, output, weights or bundled_weights(), settings, lambda: bar.advance(task))
+    bar = _pass_bar()
+    task = bar.add_task("stochastic passes", total=settings.passes)
+
+    def tick() -> None:
+        bar.start()  # not before: what is wrong with a file is said on a line of its own
+        bar.advance(task)
+
+    try:
+        return check_files(request, output, weights or bundled_weights(), settings, tick)
+    finally:
+        bar.stop()
 
 
 def _with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:

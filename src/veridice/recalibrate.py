@@ -8,15 +8,31 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from veridice.calibration import AcceptRule, CalibrationSet, accept_rule, fewest_cases
+from veridice.calibration import AcceptRule, CalibrationSet, accept_rule, fewest_cases, write_calibration
 from veridice.case import Assessment
-from veridice.errors import InputError
+from veridice.errors import InputError, OutputError
 from veridice.io.bids import read_assessment
 from veridice.io.nifti import read_image, read_mask
 from veridice.overlap import dice
 
 COLUMNS = "assessment (a *_veridice.json) and truth (a mask) or dice; optionally patient"
 FEWEST = fewest_cases(0.9)
+
+
+def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: float | None) -> CalibrationSet:
+    """Write a calibration from a table of known cases: :func:`read_known_cases`, then :func:`calibrate`.
+
+    Raises:
+        InputError: the table cannot be used.
+        OutputError: ``output`` cannot be written.
+    """
+    made = calibrate(read_known_cases(table), source, min_dice, share)
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        write_calibration(output, made)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror}); give a file in a folder of yours to -o") from error
+    return made
 
 
 def read_known_cases(table: Path) -> pd.DataFrame:
