@@ -27,7 +27,9 @@ RESAMPLES = 1000
 def read_rows(folder: Path, table: str) -> pd.DataFrame:
     """One table of all scans in a folder of rows."""
     files = sorted(folder.glob("*.json"))
-    return pd.DataFrame([row for file in files for row in json.loads(file.read_text(encoding="utf-8"))[table]])
+    rows = pd.DataFrame([row for file in files for row in json.loads(file.read_text(encoding="utf-8"))[table]])
+    # The same mask of a scan counts once.
+    return rows.drop_duplicates(["scan", "kind", "dice", *(["agreement_mean"] if table == "masks" else ["number"])])
 
 
 def predictions(known: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:

@@ -13,9 +13,7 @@ from veridice.calibration import CalibrationSet, dice_intervals, fewest_cases
 from veridice.case import Assessment, Calibration, RankedMask
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError
-from veridice.inference import (
-    choose_backend,
-)
+from veridice.inference import choose_backend
 from veridice.inputs import GivenMask, Scan
 from veridice.lesions import Lesion, LesionModel, describe_lesions, label_lesions, missed_mask
 from veridice.overlap import dice

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+import pandas as pd
 from mapie.conformity_scores import ResidualNormalisedScore
 from mapie.regression import SplitConformalRegressor
 from mapie.risk_control import BinaryClassificationController
@@ -58,6 +59,18 @@ class CalibrationSet(BaseModel):
         if not (np.isfinite(columns).all() and (columns[1] > 0).all() and (columns[2] >= 0).all() and (columns[2] <= 1).all()):
             raise ValueError("a number is not finite, a spread not positive or a Dice not between 0 and 1")
         return self
+
+    @classmethod
+    def of(cls, predicted: Any, spread: Any, known: pd.DataFrame, source: str, simulated: bool) -> Self:
+        """From predictions for known cases (columns ``dice`` and ``person``), in their order."""
+        return cls(
+            source=source,
+            simulated=simulated,
+            patients=int(known["person"].nunique()),
+            predicted=tuple(map(float, predicted)),
+            spread=tuple(map(float, spread)),
+            dice=tuple(map(float, known["dice"])),
+        )
 
     @property
     def n(self) -> int:

@@ -132,7 +132,7 @@ class PredictorSettings(Settings):
     calibration_masks: int = Field(2, ge=1, description="masks of each beside our own; few, so that people count")
     calibration_donors: str = Field(
         "lesjak-04,lesjak-05,lesjak-17,lesjak-18,lesjak-20,lesjak-21,lesjak-22,lesjak-23",
-        description="people that no network learnt from and that no test is made of",
+        description="people on whom no network trained; reserved ones make test cohorts too",
     )
     passes: int = Field(20, ge=2, description="stochastic passes, as many as scans are judged with")
 

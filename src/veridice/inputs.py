@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -96,7 +96,7 @@ def _with_t1(scan: Scan, t1: Volume, registration: bool) -> Scan:
 
 
 def _noted(scan: Scan, warnings: tuple[str, ...], **changes: Any) -> Scan:
-    return Scan(**{**scan.__dict__, "warnings": (*scan.warnings, *warnings), **changes})
+    return replace(scan, warnings=(*scan.warnings, *warnings), **changes)
 
 
 def read_given_mask(path: Path, scan: Scan, threshold: float | None = None) -> GivenMask:
@@ -119,7 +119,7 @@ def _on_flair(path: Path, scan: Scan, threshold: float | None) -> tuple[Volume, 
     values = read_map(path)
     mask, warnings = _thresholded(path, values, threshold)
     if mask.geometry.same_grid(scan.flair.geometry):
-        return mask.with_voxels(mask.voxels), warnings
+        return mask, warnings
     if scan.t1_geometry is None or not mask.geometry.same_grid(scan.t1_geometry):
         other = f" and the T1w's is {scan.t1_geometry.describe()}" if scan.t1_geometry else ""
         raise GeometryError(

@@ -59,6 +59,11 @@ class KnownScan:
     facts: dict[str, Any]
 
 
+def patient_name(plan: PatientPlan) -> str:
+    """Of a simulated patient, the same in every cohort of that seed."""
+    return f"sim-{plan.seed}-{plan.index:05d}"
+
+
 def simulated_scan(plan: PatientPlan, group: int) -> KnownScan:
     """Simulate a patient; the T1w is resampled by the headers."""
     patient = simulate_patient(plan)
@@ -70,7 +75,7 @@ def simulated_scan(plan: PatientPlan, group: int) -> KnownScan:
         "load_ml": patient.lesion_load_ml,
         "whole_head": plan.whole_head,
     }
-    name = f"sim-{plan.seed}-{plan.index:05d}"
+    name = patient_name(plan)
     scan = Scan(flair, resample_to(patient.t1, flair.geometry))
     return KnownScan(name, name, group, scan, truth, np.ones_like(truth), facts)
 

@@ -20,7 +20,7 @@ from veridice.config import InferenceSettings, TrainingSettings
 from veridice.errors import ConfigError
 from veridice.familiarity import Familiarity, fit_familiarity
 from veridice.inference import choose_backend
-from veridice.judge_data import Judged, KnownScan, Task, judge_all, real_scan, simulated_scan
+from veridice.judge_data import Judged, KnownScan, Task, judge_all, patient_name, real_scan, simulated_scan
 from veridice.lesions import fit_lesion_model
 from veridice.networks.weights import WeightCard, load_network
 from veridice.panel import Judge, Networks, load_networks, save_judge
@@ -30,7 +30,7 @@ from veridice.simulate.cohort import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions
 from veridice.study import scan_looks
 from veridice.training import progress_bar
-from veridice.training_data import planned_patients, real_groups
+from veridice.training_data import planned_patients, real_groups, views
 from veridice.types import Mask
 
 CALIBRATION_SEED = 5000
@@ -41,7 +41,8 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     """Learn to predict the Dice of any mask, and calibrate it.
 
     Every scan that is learnt from is judged by a segmenter that never saw its people (``OUTPUT/fold-G``); its masks are of
-    every kind in :mod:`veridice.mask_kinds`. Calibration scans are simulated from people whom nothing learnt from.
+    every kind in :mod:`veridice.mask_kinds`. Calibration scans are simulated from people on whom no network trained; some of
+    them stopped trainings.
 
     Args:
         settings: the configuration that trained the networks.
@@ -74,13 +75,13 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
 def _learn_looks(
     simulated: list[pd.DataFrame], settings: TrainingSettings, cases: Sequence[Case], networks: Networks
 ) -> Familiarity:
-    """Looks as the segmenter that will be used sees them: simulated people whom it never saw, and all real scans."""
+    """Looks as the segmenter that will be used sees them: simulated people on whom it did not train, and all real scans."""
     backend = choose_backend(InferenceSettings())
     rows = [row for table in simulated for row in table.to_dict("records")]
     descriptors, features = [row["descriptors"] for row in rows], [np.array(row["features"]) for row in rows]
     people = [str(row["person"]) for row in rows]
     for case in cases:
-        for stripped in (False, True) if case.brain_mask is not None else (False,):
+        for stripped in views(case):
             looks = scan_looks(real_scan(case, settings.data, -1, stripped).scan, networks, backend)
             descriptors.append(looks[0])
             features.append(looks[1])
@@ -90,15 +91,7 @@ def _learn_looks(
 
 def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> CalibrationSet:
     """Predictions for masks with a known Dice (columns as of :func:`veridice.judge_data.judge_all`)."""
-    dice, spread = predictor.predict(known)
-    return CalibrationSet(
-        source=source,
-        simulated=bool(known["simulated"].any()),
-        patients=int(known["person"].nunique()),
-        predicted=tuple(map(float, dice)),
-        spread=tuple(map(float, spread)),
-        dice=tuple(map(float, known["dice"])),
-    )
+    return CalibrationSet.of(*predictor.predict(known), known, source, simulated=bool(known["simulated"].any()))
 
 
 def _source(settings: TrainingSettings, known: pd.DataFrame) -> str:
@@ -137,11 +130,11 @@ def _to_learn(settings: TrainingSettings, cases: Sequence[Case], networks: Netwo
     tasks = []
     for plan in planned_patients("train", data):
         group = plan.seed - COHORTS["training"].seed
-        tasks.append(task(f"sim-{plan.seed}-{plan.index:05d}", group, partial(simulated_scan, plan, group)))
+        tasks.append(task(patient_name(plan), group, partial(simulated_scan, plan, group)))
     train = [case for case in cases if case.split == "train"]
     groups = real_groups(train, settings.data)
     for case in train:
-        for stripped in (False, True) if case.brain_mask is not None else (False,):
+        for stripped in views(case):
             group, name = groups[case.patient], f"real-{case.id}{'-stripped' if stripped else ''}"
             tasks.append(task(name, group, partial(real_scan, case, settings.data, group, stripped)))
     return tasks
@@ -155,7 +148,7 @@ def _calibration_cohort(settings: TrainingSettings) -> Cohort:
 def _simulated(cohort: Cohort, patients: int, networks: Networks, folds: dict[int, nn.Module]) -> list[Task]:
     plans = [cohort.plan(index) for index in range(patients)]
     others = list(folds.values())
-    return [Task(f"sim-{p.seed}-{p.index:05d}", partial(simulated_scan, p, -1), networks, others) for p in plans]
+    return [Task(patient_name(plan), partial(simulated_scan, plan, -1), networks, others) for plan in plans]
 
 
 def _card(

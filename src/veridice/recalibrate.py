@@ -36,7 +36,7 @@ def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: 
 
 
 def read_known_cases(table: Path) -> pd.DataFrame:
-    """Judged masks with their true Dice: columns ``patient``, ``predicted``, ``spread``, ``dice``.
+    """Judged masks with their true Dice: columns ``person``, ``predicted``, ``spread``, ``dice``.
 
     Args:
         table: CSV or TSV with a column ``assessment``, the stored result of ``veridice check``, and either ``truth``, a true
@@ -60,7 +60,7 @@ def read_known_cases(table: Path) -> pd.DataFrame:
             raise InputError(f"{file}: an older result without 'predicted_spread'; run veridice check again")
         known = _given_dice(table, number, row["dice"]) if row.get("dice") else _measured_dice(table, file, row, assessment)
         patient = row.get("patient") or assessment.case
-        cases.append({"patient": patient, "predicted": assessment.predicted_dice, "spread": spread, "dice": known})
+        cases.append({"person": patient, "predicted": assessment.predicted_dice, "spread": spread, "dice": known})
     if len(cases) < FEWEST:
         raise InputError(f"{table}: {len(cases)} cases are too few for an interval; at least {FEWEST} are needed, better 50")
     return pd.DataFrame(cases)
@@ -97,14 +97,7 @@ def calibrate(known: pd.DataFrame, source: str, min_dice: float, share: float | 
     Raises:
         InputError: no threshold can be shown to keep that share with so few or such cases.
     """
-    calibration = CalibrationSet(
-        source=source,
-        simulated=False,
-        patients=int(known["patient"].nunique()),
-        predicted=tuple(map(float, known["predicted"])),
-        spread=tuple(map(float, known["spread"])),
-        dice=tuple(map(float, known["dice"])),
-    )
+    calibration = CalibrationSet.of(known["predicted"], known["spread"], known, source, simulated=False)
     if share is None:
         return calibration
     rule: AcceptRule | None = accept_rule(calibration, min_dice, share)

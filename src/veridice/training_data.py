@@ -111,7 +111,7 @@ def prepare_material(
     groups = real_groups(cases, settings)
     real = []
     for case in (case for case in cases if settings.target == "lesion" or case.brain_mask is not None):
-        for stripped in (False, True) if case.brain_mask is not None else (False,):
+        for stripped in views(case):
             if groups[case.patient] not in settings.left_out:
                 real.append(_real_cube(case, settings, stripped, groups[case.patient], cubes))
     simulated = [_simulated_case(plan, settings, cubes) for plan in plans]
@@ -121,6 +121,11 @@ def prepare_material(
     for _ in simulate_each(waiting, partial(_simulate_cube, settings), settings.jobs, tick):
         pass
     return TrainingMaterial(tuple(real), tuple(simulated))
+
+
+def views(case: Case) -> tuple[bool, ...]:
+    """Whether a real scan is taken skull-stripped: as it is and, where there is a brain mask, stripped too."""
+    return (False, True) if case.brain_mask is not None else (False,)
 
 
 def real_groups(cases: Sequence[Case], settings: DataSettings) -> dict[str, int]:
