@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from veridice._version import __version__
-from veridice.calibration import CalibrationSet, dice_intervals, fewest_cases
+from veridice.calibration import CalibrationSet, dice_intervals, expected_shortfall, fewest_cases
 from veridice.case import Assessment, Calibration, RankedMask
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError
@@ -123,7 +123,12 @@ def assess_masks(
         calibration=Calibration(source=calibration.source, n=calibration.n),
         judged_mask=best.name,
         ranking=_ranking(ranked, voxel_ml) if len(masks) > 1 else (),
-        scores={**best.scores, "predicted_spread": decision.spread, "unfamiliarity": unfamiliarity(studied, networks.judge)},
+        scores={
+            **best.scores,
+            "predicted_spread": decision.spread,
+            "unfamiliarity": unfamiliarity(studied, networks.judge),
+            **_worth(decision, networks.judge.calibration, settings.min_dice, known=not oddities),
+        },
         volumes_ml={
             "judged_mask": lesion_volume_ml(best.mask, voxel_ml),
             "own_mask": lesion_volume_ml(studied.reading.own, voxel_ml),
@@ -172,6 +177,23 @@ def decide_all(
             verdict = decide(interval, settings.min_dice, known)
         decisions.append(Decision(opinion, value, float(spread[number]), interval, verdict))
     return decisions
+
+
+def _worth(decision: Decision, calibration: CalibrationSet, min_dice: float, known: bool) -> dict[str, float | None]:
+    """How much a look is worth: the chance of failure, and the expected shortfall of the Dice, which a person would make good.
+
+    An empty mask has a Dice of 1 or 0. Of a scan that the models do not know any Dice is as likely as any other.
+    """
+    predicted = decision.predicted_dice
+    if not known:
+        chance, gain = min_dice, min_dice**2 / 2
+    elif not decision.opinion.mask.any():
+        chance, gain = 1 - predicted, min_dice * (1 - predicted)
+    elif (expected := expected_shortfall(calibration, predicted, decision.spread, min_dice)) is not None:
+        chance, gain = expected
+    else:
+        return {"failure_probability": None, "expected_gain": None}
+    return {"failure_probability": chance, "expected_gain": gain}
 
 
 def unfamiliarity(studied: StudiedScan, judge: Judge) -> float | None:

@@ -141,6 +141,29 @@ def dice_intervals(calibration: CalibrationSet, predicted: Numbers, spread: Numb
     return np.asarray(ends[:, :, 0].clip(0.0, 1.0))
 
 
+def expected_shortfall(
+    calibration: CalibrationSet, predicted: float, spread: float, min_dice: float
+) -> tuple[float, float] | None:
+    """Chance that the true Dice lies below ``min_dice``, and by how much it is expected to.
+
+    Both come from the conformal predictive distribution (Vovk et al. 2017) with normalised residuals: each calibration case
+    says once where the true Dice might lie.
+
+    Args:
+        calibration: cases that took no part in any fit.
+        predicted, spread: of one new case.
+        min_dice: what a mask needs to be of use.
+
+    Returns:
+        Chance and expected shortfall, which is 0 where the Dice suffices; None where too few cases are known.
+    """
+    if calibration.n < fewest_cases(0.9):
+        return None
+    residuals = (np.array(calibration.dice) - np.array(calibration.predicted)) / np.array(calibration.spread)
+    likely = (predicted + spread * residuals).clip(0.0, 1.0)
+    return float(np.mean(likely < min_dice)), float(np.mean((min_dice - likely).clip(0.0)))
+
+
 def accept_rule(calibration: CalibrationSet, min_dice: float, share: float) -> AcceptRule | None:
     """The lowest predicted Dice from which on ``share`` of the scans have at least ``min_dice``, with 90 % confidence.
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from veridice.inputs import Scan, read_given_mask, read_scan
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
+    THUMBNAIL_SUFFIX,
     file_stem,
     refuse_overwriting,
     staged_output,
@@ -24,9 +26,10 @@ from veridice.io.bids import (
     write_maps,
     write_table,
 )
-from veridice.panel import load_networks
+from veridice.panel import Networks, load_networks
 from veridice.report import write_report
 from veridice.study import Clock
+from veridice.thumbnail import write_thumbnail
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,7 @@ class Request:
         case: name of the scan.
         flair, t1, brain_mask: its files.
         masks: to judge; none: our own.
-        mask_threshold: see :func:`veridice.inputs.read_given_mask`.
+        mask_threshold, mask_label: see :func:`veridice.inputs.read_given_mask`.
         registration: whether a T1w that lies elsewhere is registered.
         calibration: a file of your own; None: the one beside the weights.
     """
@@ -48,6 +51,7 @@ class Request:
     brain_mask: Path | None = None
     masks: Sequence[Path] = ()
     mask_threshold: float | None = None
+    mask_label: int | None = None
     registration: bool = True
     calibration: Path | None = None
 
@@ -70,13 +74,33 @@ def check(request: Request, output: Path, weights: Path, settings: InferenceSett
         VeridiceError: the input cannot be judged, the weights cannot be used, or nothing can be written.
     """
     refuse_overwriting(output, request.case, request.files)
+    with staged_output(output) as stage:
+        write_dataset_files(stage)
+        return judge_files(request, stage, partial(load_networks, weights), settings, tick)
+
+
+def judge_files(
+    request: Request, stage: Path, load: Callable[[], Networks], settings: InferenceSettings, tick: Callable[[], None]
+) -> Assessment:
+    """Read, judge and write maps, tables, result and report into an empty folder.
+
+    Args:
+        request: files and how to read them.
+        stage: the folder.
+        load: gives the networks; not called before the files were read.
+        settings: passes, seed, device, threshold.
+        tick: called after each stochastic pass.
+
+    Raises:
+        VeridiceError: the input cannot be judged, or the weights cannot be used.
+    """
     clock = Clock()
-    with clock.stage("total"), staged_output(output) as stage:
+    with clock.stage("total"):
         with clock.stage("read"):
             scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
-            masks = [read_given_mask(path, scan, request.mask_threshold) for path in request.masks]
+            masks = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
         with clock.stage("load_weights"):
-            networks = load_networks(weights)
+            networks = load()
             if request.calibration and networks.judge:
                 networks = replace(networks, judge=replace(networks.judge, calibration=read_calibration(request.calibration)))
         judgement = assess_masks(request.case, scan, masks, networks, settings, tick)
@@ -91,13 +115,14 @@ def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Asses
     with clock.stage("write"):
         files = write_maps(stage, case, judgement.maps, provenance)
         table = write_table(stage, case, "lesions", _lesion_rows(judgement), LESION_COLUMNS)
-        write_dataset_files(stage)
     update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **judgement.assessment.seconds}}
     assessment = judgement.assessment.model_copy(update=update)
     with clock.stage("report"):
         stored = stage / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
         write_json(stored, assessment.model_dump(mode="json"))
         write_report(stored, scan.flair, scan.t1, stage / f"{file_stem(case)}{REPORT_SUFFIX}")
+        judged = judgement.maps.get("input_mask", judgement.maps["lesion_mask"])
+        write_thumbnail(scan.flair, judged, stage / f"{file_stem(case)}{THUMBNAIL_SUFFIX}")
     return assessment
 
 

@@ -66,7 +66,7 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
     if t1 is not None:
         scan = _with_t1(scan, read_image(t1), registration)
     if brain is not None:
-        mask, warnings = _on_flair(brain, scan, None)
+        mask, warnings = _on_flair(brain, scan)
         if not mask.voxels.any():
             raise InputError(f"{brain}: the brain mask is empty; give one that marks the brain, or none")
         scan = _noted(scan, warnings, brain=mask)
@@ -99,25 +99,31 @@ def _noted(scan: Scan, warnings: tuple[str, ...], **changes: Any) -> Scan:
     return replace(scan, warnings=(*scan.warnings, *warnings), **changes)
 
 
-def read_given_mask(path: Path, scan: Scan, threshold: float | None = None) -> GivenMask:
+def read_given_mask(path: Path, scan: Scan, threshold: float | None = None, label: int | None = None) -> GivenMask:
     """Read a mask or probability map that is to be judged.
 
     Args:
         path: on the FLAIR's grid or on the T1w's as it came.
         scan: whose FLAIR decides the grid.
         threshold: from which value on a voxel belongs to the mask; None: binary masks as they are, probabilities from 0.5.
+        label: value of lesions in a file of many labels; goes before ``threshold``.
 
     Raises:
         InputError: neither mask nor probabilities, and no ``threshold`` given.
         GeometryError: it lies on neither grid.
     """
-    volume, warnings = _on_flair(path, scan, threshold)
+    volume, warnings = _on_flair(path, scan, threshold, label)
     return GivenMask(path.name, volume, warnings)
 
 
-def _on_flair(path: Path, scan: Scan, threshold: float | None) -> tuple[Volume, tuple[str, ...]]:
+def _on_flair(
+    path: Path, scan: Scan, threshold: float | None = None, label: int | None = None
+) -> tuple[Volume, tuple[str, ...]]:
     values = read_map(path)
-    mask, warnings = _thresholded(path, values, threshold)
+    if label is None:
+        mask, warnings = _thresholded(path, values, threshold)
+    else:
+        mask, warnings = values.with_voxels(values.voxels == label), (f"lesions are label {label} of {path.name}",)
     if mask.geometry.same_grid(scan.flair.geometry):
         return mask, warnings
     if scan.t1_geometry is None or not mask.geometry.same_grid(scan.t1_geometry):
@@ -150,5 +156,5 @@ def _thresholded(path: Path, values: Volume, threshold: float | None) -> tuple[V
     shown = ", ".join(f"{v:g}" for v in found[:4])
     raise InputError(
         f"{path}: neither a binary mask nor probabilities from 0 to 1, its values are {shown}...; "
-        "give --mask-threshold (labels: extract the lesions' first)"
+        "give --mask-threshold, or --mask-label for that of the lesions"
     )

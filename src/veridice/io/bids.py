@@ -49,17 +49,24 @@ MAP_MEANINGS = {
     "reconstruction_error": ("FLAIR scaled to [0, 1] minus its reconstruction", "1"),
 }
 UNKNOWN_TO_BIDS = (
+    "records/",
+    "veridice.*",
+    "report.html",
     "*_lesions.*",
     "*_uncertainty.*",
     "*_error.*",
     "*_veridice.json",
     "*_report.html",
+    "*_thumbnail.png",
+    "*_rating.json",
     "*_desc-reconstruction_FLAIR.*",
 )
 ROUNDING = 2.0**-12
 """Step of stored maps: a quarter of a thousandth costs nobody anything and makes files many times smaller."""
 ASSESSMENT_SUFFIX = "_veridice.json"
 REPORT_SUFFIX = "_report.html"
+THUMBNAIL_SUFFIX = "_thumbnail.png"
+RATING_SUFFIX = "_rating.json"
 
 
 def case_name(flair: Path) -> str:

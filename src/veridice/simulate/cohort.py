@@ -3,27 +3,22 @@
 from __future__ import annotations
 
 import json
-import multiprocessing
 import shutil
-import signal
 import tempfile
-import threading
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
 
 from veridice._version import __version__
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import held, is_new, write_json, write_text
 from veridice.io.nifti import write_image
+from veridice.processes import ProcessDiedError, in_processes
 from veridice.simulate.donors import choose_donors
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
 from veridice.simulate.plan import PatientPlan, draw_plan
@@ -85,40 +80,11 @@ COHORTS = {
 
 def simulate_each(tasks: Sequence[Any], work: Callable[[Any], Any], jobs: int, tick: Callable[[], None]) -> Iterator[Any]:
     """Do ``work`` on every task in ``jobs`` processes; results come as they are ready."""
-    if jobs == 1:
-        for task in tasks:
-            yield work(task)
-            tick()
-        return
-    context = multiprocessing.get_context("spawn")
-    waiting = iter(tasks)
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_one_thread) as pool:
-        # No more are handed out than are worked at: an interruption waits for those alone.
-        with _interrupts_ignored():
-            running = {pool.submit(work, task) for task in islice(waiting, jobs)}
-        while running:
-            done, running = wait(running, return_when=FIRST_COMPLETED)
-            running |= {pool.submit(work, task) for task in islice(waiting, len(done))}
-            for future in done:
-                yield future.result()
-                tick()
-
-
-@contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    """Processes that begin here leave Ctrl-C to this one and end what they are at: an ignored signal stays so in them."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def _one_thread() -> None:
-    torch.set_num_threads(1)
+    for _, result in in_processes(tasks, work, jobs) if jobs > 1 else ((task, work(task)) for task in tasks):
+        if isinstance(result, ProcessDiedError):
+            raise result
+        yield result
+        tick()
 
 
 def write_cohort(

@@ -1,0 +1,86 @@
+"""The command line: the only place for argv, printing and exit codes."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from typing import Annotated, Any
+
+import typer
+
+from veridice._version import __version__
+from veridice.cli.common import DISCLAIMER
+from veridice.cli.learn import experiment, models, simulate, train
+from veridice.cli.scan import calibrate, check, demo
+from veridice.cli.study import run as run_study
+from veridice.errors import VeridiceError
+
+EXIT_INTERNAL, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 130
+
+app = typer.Typer(
+    help=f"Can this lesion mask be trusted? {DISCLAIMER}",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+for command in (check, demo, calibrate, simulate, train, experiment, models):
+    app.command()(command)
+app.command("run")(run_study)
+
+
+@app.callback(invoke_without_command=True)
+def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+    if show:
+        typer.echo(f"veridice {__version__}")
+        raise typer.Exit
+
+
+def main() -> None:
+    """Run the command line; every ending has its exit code and no traceback."""
+    # What libraries deprecate is our business, not the user's.
+    warnings.simplefilter("ignore")
+    # nibabel logs what it thinks of a header; what matters of it is said by our own messages.
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+    # A job that is terminated cleans up as one that is interrupted does.
+    for kind in ENDING_SIGNALS:
+        if signal.getsignal(kind) is not signal.SIG_IGN:  # as in a background job
+            signal.signal(kind, _interrupt)
+    sys.exit(run(sys.argv[1:]))
+
+
+ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+def _interrupt(_signal: int, _frame: Any) -> None:
+    """Begin to clean up; further signals would only disturb that."""
+    for kind in ENDING_SIGNALS:
+        signal.signal(kind, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return its exit code; ``VERIDICE_DEBUG=1`` shows the traceback of an internal error."""
+    try:
+        app(arguments, prog_name="veridice")
+        return 0
+    except SystemExit as ending:  # typer ends every command so: 0, 2 for wrong usage, 130 for Ctrl-C
+        if ending.code == EXIT_INTERRUPTED:
+            return _fail("interrupted; nothing half-written was left", EXIT_INTERRUPTED)
+        return ending.code if isinstance(ending.code, int) else 0
+    except VeridiceError as error:
+        return _fail(str(error), EXIT_INPUT)
+    except Exception as error:  # the last line of defence: one line instead of a traceback
+        if os.environ.get("VERIDICE_DEBUG"):
+            raise
+        return _fail(
+            f"internal error, please report it ({type(error).__name__}: {error}); VERIDICE_DEBUG=1 shows where", EXIT_INTERNAL
+        )
+
+
+def _fail(message: str, code: int) -> int:
+    sys.stderr.write(f"veridice: {' '.join(message.split())}\n")
+    return code

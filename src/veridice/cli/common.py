@@ -1,0 +1,42 @@
+"""What the commands share: options, printing, the progress bar."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from veridice.config import LARGEST_SEED
+
+DISCLAIMER = "Research use only; not a medical device."
+
+out = Console(soft_wrap=True)
+err = Console(stderr=True, soft_wrap=True)
+
+Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for maps, result and report; made when absent.")]
+Weights = Annotated[Path | None, typer.Option(help="Folder of weights and cards; the ones that ship when absent.")]
+Passes = Annotated[int, typer.Option(min=2, max=1000, help="Stochastic passes.")]
+Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same scan and seed give the same answer.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Engine = Annotated[str, typer.Option(help="auto, openvino or torch: what runs the stochastic passes.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+
+
+def one_of(known: tuple[str, ...], value: str, option: str) -> Any:
+    """``value``, which is one of ``known``.
+
+    Raises:
+        typer.BadParameter: it is none.
+    """
+    if value not in known:
+        raise typer.BadParameter(f"'{value}' is none of {', '.join(known)}", param_hint=option)
+    return value
+
+
+def progress_bar() -> Progress:
+    """On stderr; gone when done."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=err, transient=True)

@@ -1,0 +1,135 @@
+"""``simulate``, ``train``, ``experiment``, ``models``: what makes the weights and tests the methods."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from veridice.cli.common import Weights, err, out, progress_bar
+from veridice.config import LARGEST_SEED, load_training_settings, on_whole_cubes, with_steps, without_group
+from veridice.errors import InputError
+from veridice.io.bids import held
+from veridice.io.datasets import read_manifest
+from veridice.networks.weights import NAMES, WeightKind, bundled_weights, read_card, verify
+
+
+def simulate(
+    output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the BIDS data set; new, or resumed.")],
+    patients: Annotated[int | None, typer.Option("-n", min=1, max=100_000, help="How many; else the cohort's.")] = None,
+    cohort: Annotated[str, typer.Option(help="test, test-ordinary, paper-sim, training or validation.")] = "test",
+    seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Another seed than the cohort's.")] = None,
+    severity: Annotated[str | None, typer.Option(help="Only easy, ordinary, hard or broken ones.")] = None,
+    scanner: Annotated[str | None, typer.Option(help="Only this row of the paper's Table 3, or any.")] = None,
+    donors: Annotated[
+        str | None, typer.Option(help="Whose brains and lesions: reserved, training, validation, or people with commas.")
+    ] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 2,
+) -> None:
+    """Simulate a BIDS data set of FLAIR and T1w scans with true lesion masks; interrupt and resume at will."""
+    from veridice.simulate.cohort import custom_cohort, write_cohort
+
+    chosen = custom_cohort(cohort, seed, donors, severity, scanner)
+    count = patients or chosen.patients
+    with progress_bar() as bar:
+        task = bar.add_task("simulated patients", total=count)
+        write_cohort(output, chosen, count, jobs, lambda: bar.advance(task))
+    err.print(escape(f"{count} simulated patients of cohort '{chosen.name}', seed {chosen.seed} -> {output}"))
+
+
+def train(
+    network: Annotated[
+        WeightKind, typer.Argument(help="brain, segmenter, reconstructor, regressor, predictor, in this order.")
+    ],
+    config: Annotated[str, typer.Option(help="TOML file, or a shipped one: default, paper.")] = "default",
+    manifest: Annotated[
+        str | None, typer.Option(help="CSV: id, patient, split, flair, t1, mask, ...; else the configuration's.")
+    ] = None,
+    data: Annotated[
+        str | None, typer.Option(help="Folder the manifest's files are relative to; else the configuration's.")
+    ] = None,
+    output: Annotated[
+        Path, typer.Option("-o", "--output", help="Folder of checkpoints and weights; resumed when there.")
+    ] = Path("runs/default"),
+    start: Annotated[Path | None, typer.Option(help="Folder of weights to start from; not for the regressor.")] = None,
+    leave_out: Annotated[
+        int | None, typer.Option(min=0, help="Donor group to leave out; goes to OUTPUT/fold-G, for the regressors.")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="Optimiser steps; else the configuration's.")] = None,
+    whole_cubes: Annotated[
+        bool, typer.Option("--whole-cubes", help="No patches: whole cubes, one a step, as the end of a training with --start.")
+    ] = False,
+) -> None:
+    """Train one network; interrupt it with Ctrl-C and give the same command again to go on."""
+    from veridice import judge_recipes, recipes
+
+    settings = load_training_settings(config)
+    if (network == "brain") != (settings.data.target == "brain"):
+        raise InputError(
+            f"configuration '{config}' teaches to mark the {settings.data.target}; use --config brain for the brain"
+        )
+    table, root = manifest or settings.data.manifest, data or settings.data.root
+    if bool(table) != bool(root):
+        raise InputError("real scans need both --manifest and --data (or manifest and root under [data] in the TOML)")
+    if not table and not settings.data.simulated_patients:
+        raise InputError("no training data: give --manifest and --data, or simulated_patients under [data] in the TOML")
+    cases = read_manifest(Path(table), Path(root)) if table and root else []
+    if network == "predictor" and (steps is not None or leave_out is not None):
+        raise typer.BadParameter("the predictor has no steps and leaves nobody out", param_hint="--steps, --leave-out")
+    if leave_out is not None:
+        settings, output = without_group(settings, leave_out), output / f"fold-{leave_out}"
+    if steps is not None:
+        settings = with_steps(settings, "segmenter" if network == "brain" else network, steps)
+    if whole_cubes and network in ("regressor", "predictor"):
+        raise typer.BadParameter(f"the {network} sees no patches", param_hint="--whole-cubes")
+    if start is not None and network in ("regressor", "predictor"):
+        raise typer.BadParameter(f"the {network} always begins anew", param_hint="--start")
+    if whole_cubes:
+        settings = on_whole_cubes(settings, "segmenter" if network == "brain" else network)
+    run, weights = output / network, output / "weights"
+    # Further processes of the same training, one for each further GPU, run this command too.
+    with held(run) if os.environ.get("LOCAL_RANK", "0") == "0" else contextlib.nullcontext():
+        if network == "predictor":
+            cards = judge_recipes.train_predictor(settings, cases, output, weights)
+        elif network == "regressor":
+            cards = recipes.train_regressors(settings, cases, run, weights)
+        else:
+            recipe = recipes.train_reconstructor if network == "reconstructor" else recipes.train_segmenter
+            cards = recipe(settings, cases, run, weights, start)
+    for card in cards:
+        metrics = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())
+        err.print(escape(f"{card.name}: {metrics} on the validation split -> {output / 'weights'}"))
+
+
+def experiment(
+    config: Annotated[str, typer.Argument(help="TOML file, or a shipped one: laptop, paper.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="Everything goes here; given again, it goes on.")],
+    data: Annotated[Path | None, typer.Option(help="What the folders of the sources are relative to.")] = None,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes that simulate.")] = 2,
+) -> None:
+    """The paper's experiment: which quality score finds the failed segmentations? Five folds, resumable."""
+    from veridice.experiment.protocol import load_experiment
+    from veridice.experiment.run import run_experiment
+
+    results = run_experiment(load_experiment(config, data), output, jobs, lambda line: err.print(escape(line)))
+    err.print(escape(f"tables and figures -> {results}"))
+
+
+def models(
+    check_sums: Annotated[bool, typer.Option("--verify", help="Check every file against its card.")] = False,
+    weights: Weights = None,
+) -> None:
+    """Which weights are there, what they were trained on, and whether they are intact."""
+    folder = weights or bundled_weights()
+    for name in (*NAMES, "predictor"):
+        card = verify(folder, name) if check_sums else read_card(folder, name)
+        metrics = ", ".join(f"{key} {value:.3f}" for key, value in card.metrics.items())
+        made = f"configuration {card.configuration}, cube {card.grid}, {card.best_step} steps, {card.created}"
+        out.print(f"[bold]{escape(name)}[/bold]  {escape(made)}")
+        out.print(escape(f"  validation: {metrics}"))
+        out.print(escape(f"  sha256 {card.sha256}{' (intact)' if check_sums else ''}"))
+    out.print(escape(f"Trained on: {card.data}"), style="dim")

@@ -1,0 +1,191 @@
+"""``check``, ``demo``, ``calibrate``: one scan in, a verdict out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+from rich.table import Table
+
+from veridice.case import Assessment
+from veridice.checking import Request
+from veridice.checking import check as check_files
+from veridice.cli.common import (
+    DISCLAIMER,
+    AsJson,
+    Device,
+    Engine,
+    Output,
+    Passes,
+    Seed,
+    Weights,
+    one_of,
+    out,
+    progress_bar,
+)
+from veridice.config import InferenceSettings
+from veridice.io.bids import REPORT_SUFFIX, case_name, file_stem
+from veridice.io.nifti import read_image, read_mask
+from veridice.networks.weights import bundled_weights
+from veridice.overlap import dice
+
+
+def check(
+    flair: Annotated[Path, typer.Option(help="FLAIR: .nii, .nii.gz, .mgz, or a folder with one DICOM series.")],
+    output: Output,
+    t1: Annotated[Path | None, typer.Option(help="T1w, on any grid; better with it.")] = None,
+    mask: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Lesion mask or probabilities on the FLAIR's or T1w's grid, judged in place of ours; repeat to rank."
+        ),
+    ] = None,
+    mask_threshold: Annotated[
+        float | None, typer.Option(help="Voxels from this value on are the mask; else probabilities from 0.5.")
+    ] = None,
+    mask_label: Annotated[int | None, typer.Option(help="Label of the lesions in a mask that has many (SAMSEG: 99).")] = None,
+    brain_mask: Annotated[Path | None, typer.Option(help="Brain mask on the FLAIR's or T1w's grid.")] = None,
+    registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
+    case: Annotated[str | None, typer.Option(help="Name of the case; taken from the FLAIR's file name when absent.")] = None,
+    weights: Weights = None,
+    passes: Passes = 20,
+    seed: Seed = 0,
+    min_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice that a mask needs to be of use.")] = 0.75,
+    coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
+    calibration: Annotated[
+        Path | None, typer.Option(help="calibration.json of your own (veridice calibrate); else the one that ships.")
+    ] = None,
+    device: Device = "auto",
+    engine: Engine = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Judge the lesion segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
+    settings = InferenceSettings(
+        passes=passes,
+        seed=seed,
+        min_dice=min_dice,
+        coverage=coverage,
+        device=one_of(("auto", "cpu", "cuda"), device, "--device"),
+        engine=one_of(("auto", "openvino", "torch"), engine, "--engine"),
+    )
+    name = case or case_name(flair)
+    masks = mask or ()
+    request = Request(name, flair, t1, brain_mask, masks, mask_threshold, mask_label, registration, calibration)
+    assessment = _check(request, output, weights, settings)
+    if as_json:
+        sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
+    else:
+        _print_assessment(assessment, output)
+
+
+def demo(
+    output: Output = Path("veridice-demo"),
+    weights: Weights = None,
+    passes: Passes = 20,
+    seed: Seed = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Judge the real scan that ships with veridice and, as its truth is known, show the true Dice beside."""
+    scan = Path(str(resources.files("veridice") / "demo"))
+    flair, truth_file = scan / "sub-lesjak19_FLAIR.nii.gz", scan / "sub-lesjak19_label-lesion_mask.nii.gz"
+    settings = InferenceSettings(passes=passes, seed=seed)
+    request = Request(case_name(flair), flair, scan / "sub-lesjak19_T1w.nii.gz")
+    assessment = _check(request, output, weights, settings)
+    grid = read_image(flair).geometry
+    truth = read_mask(truth_file, grid).voxels
+    own = read_mask(output / assessment.maps["lesion_mask"], grid).voxels
+    true_dice = dice(own, truth).dice
+    if as_json:
+        sys.stdout.write(json.dumps({**_with_absolute_paths(assessment, output), "true_dice": true_dice}) + "\n")
+        return
+    _print_assessment(assessment, output, true_dice)
+    out.print(
+        "Scan: Lesjak et al. 2017 (doi:10.1007/s12021-017-9348-7), patient 19, CC-BY; no weights were trained on it.",
+        style="dim",
+    )
+
+
+def calibrate(
+    table: Annotated[Path, typer.Argument(help="CSV or TSV: assessment (*_veridice.json), truth (mask) or dice, patient.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The calibration, a JSON file for check --calibration.")],
+    source: Annotated[str, typer.Option(help="What the cases are, in words; every result will name it.")] = "own cases",
+    min_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice that a mask needs to be of use.")] = 0.75,
+    accepted_share: Annotated[
+        float | None, typer.Option(min=0.5, max=0.99, help="Of the accepted scans that shall have it, with 90 % confidence.")
+    ] = None,
+) -> None:
+    """Recalibrate interval and verdict on scans of your own whose truth you know."""
+    from veridice.recalibrate import recalibrate
+
+    made = recalibrate(table, output, source, min_dice, accepted_share)
+    rule = f"; accepted from a predicted Dice of {made.accept.threshold:.3f}" if made.accept else ""
+    out.print(escape(f"{made.n} cases of {made.patients} patients{rule} -> {output}"))
+    if made.patients < made.n:
+        out.print("[yellow]warning:[/yellow] several cases of one patient count as if they were of several")
+
+
+def _check(request: Request, output: Path, weights: Path | None, settings: InferenceSettings) -> Assessment:
+    bar = progress_bar()
+    task = bar.add_task("stochastic passes", total=settings.passes)
+
+    def tick() -> None:
+        bar.start()  # not before: what is wrong with a file is said on a line of its own
+        bar.advance(task)
+
+    try:
+        return check_files(request, output, weights or bundled_weights(), settings, tick)
+    finally:
+        bar.stop()
+
+
+def _with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:
+    row = assessment.model_dump(mode="json")
+    for kind in ("maps", "tables"):
+        row[kind] = {name: str((output / file).resolve()) for name, file in row[kind].items()}
+    return row
+
+
+VERDICT_STYLES = {"accept": "bold green", "review": "bold yellow", "reject": "bold red"}
+
+
+def _print_assessment(assessment: Assessment, output: Path, true_dice: float | None = None) -> None:
+    table = Table(title=escape(assessment.case), title_justify="left", show_header=False, min_width=60)
+    style = VERDICT_STYLES[assessment.verdict]
+    table.add_row("verdict", f"[{style}]{assessment.verdict}[/{style}]")
+    table.add_row("predicted Dice", f"{assessment.predicted_dice:.3f}  {_interval(assessment)}")
+    if true_dice is not None:
+        table.add_row("true Dice", f"{true_dice:.3f}  (known here; FLAIR's own grid)")
+    table.add_row("agreement among passes", f"{assessment.scores['pairwise_dice']:.3f}")
+    table.add_row(
+        "lesion volume", f"{assessment.volumes_ml['judged_mask']:.1f} ml in {assessment.scores['lesion_count']:.0f} lesions"
+    )
+    table.add_row("entropy, voxel-wise sum", f"{assessment.scores['entropy_sum']:.0f} bit")
+    table.add_row("seconds", f"{assessment.seconds['total']:.1f}")
+    out.print(table)
+    for warning in assessment.warnings:
+        out.print(f"[yellow]warning:[/yellow] {escape(warning)}")
+    if assessment.ranking:
+        _print_ranking(assessment)
+    report = output / f"{file_stem(assessment.case)}{REPORT_SUFFIX}"
+    out.print(f"report: {escape(str(report))}\nmaps:   {escape(str(output))}\n{DISCLAIMER}")
+
+
+def _interval(assessment: Assessment) -> str:
+    if assessment.interval is None or assessment.coverage is None:
+        return ""
+    low, high = assessment.interval
+    return f"({low:.2f} to {high:.2f}, coverage {assessment.coverage:.0%})"
+
+
+def _print_ranking(assessment: Assessment) -> None:
+    table = Table("mask", "predicted Dice", "verdict", "ml", "with passes", "with others", title="Masks, the best first")
+    for row in assessment.ranking:
+        low, high = row.interval
+        numbers = [f"{row.volume_ml:.1f}", f"{row.agreement_with_passes:.3f}", f"{row.agreement_with_others:.3f}"]
+        table.add_row(escape(row.mask), f"{row.predicted_dice:.3f} ({low:.2f} to {high:.2f})", row.verdict, *numbers)
+    out.print(table)

@@ -1,0 +1,215 @@
+"""One table for all scans of a study, the most worth a look first, and what a number of looks is expected to find."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from veridice.case import Assessment
+from veridice.errors import InputError, OutputError
+from veridice.io.bids import (
+    ASSESSMENT_SUFFIX,
+    RATING_SUFFIX,
+    REPORT_SUFFIX,
+    THUMBNAIL_SUFFIX,
+    read_assessment,
+    write_dataset_files,
+    write_json,
+    write_text,
+)
+from veridice.io.layout import BidsScan, describe_scans
+from veridice.records import Record, read_record
+
+COLUMNS = {
+    "participant_id": "Participant",
+    "session_id": "Session",
+    "scan": "Beginning of the scan's file names",
+    "rank": "Place in the worklist: 1 is the scan that is most worth a look",
+    "status": "done; failed: it could not be judged; missing: it was not tried yet",
+    "reason": "Why there is no judgement",
+    "verdict": "accept, review or reject",
+    "predicted_dice": "Dice that the mask is expected to have",
+    "interval_low": "Lower end of the interval of the true Dice",
+    "interval_high": "Upper end",
+    "coverage": "Share of true values in such intervals, for scans like the calibration's",
+    "failure_probability": "Chance that the true Dice is below the wanted one",
+    "expected_gain": "Expected shortfall of the Dice below the wanted one, which a look would make good",
+    "known": "Whether the models know such scans",
+    "rating": "What a person said of the mask in *_rating.json",
+    "judged_mask": "own, or the file name of the mask that was given",
+    "lesion_volume_ml": "Volume of the judged mask",
+    "own_volume_ml": "Volume of the mask that veridice draws",
+    "brain_volume_ml": "Volume of the brain",
+    "looks_missed_ml": "Volume of the places that look like missed lesions",
+    "lesion_count": "Connected parts of the judged mask",
+    "pairwise_dice": "Mean Dice over all pairs of stochastic passes",
+    "agreement_mean": "Mean Dice of the mask with the passes",
+    "expected_dice": "Dice expected from the lesion probabilities alone",
+    "predicted_dice_image": "Dice by the regression network on image and mask, not clipped",
+    "predicted_dice_uncertainty": "The same on entropy and mask",
+    "predicted_dice_error": "The same on reconstruction error and mask",
+    "mean_foreground_entropy": "Mean entropy in the mask, bits",
+    "non_boundary_entropy": "Mean entropy away from borders, bits",
+    "structural_uncertainty": "1 - mean overlap (IoU) of the passes with their mean",
+    "lesion_uncertainty": "The same lesion by lesion, mean",
+    "entropy_sum": "Voxel-wise sum of the entropy on the cube, bits",
+    "error_sum": "Voxel-wise sum of the reconstruction error",
+    "absolute_error_sum": "Voxel-wise sum of its absolute value",
+    "unfamiliarity": "Distance from the scans that the models know; 1 is the most that is tolerated",
+    "site": "From participants.tsv",
+    "scanner": "Maker, model and field strength, from the sidecar",
+    "acquired": "Time of acquisition, from *_scans.tsv or *_sessions.tsv",
+    "warnings": "What a reader should know",
+    "report": "Page of the scan",
+    "thumbnail": "Picture of the scan with its mask",
+}
+"""Of ``veridice.tsv``, with what they mean."""
+UNITS = {"lesion_volume_ml": "mL", "own_volume_ml": "mL", "brain_volume_ml": "mL", "looks_missed_ml": "mL"}
+RATINGS = ("accept", "needs edit", "reject")
+LOOKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
+SHARES = (0.05, 0.1, 0.2, 0.5)
+TOLERATED = 0.05
+"""Share of failures among the scans that nobody looks at."""
+UNFAMILIAR = 1.0
+
+
+def tabulate(output: Path, dataset: Path, scans: Sequence[BidsScan]) -> pd.DataFrame:
+    """The worklist: a row a scan with :data:`COLUMNS`, the most worth a look first.
+
+    What could not be judged comes first; then what is expected to gain most; equals by name.
+
+    Args:
+        output: folder of derivatives.
+        dataset: the BIDS data set.
+        scans: of it, those that the table is about.
+    """
+    rows = [_row(output, scan) for scan in scans]
+    table = pd.DataFrame(rows).merge(describe_scans(dataset, scans), on="scan", how="left").reindex(columns=list(COLUMNS))
+    # Without a calibration there is no gain to expect; the lowest prediction is the next best.
+    gain = table["expected_gain"].astype(float).fillna(1 - table["predicted_dice"].astype(float))
+    judged = table["status"] == "done"
+    order = table.assign(_judged=judged, _gain=-gain).sort_values(["_judged", "_gain", "scan"], kind="stable").index
+    table = table.loc[order].reset_index(drop=True)
+    table["rank"] = np.arange(1, len(table) + 1)
+    return table
+
+
+def _row(output: Path, scan: BidsScan) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "participant_id": f"sub-{scan.subject}",
+        "session_id": f"ses-{scan.session}" if scan.session else None,
+        "scan": scan.name,
+    }
+    record = read_record(output, scan.name)
+    if record is None:
+        return {**row, "status": "missing", "reason": "not judged yet: run the participant level"}
+    if record.status == "failed":
+        return {**row, "status": "failed", "reason": record.reason}
+    try:
+        return {**row, "status": "done", **_judged(output, record)}
+    except InputError:
+        return {**row, "status": "missing", "reason": "its stored result cannot be read: run the participant level again"}
+
+
+def _judged(output: Path, record: Record) -> dict[str, Any]:
+    by_kind = {suffix: name for suffix in (ASSESSMENT_SUFFIX, REPORT_SUFFIX, THUMBNAIL_SUFFIX) for name in record.files
+               if name.endswith(suffix)}  # fmt: skip
+    assessment = read_assessment(output / by_kind.get(ASSESSMENT_SUFFIX, "absent"))
+    low, high = assessment.interval or (None, None)
+    scores = {name: assessment.scores.get(name) for name in COLUMNS if name in assessment.scores}
+    return {
+        **scores,
+        "verdict": assessment.verdict,
+        "predicted_dice": assessment.predicted_dice,
+        "interval_low": low,
+        "interval_high": high,
+        "coverage": assessment.coverage,
+        "known": "yes" if _is_known(assessment) else "no",
+        "rating": _rating(output / by_kind[ASSESSMENT_SUFFIX].replace(ASSESSMENT_SUFFIX, RATING_SUFFIX)),
+        "judged_mask": assessment.judged_mask,
+        "lesion_volume_ml": assessment.volumes_ml.get("judged_mask"),
+        "own_volume_ml": assessment.volumes_ml.get("own_mask"),
+        "brain_volume_ml": assessment.volumes_ml.get("brain"),
+        "looks_missed_ml": assessment.volumes_ml.get("looks_missed"),
+        "warnings": "; ".join(assessment.warnings),
+        "report": by_kind.get(REPORT_SUFFIX),
+        "thumbnail": by_kind.get(THUMBNAIL_SUFFIX),
+    }
+
+
+def _is_known(assessment: Assessment) -> bool:
+    distance = assessment.scores.get("unfamiliarity")
+    return distance is not None and distance <= UNFAMILIAR
+
+
+def _rating(file: Path) -> str | None:
+    """What a person said, exported from the report of the scan and put beside it."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        said = json.loads(file.read_text(encoding="utf-8"))["Rating"]
+        return said if said in RATINGS else None
+    return None
+
+
+def expected_failures(table: pd.DataFrame) -> pd.DataFrame:
+    """What looking at the top of the worklist is expected to find, and what it leaves.
+
+    Args:
+        table: from :func:`tabulate`; a scan that could not be judged counts as a failure.
+
+    Returns:
+        Rows of ``looks``, ``share`` of all scans, ``failures_found``, ``failures_left``, ``share_left`` of the scans that
+        nobody looked at, ``fewest`` (whether this is the least that leaves at most 5 %).
+    """
+    chances = table["failure_probability"].astype(float).where(table["status"] == "done", 1.0).fillna(0.5).to_numpy()
+    count = len(chances)
+    found = np.concatenate([[0.0], np.cumsum(chances)])
+    left = found[-1] - found
+    rest = count - np.arange(count + 1)
+    share_left = np.divide(left, rest, out=np.zeros(count + 1), where=rest > 0)
+    fewest = int(np.argmax(share_left <= TOLERATED))
+    looks = sorted({0, fewest, count, *LOOKS, *(round(share * count) for share in SHARES)} & set(range(count + 1)))
+    return pd.DataFrame(
+        {
+            "looks": looks,
+            "share": [look / max(count, 1) for look in looks],
+            "failures_found": found[looks],
+            "failures_left": left[looks],
+            "share_left": share_left[looks],
+            "fewest": [look == fewest for look in looks],
+        }
+    )
+
+
+def write_tables(output: Path, table: pd.DataFrame) -> Path:
+    """``veridice.tsv`` with its dictionary and the files that make ``output`` a data set of derivatives; the TSV's path.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    try:
+        safe = table.map(_neutral)
+        text = safe.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
+        write_text(output / "veridice.tsv", text)
+        meanings = {
+            name: {"Description": meaning, **({"Units": UNITS[name]} if name in UNITS else {})}
+            for name, meaning in COLUMNS.items()
+        }
+        write_json(output / "veridice.json", meanings)
+        write_dataset_files(output)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
+    return output / "veridice.tsv"
+
+
+def _neutral(cell: Any) -> Any:
+    """Texts that a spreadsheet would take for a formula begin with an apostrophe; line breaks and tabs become spaces."""
+    if not isinstance(cell, str):
+        return cell
+    text = " ".join(cell.split())
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

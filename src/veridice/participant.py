@@ -1,0 +1,144 @@
+"""One scan of a study, from its files to its record; runs in any process that sees the folders."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from veridice._version import __version__
+from veridice.checking import Request, judge_files
+from veridice.config import InferenceSettings
+from veridice.errors import VeridiceError
+from veridice.networks.weights import NAMES, read_card
+from veridice.panel import CALIBRATION, Networks, load_networks
+from veridice.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
+
+PATIENCE = 3600
+"""Seconds to wait for another run that judges the same scan."""
+_one_at_a_time = threading.Lock()
+
+
+@dataclass(frozen=True)
+class ScanTask:
+    """What is to be done to one scan.
+
+    Args:
+        request: its files.
+        folder: of its results, relative to ``output``.
+        output: folder of derivatives.
+        weights: folder of the networks.
+        settings: passes, seed, thresholds.
+        checksum: of everything but the files that decides the result, see :func:`settings_checksum`.
+        problem: why it cannot be judged; known before it was tried.
+    """
+
+    request: Request
+    folder: Path
+    output: Path
+    weights: Path
+    settings: InferenceSettings
+    checksum: str
+    problem: str = ""
+
+    @property
+    def name(self) -> str:
+        return self.request.case
+
+    def is_finished(self) -> bool:
+        """Whether its results are there already."""
+        return not self.problem and is_finished(self.output, self.name, self.request.files, self.checksum)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a scan: judged now, finished before, held by another run, or failed and why."""
+
+    scan: str
+    status: Literal["done", "skipped", "held", "failed"]
+    reason: str = ""
+
+
+def settings_checksum(request: Request, weights: Path, settings: InferenceSettings) -> str:
+    """SHA-256 of version, weights, calibration and all settings but where they run.
+
+    Raises:
+        WeightsError: the weights cannot be used.
+        OSError: the calibration cannot be read.
+    """
+    parts = [__version__, settings.model_dump_json(exclude={"device", "precision", "engine"})]
+    parts += [read_card(weights, name).sha256 for name in (*NAMES, "predictor")]
+    calibration = request.calibration or weights / CALIBRATION
+    parts.append(hashlib.sha256(calibration.read_bytes()).hexdigest())
+    parts.append(f"{request.mask_threshold} {request.mask_label} {request.registration}")
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+
+
+def judge_scan(task: ScanTask, threads: int = 0, patient: bool = False) -> Outcome:
+    """Judge one scan and store results and record, unless that was done before; what is wrong with it is recorded.
+
+    Args:
+        task: the scan.
+        threads: processor threads to use; 0: as many as the process has.
+        patient: whether to wait for a scan that another run holds.
+    """
+    # The networks use all threads of a process, whatever number of tasks a cluster gives it at once.
+    with _one_at_a_time:
+        try:
+            if threads:
+                torch.set_num_threads(threads)
+            with scan_held(task.output, task.name, PATIENCE if patient else 0) as stage:
+                if stage is not None:
+                    return _judge_held(task, stage)
+                reason = f"another run has held this scan for {PATIENCE} s"
+                return Outcome(task.name, "failed" if patient else "held", reason)
+        except VeridiceError as error:
+            return Outcome(task.name, "failed", str(error))
+
+
+def _judge_held(task: ScanTask, stage: Path) -> Outcome:
+    if task.is_finished():
+        return Outcome(task.name, "skipped")
+    record = Record(scan=task.name, status="done", settings=task.checksum)
+    try:
+        if task.problem:
+            return give_up(task, task.problem)
+        # Before they are read: a file that changes meanwhile is not taken for the one that was judged.
+        record = record.model_copy(update={"inputs": describe_inputs(task.request.files)})
+        judge_files(task.request, stage, lambda: _networks(task.weights), task.settings, lambda: None)
+        publish(stage, task.output, task.folder, record)
+    except VeridiceError as error:
+        return give_up(task, str(error))
+    except OSError as error:
+        return give_up(task, f"{error.filename or task.name}: cannot be read ({error.strerror or error})")
+    except Exception as error:  # one scan must not end a study
+        return give_up(task, f"internal error, please report it ({type(error).__name__}: {error})")
+    return Outcome(task.name, "done")
+
+
+def give_up(task: ScanTask, reason: str) -> Outcome:
+    """Record that a scan failed; results of an earlier judgement, which would not be its own, are taken away."""
+    reason = " ".join(_without_folders(task, reason).split())
+    old = read_record(task.output, task.name)
+    write_record(task.output, Record(scan=task.name, status="failed", reason=reason, settings=task.checksum))
+    for name in old.files if old else ():
+        (task.output / name).unlink(missing_ok=True)
+    return Outcome(task.name, "failed", reason)
+
+
+def _without_folders(task: ScanTask, reason: str) -> str:
+    """The reason goes into tables and reports: files are named there, not where they lie."""
+    for path in (*task.request.files, task.output, task.weights):
+        reason = reason.replace(str(path), path.name)
+    return reason
+
+
+@lru_cache(maxsize=1)
+def _networks(weights: Path) -> Networks:
+    """Once a process."""
+    return load_networks(weights)

@@ -1,0 +1,96 @@
+"""Many independent tasks in processes of this machine; a process that dies takes nothing with it but its own task."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
+from multiprocessing.connection import wait as wait_for
+from typing import TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class ProcessDiedError(Exception):
+    """The process that worked at a task was killed or crashed, also when it had nothing else to do."""
+
+
+def in_processes(
+    items: Iterable[Item], work: Callable[[Item], Result], jobs: int, threads: int = 1
+) -> Iterator[tuple[Item, Result | ProcessDiedError]]:
+    """Do ``work`` on every item; results come as they are ready.
+
+    When a process dies, the tasks that were under way are done again, one by one, so that only the one that kills its
+    process is lost. Ctrl-C lets the tasks under way end and hands out no more.
+
+    Args:
+        items: picklable.
+        work: a function of a module; an exception of it is raised here.
+        jobs: processes.
+        threads: of each process.
+    """
+    waiting = deque(items)
+    suspects: deque[Item] = deque()
+    while waiting:
+        yield from _until_one_dies(waiting, work, jobs, threads, suspects)
+    for suspect in suspects:
+        again: deque[Item] = deque()
+        yield from _until_one_dies(deque([suspect]), work, 1, threads, again)
+        if again:
+            yield suspect, ProcessDiedError("its process died; out of memory?")
+
+
+def _until_one_dies(
+    waiting: deque[Item], work: Callable[[Item], Result], jobs: int, threads: int, under_way: deque[Item]
+) -> Iterator[tuple[Item, Result]]:
+    """Take from ``waiting``; when a process dies, what was under way is appended to ``under_way``."""
+    context = multiprocessing.get_context("spawn")
+    running: dict[Future[Result], Item] = {}
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=_begin, initargs=(threads,)) as pool:
+        try:
+            while waiting or running:
+                # No more are handed out than are worked at: an interruption waits for those alone.
+                with _interrupts_ignored():
+                    while waiting and len(running) < jobs:
+                        running[pool.submit(work, waiting[0])] = waiting[0]
+                        waiting.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    result = future.result()
+                    yield running.pop(future), result
+        except BrokenProcessPool:
+            under_way.extend(running.values())
+
+
+@contextmanager
+def _interrupts_ignored() -> Iterator[None]:
+    """Processes that begin here leave Ctrl-C to this one and end what they are at: an ignored signal stays so in them."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _begin(threads: int) -> None:
+    torch.set_num_threads(threads)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A parent that was killed leaves its children waiting for tasks for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait_for([parent.sentinel])
+        os._exit(1)

@@ -1,0 +1,59 @@
+"""A small picture of a scan with its mask, for the overview of a study."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+from scipy import ndimage
+
+from veridice.spatial import fit_grid
+from veridice.types import Mask, Voxels
+from veridice.volume import Volume
+
+HEIGHT, SLICES = 128, 3
+"""Pixels; axial slices beside each other."""
+OUTLINE = (255, 90, 31)
+
+
+def write_thumbnail(flair: Volume, mask: Volume, output: Path) -> None:
+    """Axial slices with most of the mask, outlined, seen from the feet; without a mask the middle of the head.
+
+    Args:
+        flair: the scan.
+        mask: boolean, on the same grid.
+        output: PNG file, about 10 kB.
+    """
+    plan = fit_grid(flair, (16, 16, 16))
+    spacing = np.array(flair.geometry.voxel_spacing)[np.argsort(plan.orientation[:, 0])]
+    image, marked = (plan.crop(np.asarray(volume.voxels, np.float32)) for volume in (flair, mask))
+    middle = image[tuple(slice(n // 4, n - n // 4) for n in image.shape)]
+    low, high = np.percentile(image, 1), np.percentile(middle, 99.8)
+    shown = ((image - low) / max(high - low, 1e-6)).clip(0, 1)
+    pieces = [_slice(shown[:, :, index], marked[:, :, index], spacing) for index in _chosen(marked)]
+    Image.fromarray(np.concatenate(pieces, axis=1)).quantize(64).save(output, optimize=True)
+
+
+def _chosen(mask: Voxels) -> list[int]:
+    """Indices of the last axis, from above to below, a fifth of the head apart at least."""
+    count = mask.shape[2]
+    amount = mask.sum(axis=(0, 1)) + 1e-3 * np.hanning(count + 2)[1:-1]
+    apart = max(1, count // 5)
+    chosen: list[int] = []
+    for index in np.argsort(-amount, kind="stable"):
+        if len(chosen) < SLICES and all(abs(int(index) - other) >= apart for other in chosen):
+            chosen.append(int(index))
+    return sorted(chosen, reverse=True)
+
+
+def _slice(image: Voxels, mask: Voxels, spacing: Voxels) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+    scale = HEIGHT / (image.shape[1] * spacing[1])
+    factors = (max(1, round(image.shape[0] * spacing[0] * scale)) / image.shape[0], HEIGHT / image.shape[1])
+    grey = ndimage.zoom(image, factors, order=1, grid_mode=True, mode="nearest").clip(0, 1)
+    inside: Mask = ndimage.zoom(mask, factors, order=1, grid_mode=True, mode="nearest") >= 0.5
+    edge = inside & ~ndimage.binary_erosion(inside)
+    colours = np.repeat((255 * grey).astype(np.uint8)[..., None], 3, axis=2)
+    colours[edge] = OUTLINE
+    # Radiological: right is left, front is up.
+    return np.ascontiguousarray(colours[::-1, ::-1].transpose(1, 0, 2))
