@@ -94,3 +94,16 @@ def test_damaged_assessment_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(InputError, match="not a stored assessment"):
         bids.read_assessment(tmp_path / "x.json")
+
+
+def test_a_data_set_that_is_there_stays_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "dataset_description.json").write_text("{}")
+    (tmp_path / ".bidsignore").write_text("mine/\n*_report.html\n")
+    (tmp_path / "README.md").write_text("mine")
+    for _ in range(2):
+        bids.write_dataset_files(tmp_path)
+    assert (tmp_path / "dataset_description.json").read_text() == "{}"
+    assert (tmp_path / "README.md").read_text() == "mine"
+    ignored = (tmp_path / ".bidsignore").read_text().splitlines()
+    assert ignored[0] == "mine/"
+    assert len(ignored) == len(set(ignored)) == len(bids.UNKNOWN_TO_BIDS) + 1

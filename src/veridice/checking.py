@@ -75,8 +75,9 @@ def check(request: Request, output: Path, weights: Path, settings: InferenceSett
     """
     refuse_overwriting(output, request.case, request.files)
     with staged_output(output) as stage:
-        write_dataset_files(stage)
-        return judge_files(request, stage, partial(load_networks, weights), settings, tick)
+        assessment = judge_files(request, stage, partial(load_networks, weights), settings, tick)
+    write_dataset_files(output)
+    return assessment
 
 
 def judge_files(

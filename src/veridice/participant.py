@@ -12,6 +12,7 @@ from typing import Literal
 import torch
 
 from veridice._version import __version__
+from veridice.calibration import read_calibration
 from veridice.checking import Request, judge_files
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
@@ -69,12 +70,11 @@ def settings_checksum(request: Request, weights: Path, settings: InferenceSettin
 
     Raises:
         WeightsError: the weights cannot be used.
-        OSError: the calibration cannot be read.
+        InputError: the calibration cannot be read.
     """
     parts = [__version__, settings.model_dump_json(exclude={"device", "precision", "engine"})]
     parts += [read_card(weights, name).sha256 for name in (*NAMES, "predictor")]
-    calibration = request.calibration or weights / CALIBRATION
-    parts.append(hashlib.sha256(calibration.read_bytes()).hexdigest())
+    parts.append(read_calibration(request.calibration or weights / CALIBRATION).model_dump_json())
     parts.append(f"{request.mask_threshold} {request.mask_label} {request.registration}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 

@@ -20,7 +20,7 @@ from veridice.cohort import Run, Tally, run_cohort
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.io.bids import make_folder, write_dataset_files
-from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter
+from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter, validate_dataset
 from veridice.io.masks import MaskFolder, split_place
 from veridice.networks.weights import bundled_weights
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
@@ -83,6 +83,8 @@ def run(
     if dry_run:
         _print_plan(tasks)
         return
+    if not skip_bids_validation and (note := validate_dataset(bids_dir)):
+        err.print(escape(note))
     queues = {"slurm": slurm, "pbs": pbs, "sge": sge}
     with _somewhere(scheduler, queues, _processes(n_jobs, mem_gb)) as runner:
         tally = _participants(tasks, runner, output_dir)

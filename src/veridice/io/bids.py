@@ -49,7 +49,7 @@ MAP_MEANINGS = {
     "reconstruction_error": ("FLAIR scaled to [0, 1] minus its reconstruction", "1"),
 }
 UNKNOWN_TO_BIDS = (
-    "records/",
+    "records",
     "veridice.*",
     "report.html",
     "*_lesions.*",
@@ -199,15 +199,36 @@ def write_table(folder: Path, case: str, name: str, rows: list[dict[str, Any]], 
 
 
 def write_dataset_files(folder: Path) -> None:
-    """``dataset_description.json`` and ``.bidsignore`` of a folder of derivatives."""
+    """What makes ``folder`` a BIDS data set of derivatives; whatever is there already stays, and is ignored no less than before.
+
+    Raises:
+        OutputError: the folder cannot be written.
+    """
     description = {
         "Name": "veridice: quality of lesion segmentations",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "veridice", "Version": __version__}],
     }
-    write_json(folder / "dataset_description.json", description)
-    (folder / ".bidsignore").write_text("\n".join(UNKNOWN_TO_BIDS) + "\n", encoding="utf-8")
+    ignored = folder / ".bidsignore"
+    try:
+        if not (folder / "dataset_description.json").exists():
+            write_json(folder / "dataset_description.json", description)
+        if not (folder / "README.md").exists():
+            write_text(folder / "README.md", README)
+        known = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
+        if more := [pattern for pattern in UNKNOWN_TO_BIDS if pattern not in known]:
+            write_text(ignored, "\n".join([*known, *more]) + "\n")
+    except (OSError, ValueError) as error:
+        raise OutputError(f"{folder}: cannot be written ({error}); give a folder of yours to -o") from error
+
+
+README = """# veridice: can these lesion masks be trusted?
+
+Made by veridice from scans without any true mask: a predicted Dice with an interval, maps of where a mask is doubtful, and a
+verdict (accept, review, reject). `*_report.html` is the page of a scan, `report.html` that of the study, `veridice.tsv` its
+table. Maps lie on the FLAIR's own grid. Research use only, not a medical device.
+"""
 
 
 def write_text(path: Path, text: str) -> None:

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
+import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +34,8 @@ IMAGES = (".nii", ".nii.gz")
 NAMES_A_SCAN = ("sub", "ses", "acq", "ce", "rec", "run", "echo", "part", "inv")
 SITES = ("site", "site_id", "centre", "center", "institution", "hospital")
 """Columns of ``participants.tsv`` that name the site, the first that is there."""
+VALIDATOR = "bids-validator-deno"
+VALIDATION_SECONDS = 1800
 Filter = Mapping[str, Mapping[str, Any]]
 
 
@@ -73,6 +79,34 @@ def check_dataset(folder: Path) -> str:
         ) from error
 
 
+def validate_dataset(folder: Path) -> str:
+    """Ask the BIDS validator (the extra ``validator``); returns a note where it is not installed or does not answer.
+
+    Raises:
+        InputError: it finds errors.
+    """
+    beside = Path(sys.executable).with_name(VALIDATOR)
+    program = str(beside) if beside.exists() else shutil.which(VALIDATOR)
+    if program is None:
+        return "the data set was not validated: pip install 'veridice[validator]'"
+    try:
+        # It must not ask its servers for a newer schema.
+        done = subprocess.run(
+            [program, str(folder), "--json", "--ignoreWarnings", "--ignoreNiftiHeaders"],
+            capture_output=True,
+            text=True,
+            timeout=VALIDATION_SECONDS,
+        )
+        found = json.loads(done.stdout)["issues"]["issues"]
+    except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
+        return f"the data set was not validated: {VALIDATOR} failed ({type(error).__name__})"
+    errors = [issue for issue in found if issue.get("severity") == "error"]
+    if errors:
+        first = "; ".join(f"{issue.get('code')} {issue.get('location', '')}".strip() for issue in errors[:3])
+        raise InputError(f"{folder}: no valid BIDS, {len(errors)} errors ({first}); mend them or give --skip-bids-validation")
+    return ""
+
+
 def read_filter(path: Path) -> dict[str, dict[str, Any]]:
     """A BIDS filter file: JSON with ``flair`` and ``t1w``, each entities with a value, a list, or null for 'must be absent'.
 
@@ -103,8 +137,10 @@ def find_scans(
     Raises:
         InputError: there is none.
     """
-    # Imported here as it takes a second that a single check need not wait for.
+    # Imported here as it takes a second that a single check need not wait for; what it logs is said by our own messages.
     from bids2table import index_dataset
+
+    logging.getLogger("bids2table").setLevel(logging.CRITICAL)
 
     wanted = [f"sub-{label.removeprefix('sub-')}" for label in subjects]
     try:
@@ -117,8 +153,8 @@ def find_scans(
     if sessions:
         files = files[files["ses"].isin([label.removeprefix("ses-") for label in sessions])]
     flairs, t1s = (_choose(files[files["suffix"] == suffix], (chosen or {}).get(kind, {})) for kind, suffix in KINDS.items())
-    by_session = dict(list(t1s.groupby([t1s["sub"], t1s["ses"].fillna("")])))
-    scans = [_scan(folder, row, by_session) for row in flairs.to_dict("records")]
+    by_session: dict[Any, pd.DataFrame] = dict(list(t1s.groupby([t1s["sub"], t1s["ses"].fillna("")])))
+    scans = [_scan(folder, row, by_session) for _, row in flairs.iterrows()]
     if not scans:
         raise InputError(f"{folder}: no FLAIR found (sub-*/[ses-*/]anat/*_FLAIR.nii.gz); check labels, sessions and filter")
     return scans
@@ -144,7 +180,7 @@ def _label(value: Any, column: str) -> str:
     return text.removesuffix(".0").lstrip("0") or "0" if column in ("run", "echo", "inv") and text else text
 
 
-def _scan(folder: Path, row: Mapping[str, Any], t1s: Mapping[tuple[str, str], pd.DataFrame]) -> BidsScan:
+def _scan(folder: Path, row: pd.Series[Any], t1s: Mapping[Any, pd.DataFrame]) -> BidsScan:
     session = "" if pd.isna(row["ses"]) else str(row["ses"])
     flair = Path(row["path"])
     # The same contrast agent, acquisition and run go before; the first by name where all are alike.
@@ -170,7 +206,7 @@ def describe_scans(folder: Path, scans: Sequence[BidsScan]) -> pd.DataFrame:
     participants = _table(folder / "participants.tsv", "participant_id")
     column = next((name for name in SITES if name in participants), None)
     sites = participants[column].to_dict() if column else {}
-    times: dict[Path, dict[str, str]] = {}
+    times: dict[Path, dict[Any, str]] = {}
     rows = []
     for scan in scans:
         rows.append(
@@ -196,7 +232,7 @@ def _scanner(flair: Path) -> str | None:
     return " ".join(str(part) for part in parts if part) or None
 
 
-def _acquired(folder: Path, scan: BidsScan, known: dict[Path, dict[str, str]]) -> str | None:
+def _acquired(folder: Path, scan: BidsScan, known: dict[Path, dict[Any, str]]) -> str | None:
     subject = folder / f"sub-{scan.subject}"
     stem = f"sub-{scan.subject}_ses-{scan.session}" if scan.session else f"sub-{scan.subject}"
     scans = scan.flair.parents[1] / f"{stem}_scans.tsv"
@@ -206,7 +242,7 @@ def _acquired(folder: Path, scan: BidsScan, known: dict[Path, dict[str, str]]) -
     ):
         if file not in known:
             table = _table(file, key)
-            known[file] = table["acq_time"].to_dict() if "acq_time" in table else {}
+            known[file] = dict(table["acq_time"].dropna().astype(str).items()) if "acq_time" in table else {}
         if time := known[file].get(name):
             return time
     return None

@@ -1,0 +1,239 @@
+"""A whole study: every scan judged once, whatever happens meanwhile, and all of them in one table."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from veridice import cli
+from veridice.checking import Request
+from veridice.cohort import run_cohort
+from veridice.config import InferenceSettings
+from veridice.group import COLUMNS, expected_failures
+from veridice.io.layout import find_scans
+from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
+from veridice.records import HIDDEN, read_record, scan_held
+
+SUBJECTS = ("01", "02", "03")
+
+
+@pytest.fixture
+def bids(scan_files: dict[str, Path], tmp_path: Path) -> Path:
+    """Three subjects with the tiny scan, a little different each; the third's FLAIR is damaged."""
+    root = tmp_path / "bids"
+    rng = np.random.default_rng(0)
+    for subject in SUBJECTS:
+        folder = root / f"sub-{subject}" / "anat"
+        folder.mkdir(parents=True)
+        for kind, file in (("FLAIR", scan_files["flair"]), ("T1w", scan_files["t1"])):
+            image = nib.load(file)
+            noisy = np.asarray(image.dataobj) + rng.normal(0, 5, image.shape) * (np.asarray(image.dataobj) > 0)
+            nib.save(nib.Nifti1Image(noisy.astype(np.float32), image.affine), folder / f"sub-{subject}_{kind}.nii.gz")
+    flair = root / "sub-03/anat/sub-03_FLAIR.nii.gz"
+    flair.write_bytes(flair.read_bytes()[:500])
+    (root / "dataset_description.json").write_text(json.dumps({"Name": "three", "BIDSVersion": "1.10.0"}))
+    return root
+
+
+def tasks_of(bids: Path, weights: Path, output: Path, **changes: object) -> list[ScanTask]:
+    settings = InferenceSettings(passes=2, **changes)
+    requests = {scan: Request(scan.name, scan.flair, scan.t1) for scan in find_scans(bids)}
+    return [
+        ScanTask(request, scan.folder, output, weights, settings, settings_checksum(request, weights, settings))
+        for scan, request in requests.items()
+    ]
+
+
+def here(tasks: list[ScanTask], patient: bool):
+    return ((task, judge_scan(task, patient=patient)) for task in tasks)
+
+
+def run_here(tasks: list[ScanTask]) -> dict[str, str]:
+    outcomes = {}
+    run_cohort(tasks, here, lambda outcome: outcomes.setdefault(outcome.scan, outcome.status))
+    return outcomes
+
+
+def contents(output: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(output)): path.read_bytes() for path in sorted(output.rglob("*.nii.gz"))}
+
+
+def test_finished_scans_are_skipped_and_failed_ones_tried_again(bids: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    tasks = tasks_of(bids, tiny_weights, output)
+    assert run_here(tasks) == {"sub-01": "done", "sub-02": "done", "sub-03": "failed"}
+    reason = read_record(output, "sub-03").reason
+    assert "damaged or cut short" in reason
+    assert str(tmp_path) not in reason
+    assert not list((output / "sub-03").rglob("*") if (output / "sub-03").exists() else [])
+    before = contents(output)
+    assert run_here(tasks) == {"sub-01": "skipped", "sub-02": "skipped", "sub-03": "failed"}
+    shutil.copy(bids / "sub-01/anat/sub-01_FLAIR.nii.gz", bids / "sub-03/anat/sub-03_FLAIR.nii.gz")
+    assert run_here(tasks)["sub-03"] == "done"
+    assert {name: content for name, content in contents(output).items() if "sub-03" not in name} == before
+    assert sorted(path.name for path in (output / HIDDEN).iterdir()) == [f"sub-{subject}.lock" for subject in SUBJECTS]
+
+
+def test_a_scan_is_judged_anew_when_anything_changed(bids: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    task = tasks_of(bids, tiny_weights, output)[0]
+    assert judge_scan(task).status == "done"
+    flair = task.request.flair
+    os.utime(flair, (1, 1))  # copied anew, the same content
+    assert judge_scan(task).status == "skipped"
+    shutil.copy(bids / "sub-02/anat/sub-02_FLAIR.nii.gz", flair)
+    assert judge_scan(task).status == "done"
+    assert judge_scan(tasks_of(bids, tiny_weights, output, min_dice=0.5)[0]).status == "done"
+    (output / read_record(output, "sub-01").files[0]).unlink()
+    assert judge_scan(tasks_of(bids, tiny_weights, output, min_dice=0.5)[0]).status == "done"
+
+
+def test_results_that_are_no_longer_made_go(
+    bids: Path, scan_files: dict[str, Path], tiny_weights: Path, tmp_path: Path
+) -> None:
+    task = tasks_of(bids, tiny_weights, tmp_path / "out")[0]
+    with_mask = dataclasses.replace(task, request=dataclasses.replace(task.request, masks=[scan_files["mask"]]), checksum="1")
+    folder = tmp_path / "out/sub-01/anat"
+    judge_scan(with_mask)
+    assert (folder / "sub-01_label-lesion_desc-input_mask.nii.gz").is_file()
+    judge_scan(task)
+    assert not (folder / "sub-01_label-lesion_desc-input_mask.nii.gz").exists()
+    assert (folder / "sub-01_label-lesion_mask.nii.gz").is_file()
+    assert judge_scan(dataclasses.replace(task, problem="no mask")) == Outcome("sub-01", "failed", "no mask")
+    assert not list(folder.iterdir())
+
+
+def test_two_runs_share_a_folder(bids: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    first, second, _ = tasks_of(bids, tiny_weights, output)
+    with scan_held(output, first.name) as stage:
+        (stage / "half.nii.gz").touch()
+        assert judge_scan(first).status == "held"
+        assert judge_scan(second).status == "done"
+    assert run_here([first, second]) == {"sub-02": "skipped", "sub-01": "done"}
+
+
+def test_a_killed_run_leaves_nothing_that_counts(bids: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    output = tmp_path / "out"
+    task = tasks_of(bids, tiny_weights, output)[0]
+    assert judge_scan(task).status == "done"
+    undisturbed = contents(output)
+    # As if the process had died between moving the first result and the last.
+    (output / "records/sub-01.json").unlink()
+    (output / HIDDEN / "sub-01").mkdir()
+    (output / HIDDEN / "sub-01" / "half.nii.gz").touch()
+    next((output / "sub-01/anat").glob("*.nii.gz")).write_bytes(b"half")
+    assert not task.is_finished()
+    assert judge_scan(task).status == "done"
+    assert contents(output) == undisturbed
+    assert not (output / HIDDEN / "sub-01").exists()
+
+
+def test_command_line(bids: Path, tiny_weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    output = tmp_path / "out"
+    options = [str(bids), str(output), "participant", f"--weights={tiny_weights}", "--passes=2"]
+    assert cli.run(["run", *options, "--dry-run"]) == 0
+    assert "to be judged" in capsys.readouterr().out
+    assert not output.exists()
+    assert cli.run(["run", *options, "--n-jobs=2"]) == 1
+    said = capsys.readouterr().err
+    assert "failed: sub-03: sub-03_FLAIR.nii.gz: damaged or cut short" in " ".join(said.split())
+    assert "2 judged, 0 finished before, 1 failed of 3 scans" in said.splitlines()[-1]
+    assert cli.run(["run", str(bids), str(output), "group"]) == 0
+    table = pd.read_csv(output / "veridice.tsv", sep="\t", na_values="n/a")
+    assert list(table) == list(COLUMNS) == list(json.loads((output / "veridice.json").read_text()))
+    assert table["scan"].tolist()[0] == "sub-03"
+    assert table["rank"].tolist() == [1, 2, 3]
+    gain = table["expected_gain"].dropna()
+    assert gain.is_monotonic_decreasing
+    for name in table["report"].dropna():
+        assert (output / name).is_file()
+    assert str(tmp_path) not in (output / "veridice.tsv").read_text() + (output / "records/sub-03.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{bids}", "{bids}", "participant"], "is the data set itself"),
+        (["{bids}/absent", "{out}", "participant"], "no such folder"),
+        (["{bids}", "{out}", "group"], "run the participant level first"),
+        (["{bids}", "{out}", "participant", "--masks={bids}/none"], "no such folder of masks"),
+        (["{bids}", "{out}", "participant", "--participant-label=9"], "no scans of sub-9"),
+        (["{bids}", "{out}", "participant", "--bids-filter-file={bids}/x.json"], "x.json"),
+        (["{bids}", "{out}", "participant", "--scheduler=tcp://127.0.0.1:1"], "no Dask scheduler answers"),
+        (["{bids}", "{out}", "participant", "--slurm={bids}/x.toml"], "x.toml"),
+        (["{bids}", "{out}", "participant", "--calibration={bids}/x.json"], "x.json"),
+    ],
+)
+def test_wrong_calls_end_in_one_line(
+    bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments, said
+) -> None:
+    monkeypatch.setattr("veridice.cluster.SECONDS_TO_CONNECT", 1)
+    assert cli.run(["run", *[text.format(bids=bids, out=tmp_path / "out") for text in arguments]]) == 3
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_wrong_level_is_wrong_usage(bids: Path, tmp_path: Path) -> None:
+    assert cli.run(["run", str(bids), str(tmp_path / "out"), "everything"]) == 2
+    assert cli.run(["run", str(bids), str(tmp_path / "o"), "participant", "--scheduler=x", f"--slurm={tmp_path}"]) == 2
+
+
+def test_expected_failures_by_hand() -> None:
+    table = pd.DataFrame({"status": ["failed", "done", "done", "done"], "failure_probability": [np.nan, 0.5, 0.1, 0.02]})
+    rows = expected_failures(table).set_index("looks")
+    assert rows.loc[2, "failures_found"] == pytest.approx(1.5)
+    assert rows.loc[2, "failures_left"] == pytest.approx(0.12)
+    assert rows.loc[2, "share_left"] == pytest.approx(0.06)
+    assert rows.index[rows["fewest"]].tolist() == [3]
+    assert rows.loc[4, "share_left"] == 0
+
+
+def test_derivatives_are_valid_bids(bids: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    validator = shutil.which("bids-validator-deno", path=str(Path(sys.executable).parent))
+    assert validator, "the extra 'dev' brings bids-validator-deno"
+    output = tmp_path / "out"
+    run_here(tasks_of(bids, tiny_weights, output)[:2])
+    assert cli.run(["run", str(bids), str(output), "group", "--participant-label=01", "--participant-label=02"]) == 0
+    found = subprocess.run([validator, str(output), "--json"], capture_output=True, text=True, timeout=120)
+    issues = json.loads(found.stdout)["issues"]["issues"]
+    assert [issue for issue in issues if issue["severity"] == "error"] == []
+
+
+@pytest.mark.slow
+def test_runs_killed_at_any_moment_end_as_an_undisturbed_one(bids: Path, tiny_weights: Path, tmp_path: Path) -> None:
+    for number in range(4, 10):
+        shutil.copytree(bids / "sub-01", bids / f"sub-{number:02d}")
+        for file in (bids / f"sub-{number:02d}/anat").iterdir():
+            file.rename(file.with_name(file.name.replace("sub-01", f"sub-{number:02d}")))
+    command = [sys.executable, "-m", "veridice", "run", str(bids)]
+    more = ["participant", f"--weights={tiny_weights}", "--passes=2", "--n-jobs=2"]
+    subprocess.run([*command, str(tmp_path / "undisturbed"), *more], check=False, timeout=300, capture_output=True)
+    disturbed = tmp_path / "disturbed"
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        process = subprocess.Popen([*command, str(disturbed), *more], stderr=subprocess.DEVNULL, start_new_session=True)
+        time.sleep(rng.uniform(2, 14))
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert subprocess.run([*command, str(disturbed), *more], timeout=300, capture_output=True).returncode == 1
+    tables = []
+    for output in (tmp_path / "undisturbed", disturbed):
+        subprocess.run([*command, str(output), "group"], check=True, timeout=300, capture_output=True)
+        tables.append((output / "veridice.tsv").read_bytes())
+    assert tables[0] == tables[1]
+    assert contents(tmp_path / "undisturbed") == contents(disturbed)
+    assert not [path for path in (disturbed / HIDDEN).iterdir() if path.is_dir()]
