@@ -1,11 +1,14 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
-.PHONY: setup demo test test-slow check docs clean
+.PHONY: setup demo demo-study test test-slow check docs clean
 
 setup:
 	@scripts/setup
 
 demo: setup
 	@.venv/bin/veridice demo
+
+demo-study: setup
+	@scripts/demo_study
 
 test: setup
 	@scripts/test
@@ -20,4 +23,4 @@ docs: setup
 	@scripts/docs
 
 clean:
-	rm -rf .venv build dist runs veridice-demo .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv build dist runs veridice-demo veridice-demo-study .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -187,6 +187,16 @@ def test_wrong_calls_end_in_one_line(
     assert said in lines[0]
 
 
+def test_labels_as_bids_apps_have_them(bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    call = ["run", str(bids), str(tmp_path / "out"), "participant", "--dry-run", "--skip-bids-validation"]
+    for labels in (["--participant_label", "01", "sub-02"], ["--participant-label=01", "--participant-label", "02"]):
+        assert cli.run([*call, *labels, "--passes", "2"]) == 0
+        said = capsys.readouterr().out
+        assert "sub-01" in said
+        assert "sub-02" in said
+        assert "sub-03" not in said
+
+
 def test_wrong_level_is_wrong_usage(bids: Path, tmp_path: Path) -> None:
     assert cli.run(["run", str(bids), str(tmp_path / "out"), "everything"]) == 2
     assert cli.run(["run", str(bids), str(tmp_path / "o"), "participant", "--scheduler=x", f"--slurm={tmp_path}"]) == 2

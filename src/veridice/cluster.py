@@ -114,7 +114,7 @@ def on_cluster(
         for number, item in enumerate(items)
     }
     try:
-        for future in distributed.as_completed(futures):
+        for future in distributed.as_completed(futures, loop=client.loop):
             item = futures[future]
             error = future.exception()
             if error is None:

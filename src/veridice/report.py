@@ -1,10 +1,12 @@
-"""One self-contained HTML page a scan, from what was stored: no live objects, no network, no script."""
+"""One self-contained HTML page a scan, from what was stored: no live objects, no network, no script but the rating's."""
 
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 from dataclasses import dataclass
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 
 from veridice.case import Assessment
-from veridice.io.bids import read_assessment
+from veridice.io.bids import file_stem, read_assessment
 from veridice.io.nifti import read_map
 from veridice.spatial import fit_grid
 from veridice.types import Voxels
@@ -59,8 +62,12 @@ def write_report(assessment_file: Path, flair: Volume, t1: Volume | None, output
     environment = Environment(
         loader=PackageLoader("veridice"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
+    script = Markup(resources.files("veridice").joinpath("templates/rating.js").read_text(encoding="utf-8"))  # noqa: S704 (ours)
     html = environment.get_template("report.html.j2").render(
         a=assessment,
+        stem=file_stem(assessment.case),
+        rating_script=script,
+        rating_script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         mosaic=_mosaic(flair, t1, maps),
         scores=[(label, _shown(assessment, name), meaning) for name, label, meaning in SCORE_ROWS],
         grid=flair.geometry.describe(),

@@ -16,6 +16,7 @@ from veridice.cli.common import DISCLAIMER
 from veridice.cli.learn import experiment, models, simulate, train
 from veridice.cli.scan import calibrate, check, demo
 from veridice.cli.study import run as run_study
+from veridice.cli.study import spread_labels
 from veridice.errors import VeridiceError
 
 EXIT_INTERNAL, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 130
@@ -65,7 +66,7 @@ def _interrupt(_signal: int, _frame: Any) -> None:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; ``VERIDICE_DEBUG=1`` shows the traceback of an internal error."""
     try:
-        app(arguments, prog_name="veridice")
+        app(spread_labels(arguments), prog_name="veridice")
         return 0
     except SystemExit as ending:  # typer ends every command so: 0, 2 for wrong usage, 130 for Ctrl-C
         if ending.code == EXIT_INTERRUPTED:

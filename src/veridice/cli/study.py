@@ -26,17 +26,35 @@ from veridice.networks.weights import bundled_weights
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.processes import in_processes
 
+LABELS = (("--participant-label", "--participant_label"), ("--session-label", "--session_label"))
 LEVELS = ("participant", "group")
 WORKER_GB = 2.5
 """Memory of one worker on an ordinary scan, with room; see docs/study.md."""
+
+
+def spread_labels(arguments: list[str]) -> list[str]:
+    """``--participant-label 01 02``, as BIDS-Apps have it, to an option for each label.
+
+    Only after the three arguments: before them a label and a folder could not be told apart.
+    """
+    if arguments[:1] != ["run"] or any(text.startswith("-") for text in arguments[1:4]):
+        return arguments
+    spread, option = list(arguments[:4]), ""
+    for text in arguments[4:]:
+        if text.startswith("-"):
+            option = text if any(text in names for names in LABELS) else ""
+        elif option and spread[-1] != option:
+            spread.append(option)
+        spread.append(text)
+    return spread
 
 
 def run(
     bids_dir: Annotated[Path, typer.Argument(help="Root of the BIDS data set.")],
     output_dir: Annotated[Path, typer.Argument(help="Folder of derivatives; made when absent, gone on with when not.")],
     level: Annotated[str, typer.Argument(help="participant: judge every scan; group: table and report of all.")],
-    participant_label: Annotated[list[str] | None, typer.Option(help="Only these, with or without sub-; repeat.")] = None,
-    session_label: Annotated[list[str] | None, typer.Option(help="Only these, with or without ses-; repeat.")] = None,
+    participant_label: Annotated[list[str] | None, typer.Option(*LABELS[0], help="Only these, with or without sub-.")] = None,
+    session_label: Annotated[list[str] | None, typer.Option(*LABELS[1], help="Only these, with or without ses-.")] = None,
     bids_filter_file: Annotated[Path | None, typer.Option(help="JSON that chooses files: flair, t1w.")] = None,
     skip_bids_validation: Annotated[bool, typer.Option("--skip-bids-validation", help="Take the folder as it is.")] = False,
     masks: Annotated[

@@ -199,7 +199,7 @@ def write_table(folder: Path, case: str, name: str, rows: list[dict[str, Any]], 
 
 
 def write_dataset_files(folder: Path) -> None:
-    """What makes ``folder`` a BIDS data set of derivatives; whatever is there already stays, and is ignored no less than before.
+    """What makes ``folder`` a BIDS data set of derivatives; what is there already stays, and is ignored as before.
 
     Raises:
         OutputError: the folder cannot be written.
