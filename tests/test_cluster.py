@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from test_study import bids as bids  # noqa: PLC0414 (a fixture)
+from test_study import bids as bids
 from test_study import contents
 
 from veridice.cluster import _read_resources
