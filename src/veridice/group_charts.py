@@ -17,7 +17,7 @@ COLOURS = {**VERDICT_SCALE, "range": ["#009E73", "#E69F00", "#D55E00", "#7f8896"
 
 NAMES = {
     "predicted_dice": "Predicted Dice",
-    "failure_probability": "Chance of failure",
+    "failure_probability": "Chance of a bad mask",
     "expected_gain": "Expected gain in Dice",
     "lesion_volume_ml": "Lesion volume, ml",
     "own_volume_ml": "Lesion volume of veridice's own mask, ml",
@@ -28,17 +28,15 @@ NAMES = {
     "sample_agreement": "Agreement of the mask with the passes",
     "unfamiliarity": "Unfamiliarity",
     "mean_foreground_entropy": "Mean entropy in the mask, bits",
-    "interval_low": "Lower end of the interval",
-    "interval_high": "Upper end of the interval",
 }
-FRACTIONS = ("predicted_dice", "failure_probability", "pairwise_dice", "sample_agreement", "interval_low", "interval_high")
+FRACTIONS = ("predicted_dice", "failure_probability", "pairwise_dice", "sample_agreement")
 """Their axes always run from 0 to 1."""
 SKEWED = ("lesion_volume_ml", "own_volume_ml", "looks_missed_ml", "lesion_count")
 """Drawn on a scale that spreads the small ones and still has a place for zero."""
 TICKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
 FIRST = ("predicted_dice", "failure_probability", "lesion_volume_ml", "unfamiliarity", "brain_volume_ml", "pairwise_dice")
 """Drawn beside the worklist; any other number can be chosen there."""
-NO_MEASURES = ("rank", "known")
+NO_MEASURES = ("rank", "known", "interval_low", "interval_high")
 
 
 @cache
@@ -48,7 +46,7 @@ def drawing_script() -> str:
 
 
 def measures(table: pd.DataFrame, min_dice: float | None) -> dict[str, dict[str, Any]]:
-    """Columns that can be drawn: what they are called, their scale, axis and a value to mark. The first ones come first.
+    """Columns that can be drawn: name, scale, a scale near the values, axis, a value to mark. The first ones first.
 
     Args:
         table: one row a scan; numbers among its columns that are finite somewhere are measures.
@@ -72,16 +70,20 @@ def label(name: str) -> str:
 
 
 def _axis(name: str, low: float, high: float) -> dict[str, Any]:
-    axis: dict[str, Any] = {"tickCount": 5, "labelOverlap": True}
+    axis: dict[str, Any] = {"tickCount": 5, "labelOverlap": "greedy"}
+    margin = 0.05 * (high - low) or abs(high) * 0.1 or 1.0
+    ends = [_short(low - margin), _short(high + margin)]
+    near = {"domain": ends, "zero": False, "nice": False}
     if name in FRACTIONS and low >= 0 and high <= 1:
-        return {"scale": {"domain": [0, 1], "nice": False}, "axis": axis}
+        close = {**near, "domain": [max(0.0, ends[0]), min(1.0, ends[1])]}
+        return {"scale": {"domain": [0, 1], "nice": False}, "near": close, "axis": axis}
     if name in SKEWED and low >= 0 and high > 0:
         ticks = [tick for tick in TICKS if tick <= high] if high >= 3 else None
         scale = {"type": "symlog", "constant": 1, "domain": [0, high * 1.05], "nice": False}
-        return {"scale": scale, "axis": {**axis, **({"values": ticks} if ticks else {})}}
-    margin = 0.05 * (high - low) or abs(high) * 0.1 or 1.0
-    axis["format"] = "~s" if max(abs(low), abs(high)) >= 10_000 else "~g"
-    return {"scale": {"domain": [_short(low - margin), _short(high + margin)], "zero": False, "nice": False}, "axis": axis}
+        return {"scale": scale, "near": scale, "axis": {"labelOverlap": "greedy", "values": ticks} if ticks else axis}
+    if max(abs(low), abs(high)) >= 10_000 or high - low >= 8:
+        axis["format"] = "~s" if max(abs(low), abs(high)) >= 10_000 else ",.0f"
+    return {"scale": near, "near": near, "axis": axis}
 
 
 def _short(value: float) -> float:
@@ -100,10 +102,12 @@ LANE = {
         "grid": False,
         "ticks": False,
         "domain": False,
-        "labelLimit": 130,
+        "labelLimit": 170,
+        "labelPadding": 9,
     },
 }
-TIME = {"field": "time", "type": "temporal", "scale": {"type": "utc"}, "axis": {"title": None, "labelOverlap": True}}
+DATES = {"title": None, "labelOverlap": "greedy", "tickCount": 6, "format": "%b %Y"}
+TIME = {"field": "time", "type": "temporal", "scale": {"type": "utc"}, "axis": DATES}
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"], "clear": False}}
 
 
@@ -160,7 +164,7 @@ def _lane_layers() -> list[dict[str, Any]]:
 
 
 def _trend_layers() -> list[dict[str, Any]]:
-    line = {"type": "line", "color": {"expr": "ink"}, "strokeWidth": 2, "interpolate": "monotone"}
+    line = {"type": "line", "color": {"expr": "ink"}, "strokeWidth": 2}
     return [
         {"data": {"name": "marks"}, "mark": {**_mark_line()}, "encoding": {"y": VALUE}},
         {"data": {"name": "trend"}, "mark": line, "encoding": {"x": TIME, "y": VALUE}},

@@ -87,7 +87,7 @@ def _completed(table: pd.DataFrame) -> pd.DataFrame:
 def _facts(facts: dict[str, Any]) -> dict[str, Any]:
     calibration = {"source": None, "n": None, "simulated": False, **(facts.get("calibration") or {})}
     known = {key: value for key, value in facts.items() if value is not None}
-    defaults = {"name": "Study", "min_dice": None, "coverage": None, "settings_differ": False, "notes": []}
+    defaults: dict[str, Any] = {"name": "Study", "min_dice": None, "coverage": None, "settings_differ": False, "notes": []}
     return {**defaults, "version": __version__, **known, "calibration": calibration}
 
 
@@ -114,7 +114,7 @@ def _payload(table: pd.DataFrame, facts: dict[str, Any], folder: Path) -> dict[s
 
 def _plain(value: Any) -> Any:
     """As JSON can hold it: numbers to six digits, gaps and infinities as null."""
-    if value is None or value is pd.NaT or value is pd.NA:
+    if pd.isna(value):
         return None
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
@@ -173,11 +173,11 @@ def _times(table: pd.DataFrame) -> list[int | None]:
 
 
 def _milliseconds(value: Any) -> int | None:
+    if pd.isna(value):
+        return None
     try:
         moment = value if isinstance(value, datetime.datetime) else datetime.datetime.fromisoformat(str(value))
     except ValueError:
-        return None
-    if moment is pd.NaT:
         return None
     return round(moment.replace(tzinfo=datetime.UTC).timestamp() * 1000)
 

@@ -14,6 +14,7 @@ const state = {
   sort: { column: "rank", down: false },
   current: -1, // the scan that the keyboard stands on
   hovered: -1,
+  passing: null, // the same rows whatever their order, to tell whether the plots change
   shown: [], // indices of the rows that pass, in the order of the list
 };
 const passes = new Uint8Array(study.count);
@@ -69,18 +70,20 @@ function compare(column, down) {
 function refresh() {
   const words = state.search.toLowerCase().split(/\s+/).filter(Boolean);
   const ranges = [...state.ranges.values()];
+  const before = state.passing;
   state.shown = [];
   for (let row = 0; row < study.count; row++) {
     passes[row] = fits(row, words, ranges) ? 1 : 0;
     if (passes[row]) state.shown.push(row);
   }
+  state.passing = state.shown.join();
   // Rows stand in the worklist's order already.
   if (state.sort.column !== "rank") state.shown.sort(compare(state.sort.column, state.sort.down));
   else if (state.sort.down) state.shown.reverse();
   if (state.current >= 0 && !passes[state.current]) state.current = -1;
   if (words.length && state.shown.length === 1) state.current = state.shown[0];
   document.body.dataset.shown = String(state.shown.length);
-  listeners.filtered.forEach((listener) => listener());
+  listeners.filtered.forEach((listener) => listener(before !== state.passing));
   light();
 }
 

@@ -13,9 +13,9 @@ const COLUMNS = [
   { name: "scan", title: "Scan", width: null, fill: fillScan },
   { name: "verdict", title: "Verdict", width: 92, fill: fillVerdict },
   { name: "predicted_dice", title: "Predicted Dice", width: 132, fill: fillDice, meaning: "With its interval; dashed: the Dice that is needed" },
-  { name: "failure_probability", title: "Chance of failure", width: 80, right: true, fill: fillChance, meaning: failureMeaning() },
+  { name: "failure_probability", title: "Chance it is bad", width: 84, right: true, fill: fillChance, meaning: failureMeaning() },
   { name: "expected_gain", title: "Expected gain", width: 84, right: true, fill: fillGain, meaning: gainMeaning() },
-  { name: "lesion_volume_ml", title: "Lesion volume", width: 92, right: true, fill: fillVolume, meaning: "Of the judged mask" },
+  { name: "lesion_volume_ml", title: "Lesion volume", width: 104, right: true, fill: fillVolume, meaning: "Of the judged mask; below it what looks like lesion outside it" },
 ];
 
 function failureMeaning() {
@@ -120,7 +120,7 @@ function fillVolume(td, row) {
   const volume = cell("lesion_volume_ml", row);
   td.append(volume === null ? "–" : `${number(volume, 1)} ml`);
   const missed = cell("looks_missed_ml", row);
-  if (missed >= 0.05) td.append(element("div", "small", `+ ${number(missed, 1)} ml looks missed`));
+  if (missed >= 0.05) td.append(element("div", "small", `+ ${number(missed, 1)} ml missed?`));
 }
 
 function buildHead() {

@@ -1,5 +1,6 @@
 // The plots: one Vega view each, fed with the rows that are shown, the others, and the one that is lit.
 
+const LARGEST = 30; // groups with a lane of their own
 const NEAR = 14; // pixels from the pointer to a dot
 const JITTER = 0.618034; // the golden ratio spreads neighbours evenly
 const plots = new Map();
@@ -20,7 +21,32 @@ function lanesBy(name) {
   const values = name === "verdict" ? study.state : study.table[name];
   const present = new Set(judged.map((row) => values[row]).filter((value) => value !== null).map(String));
   if (name === "verdict") return ["reject", "review", "accept", "none"].filter((verdict) => present.has(verdict));
-  return [...present].sort(collator.compare);
+  return mostOf([...present], values).sort(collator.compare);
+}
+
+/** Groups that have a lane: the largest ones. */
+function mostOf(groups, values) {
+  const size = countBy(values);
+  return groups.sort((a, b) => size.get(b) - size.get(a)).slice(0, LARGEST);
+}
+
+function countBy(values) {
+  const size = new Map();
+  for (const row of judged) size.set(String(values[row]), (size.get(String(values[row])) || 0) + 1);
+  return size;
+}
+
+function timeSpan() {
+  const times = judged.map((row) => study.times[row]).filter((time) => time !== null);
+  const [first, last] = times.reduce(([low, high], time) => [Math.min(low, time), Math.max(high, time)], [Infinity, -Infinity]);
+  const margin = Math.max(86400000, 0.02 * (last - first));
+  return [first - margin, last + margin];
+}
+
+function laneNames(plot) {
+  if (plot.by === "verdict") return plot.lanes.map((name) => WORDS[name]);
+  const size = countBy(study.table[plot.by]);
+  return plot.lanes.map((name) => `${name} (${size.get(name)})`);
 }
 
 function jitter(row) {
@@ -47,17 +73,18 @@ function colour(name) {
 
 function specificationOf(plot) {
   const spec = structuredClone(study.charts[plot.kind]);
-  const { label, scale, axis } = study.measures[plot.measure];
+  const { label, scale, near, axis } = study.measures[plot.measure];
   spec.description = `${label}, a dot a scan`;
   spec.height = plot.kind === "time" ? 190 : plot.lanes.length * plot.step;
-  const values = { lanes: plot.lanes.map((name) => WORDS[name] && plot.by === "verdict" ? WORDS[name] : name) };
+  const values = { lanes: laneNames(plot) };
   for (const name of ["ink", "soft", "faint"]) values[name] = colour(name);
   values.pointSize = study.count > 1500 ? 14 : study.count > 300 ? 26 : 44;
   for (const param of spec.params) param.value = values[param.name];
   for (const layer of spec.layer) {
     for (const channel of ["x", "y"]) {
       const encoding = layer.encoding[channel];
-      if (encoding?.field?.startsWith("value")) Object.assign(encoding, { scale, axis: { ...axis, title: null } });
+      if (encoding?.field?.startsWith("value")) Object.assign(encoding, { scale: plot.near ? near : scale, axis: { ...axis, title: plot.near ? label : null } });
+      if (encoding?.field === "time") encoding.scale = { ...encoding.scale, domain: { expr: JSON.stringify(timeSpan()) } };
     }
     const range = state.ranges.get(plot.key);
     if (layer.params && range) layer.params = [{ ...layer.params[0], value: { x: [range.low, range.high] } }];
@@ -92,13 +119,12 @@ function brushed(plot, selected) {
 }
 
 let refreshing = false;
-function soon(work) {
+async function soon(work) {
   if (refreshing) return;
   refreshing = true;
-  requestAnimationFrame(() => {
-    refreshing = false;
-    work();
-  });
+  await frame();
+  refreshing = false;
+  work();
 }
 
 async function update(plot) {
@@ -122,14 +148,23 @@ async function update(plot) {
   await view.runAsync();
 }
 
-function flushPlots() {
+/** Bring the plots in sight up to date, one a frame where it takes long, so that typing is never held up. */
+async function flushPlots() {
   if (waiting) return;
   waiting = true;
-  requestAnimationFrame(async () => {
-    waiting = false;
-    await Promise.all([...visible].filter((plot) => plot.stale || plot.lit !== litScan()).map(update));
-    document.body.dataset.settled = String(Number(document.body.dataset.settled || 0) + 1);
-  });
+  await frame();
+  const behind = () => [...visible].filter((plot) => plot.view && (plot.stale || plot.lit !== litScan()));
+  for (let plots = behind(); plots.length; plots = behind()) {
+    const slow = plots.find((plot) => plot.stale);
+    await (slow ? update(slow) : Promise.all(plots.map(update)));
+    if (slow && study.count > 1000) await frame();
+  }
+  waiting = false;
+  document.body.dataset.settled = String(Number(document.body.dataset.settled || 0) + 1);
+}
+
+function frame() {
+  return new Promise((resolve) => requestAnimationFrame(resolve));
 }
 
 function quantile(sorted, share) {
@@ -172,10 +207,17 @@ function places(plot) {
   return plot.places;
 }
 
+/** Where the axes begin within the canvas, in pixels. */
+function corner(view) {
+  const padding = view.padding();
+  const origin = view.origin();
+  return [padding.left + origin[0], padding.top + origin[1]];
+}
+
 function nearest(plot, event) {
   const frame = plot.target.querySelector("canvas").getBoundingClientRect();
-  const origin = plot.view.origin();
-  const [x, y] = [event.clientX - frame.left - origin[0], event.clientY - frame.top - origin[1]];
+  const [left, top] = corner(plot.view);
+  const [x, y] = [event.clientX - frame.left - left, event.clientY - frame.top - top];
   let best = -1;
   let least = NEAR * NEAR;
   places(plot).spots.forEach((spot, row) => {

@@ -115,8 +115,12 @@ function readRange() {
 function wireKeys() {
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.defaultPrevented) return;
-    if (event.key === "Escape") return void clearAll();
     const writing = /^(INPUT|SELECT|TEXTAREA)$/.test(event.target.tagName);
+    if (event.key === "Escape") {
+      // So that J and K move again.
+      if (writing) event.target.blur();
+      return void clearAll();
+    }
     if (writing) {
       if (event.target.id === "search" && event.key === "Enter") move(1);
       if (event.target.id === "search" && event.key === "ArrowDown") move(1);
@@ -198,20 +202,20 @@ function layOut() {
 
 function layOutDrift() {
   const times = judged.filter((row) => study.times[row] !== null).length;
-  const groups = ["scanner", "site"].map((name) => [name, study.table[name] ? lanesBy(name) : []]).filter(([, lanes]) => lanes.length);
+  const groups = ["scanner", "site"].map((name) => [name, study.table[name] ? lanesBy(name) : []]).filter(([, lanes]) => lanes.length > 1);
   const select = byId("drift-measure");
   byId("drift").hidden = times < 2 && !groups.length;
   if (byId("drift").hidden) return;
   fillMeasures(select, null);
   const said = [times >= 2 ? "Over time: the line is the running median." : "", groups.length ? "By group: the box holds the middle half, its line is the median." : ""];
-  byId("drift-note").textContent = said.concat("Groups may differ in their patients, not only in their scanners.").filter(Boolean).join(" ");
+  byId("drift-note").textContent = said.concat(groups.some(([, lanes]) => lanes.length === LARGEST) ? `The ${LARGEST} largest groups.` : "", "Groups may differ in their patients, not only in their scanners.").filter(Boolean).join(" ");
   const parent = byId("drift-charts");
   const measure = select.value;
   const made = [];
-  if (times >= 2) made.push(addPlot(parent, "drift-time", { kind: "time", by: "verdict", measure, title: "Over the date of acquisition" }));
+  if (times >= 2) made.push(addPlot(parent, "drift-time", { kind: "time", by: "verdict", measure, near: true, title: "Over the date of acquisition" }));
   for (const [name, lanes] of groups) {
     const title = `By ${name}`;
-    made.push(addPlot(parent, `drift-${name}`, { kind: "lanes", by: name, lanes, measure, title, step: lanes.length > 12 ? 24 : 40, boxes: true }));
+    made.push(addPlot(parent, `drift-${name}`, { kind: "lanes", by: name, lanes, measure, title, step: lanes.length > 12 ? 24 : 40, boxes: true, near: true }));
   }
   select.addEventListener("change", () => made.forEach((plot) => change(plot, select.value)));
 }
@@ -229,6 +233,7 @@ async function drawPlots() {
     await new Promise((resolve) => setTimeout(resolve));
   }
   document.body.dataset.ready = "all";
+  performance.mark("plots are drawn");
 }
 
 function start() {
@@ -242,14 +247,15 @@ function start() {
   listeners.filtered.push(
     () => drawRows(true),
     showStatus,
-    () => {
-      for (const plot of plots.values()) plot.stale = true;
+    (changed) => {
+      if (changed) for (const plot of plots.values()) plot.stale = true;
       flushPlots();
     },
   );
   listeners.lit.push(markRows, flushPlots);
   refresh();
   document.body.dataset.ready = "list";
+  performance.mark("list answers");
   drawPlots();
 }
 
