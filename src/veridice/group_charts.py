@@ -108,6 +108,7 @@ LANE = {
 }
 DATES = {"title": None, "labelOverlap": "greedy", "tickCount": 6, "format": "%b %Y"}
 TIME = {"field": "time", "type": "temporal", "scale": {"type": "utc"}, "axis": DATES}
+MARK_LINE = {"type": "rule", "color": {"expr": "soft"}, "strokeDash": [4, 3], "strokeWidth": 1.5}
 BRUSH = {"name": "brush", "select": {"type": "interval", "encodings": ["x"], "clear": False}}
 
 
@@ -117,17 +118,20 @@ def specifications() -> dict[str, dict[str, Any]]:
     Fields: ``row`` (index), ``value`` or ``time``, ``lane`` (number of the group plus jitter), ``verdict``. Named data:
     ``rest`` and ``shown`` (scans outside and inside the worklist's filters), ``lit``, ``marks``, ``boxes``, ``trend``.
     """
-    return {"lanes": _chart(_lane_layers(), LANE, VALUE), "time": _chart(_trend_layers(), VALUE, TIME)}
+    return {"lanes": _chart(*_lane_layers(), LANE, VALUE), "time": _chart(*_trend_layers(), VALUE, TIME)}
 
 
-def _chart(background: list[dict[str, Any]], y: dict[str, Any], x: dict[str, Any]) -> dict[str, Any]:
+Layers = list[dict[str, Any]]
+
+
+def _chart(below: Layers, above: Layers, y: dict[str, Any], x: dict[str, Any]) -> dict[str, Any]:
     place = {"x": x, "y": y}
     verdict = {
         "color": {"field": "verdict", "type": "nominal", "scale": COLOURS, "legend": None},
         "shape": {"field": "verdict", "type": "nominal", "scale": SHAPES, "legend": None},
     }
     rest = {"type": "point", "filled": True, "size": 10, "opacity": 0.45, "color": {"expr": "faint"}}
-    shown = {"type": "point", "filled": True, "size": {"expr": "pointSize"}, "opacity": 0.85}
+    shown = {"type": "point", "filled": True, "size": {"expr": "pointSize"}, "opacity": {"expr": "pointOpacity"}}
     ring = {"type": "point", "filled": True, "size": 130, "stroke": {"expr": "ink"}, "strokeWidth": 2.5, "opacity": 1}
     line = {"type": "rule", "color": {"expr": "ink"}, "strokeWidth": 1}
     return {
@@ -138,12 +142,13 @@ def _chart(background: list[dict[str, Any]], y: dict[str, Any], x: dict[str, Any
         "params": [
             {"name": "lanes", "value": []},
             *[{"name": name, "value": "#888"} for name in ("ink", "soft", "faint")],
-            {"name": "pointSize", "value": 40},
+            *[{"name": name, "value": 1} for name in ("pointSize", "pointOpacity")],
         ],
         "layer": [
-            *background,
+            *below,
             {"data": {"name": "rest"}, "mark": rest, "encoding": place},
             {"data": {"name": "shown"}, "mark": shown, "encoding": {**place, **verdict}, "params": [BRUSH]},
+            *above,
             {"data": {"name": "lit"}, "mark": line, "encoding": {"x": x}},
             {"data": {"name": "lit"}, "mark": ring, "encoding": {**place, **verdict}},
         ],
@@ -151,28 +156,23 @@ def _chart(background: list[dict[str, Any]], y: dict[str, Any], x: dict[str, Any
     }
 
 
-def _lane_layers() -> list[dict[str, Any]]:
+def _lane_layers() -> tuple[Layers, Layers]:
+    """What lies below the dots, and what above."""
     box = {"type": "rect", "color": {"expr": "faint"}, "opacity": 0.6}
     median = {"type": "rule", "color": {"expr": "ink"}, "strokeWidth": 2}
     edges = {"y": {**LANE, "field": "lane_low"}, "y2": {"field": "lane_high"}}
     quartiles = {"x": {**VALUE, "field": "value_low"}, "x2": {"field": "value_high"}}
-    return [
-        {"data": {"name": "marks"}, "mark": {**_mark_line()}, "encoding": {"x": VALUE}},
+    below = [
         {"data": {"name": "boxes"}, "mark": box, "encoding": {**quartiles, **edges}},
-        {"data": {"name": "boxes"}, "mark": median, "encoding": {"x": VALUE, **edges}},
+        {"data": {"name": "marks"}, "mark": MARK_LINE, "encoding": {"x": VALUE}},
     ]
+    return below, [{"data": {"name": "boxes"}, "mark": median, "encoding": {"x": VALUE, **edges}}]
 
 
-def _trend_layers() -> list[dict[str, Any]]:
+def _trend_layers() -> tuple[Layers, Layers]:
     line = {"type": "line", "color": {"expr": "ink"}, "strokeWidth": 2}
-    return [
-        {"data": {"name": "marks"}, "mark": {**_mark_line()}, "encoding": {"y": VALUE}},
-        {"data": {"name": "trend"}, "mark": line, "encoding": {"x": TIME, "y": VALUE}},
-    ]
-
-
-def _mark_line() -> dict[str, Any]:
-    return {"type": "rule", "color": {"expr": "soft"}, "strokeDash": [4, 3], "strokeWidth": 1.5}
+    below = [{"data": {"name": "marks"}, "mark": MARK_LINE, "encoding": {"y": VALUE}}]
+    return below, [{"data": {"name": "trend"}, "mark": line, "encoding": {"x": TIME, "y": VALUE}}]
 
 
 def _colours() -> dict[str, Any]:

@@ -200,7 +200,7 @@ def _policy(scripts: tuple[str, ...], style: str) -> str:
     allowed = " ".join(_checksum(script) for script in scripts)
     parts = [
         "default-src 'none'",
-        "img-src data: 'self'",
+        "img-src data: 'self' file:",
         f"script-src {allowed}",
         f"style-src {_checksum(style)}",
         "base-uri 'none'",

@@ -55,8 +55,10 @@ function fits(row, words, ranges) {
 
 const collator = new Intl.Collator("en", { numeric: true });
 
+const WORST_FIRST = ["failed", "reject", "review", "accept", "none"];
+
 function compare(column, down) {
-  const values = column === "verdict" ? study.state : study.table[column] || [];
+  const values = column === "verdict" ? study.state.map((verdict) => WORST_FIRST.indexOf(verdict)) : study.table[column] || [];
   const sign = down ? -1 : 1;
   return (a, b) => {
     const left = values[a] ?? null;

@@ -2,29 +2,28 @@
 
 const ROW_HEIGHT = 79; // with its border, as in the style sheet
 const PRINTED = 300;
-const scroll = byId("scroll");
+const scrollBox = byId("scroll");
 const body = byId("body");
 let printing = false;
 let drawn = { from: -1, to: -1 };
+
+const NEEDED = study.minDice ?? "the one needed";
+const DICE_MEANING = "With its interval; dashed: the Dice that is needed";
+const CHANCE_MEANING = `Chance that the true Dice is below ${NEEDED}`;
+const GAIN_MEANING = `How far the Dice is expected to fall short of ${NEEDED}, on average over what it may be`;
+const VOLUME_MEANING = "Of the judged mask; below it what looks like lesion outside it";
+const LARGEST_FIRST = ["failure_probability", "expected_gain", "lesion_volume_ml"];
 
 const COLUMNS = [
   { name: "rank", title: "#", width: 46, fill: fillRank, meaning: "Place in the worklist: 1 is most worth a look" },
   { name: null, title: "Judged mask", width: 194, fill: fillImage },
   { name: "scan", title: "Scan", width: null, fill: fillScan },
   { name: "verdict", title: "Verdict", width: 92, fill: fillVerdict },
-  { name: "predicted_dice", title: "Predicted Dice", width: 132, fill: fillDice, meaning: "With its interval; dashed: the Dice that is needed" },
-  { name: "failure_probability", title: "Chance it is bad", width: 84, right: true, fill: fillChance, meaning: failureMeaning() },
-  { name: "expected_gain", title: "Expected gain", width: 84, right: true, fill: fillGain, meaning: gainMeaning() },
-  { name: "lesion_volume_ml", title: "Lesion volume", width: 104, right: true, fill: fillVolume, meaning: "Of the judged mask; below it what looks like lesion outside it" },
+  { name: "predicted_dice", title: "Predicted Dice", width: 132, fill: fillDice, meaning: DICE_MEANING },
+  { name: "failure_probability", title: "Chance it is bad", width: 84, right: true, fill: fillChance, meaning: CHANCE_MEANING },
+  { name: "expected_gain", title: "Expected gain", width: 84, right: true, fill: fillGain, meaning: GAIN_MEANING },
+  { name: "lesion_volume_ml", title: "Lesion volume", width: 104, right: true, fill: fillVolume, meaning: VOLUME_MEANING },
 ];
-
-function failureMeaning() {
-  return `Chance that the true Dice is below ${study.minDice ?? "the one needed"}`;
-}
-
-function gainMeaning() {
-  return `How far the Dice is expected to fall short of ${study.minDice ?? "the one needed"}, on average over what it may be`;
-}
 
 function fillRank(td, row) {
   td.className = "number";
@@ -55,7 +54,9 @@ function reportLink(row, text) {
   return link;
 }
 
-function fillScan(td, row) {
+function fillScan(cellOfRow, row) {
+  const td = element("div", "fit");
+  cellOfRow.append(td);
   td.append(reportLink(row, String(cell("scan", row))));
   const mask = cell("judged_mask", row);
   const place = [cell("site", row), cell("scanner", row), mask && mask !== "own" ? `mask: ${mask}` : null];
@@ -108,7 +109,9 @@ function fillDice(td, row) {
 function fillChance(td, row) {
   const chance = cell("failure_probability", row);
   if (chance === null) td.textContent = "–";
-  else td.textContent = chance > 0 && chance < 0.01 ? "< 1 %" : chance < 1 && chance > 0.99 ? "> 99 %" : `${number(100 * chance, 0)} %`;
+  else if (chance > 0 && chance < 0.01) td.textContent = "< 1 %";
+  else if (chance < 1 && chance > 0.99) td.textContent = "> 99 %";
+  else td.textContent = `${number(100 * chance, 0)} %`;
 }
 
 function fillGain(td, row) {
@@ -143,10 +146,10 @@ function buildHead() {
 
 function sortBy(column) {
   // What is most telling first: a low Dice, a high chance.
-  const down = state.sort.column === column ? !state.sort.down : ["failure_probability", "expected_gain", "lesion_volume_ml"].includes(column);
+  const down = state.sort.column === column ? !state.sort.down : LARGEST_FIRST.includes(column);
   state.sort = { column, down };
   showOrder();
-  scroll.scrollTop = 0;
+  scrollBox.scrollTop = 0;
   refresh();
 }
 
@@ -186,9 +189,9 @@ function space(rows) {
 
 function drawRows(force) {
   const count = state.shown.length;
-  const above = Math.floor(scroll.scrollTop / ROW_HEIGHT);
+  const above = Math.floor(scrollBox.scrollTop / ROW_HEIGHT);
   const from = printing ? 0 : Math.max(0, Math.min(above - 4, count - 1));
-  const to = printing ? Math.min(count, PRINTED) : Math.min(count, above + Math.ceil(scroll.clientHeight / ROW_HEIGHT) + 4);
+  const to = printing ? Math.min(count, PRINTED) : Math.min(count, above + Math.ceil(innerHeight / ROW_HEIGHT) + 4);
   if (!force && from === drawn.from && to === drawn.to) return;
   drawn = { from, to };
   const focused = body.contains(document.activeElement);
@@ -199,7 +202,7 @@ function drawRows(force) {
   body.replaceChildren(...rows);
   markRows(litScan());
   // The row that held the focus was made anew, or has gone out of sight.
-  if (focused) (rowElement(state.current) || scroll).focus({ preventScroll: true });
+  if (focused) (rowElement(state.current) || scrollBox).focus({ preventScroll: true });
 }
 
 function rowElement(row) {
@@ -220,8 +223,9 @@ function bringIntoSight(row) {
   if (place < 0) return;
   const head = byId("head").offsetHeight;
   const top = place * ROW_HEIGHT;
-  if (top < scroll.scrollTop) scroll.scrollTop = top;
-  else if (top + ROW_HEIGHT + head > scroll.scrollTop + scroll.clientHeight) scroll.scrollTop = top + ROW_HEIGHT + head - scroll.clientHeight;
+  const least = top + ROW_HEIGHT + head - scrollBox.clientHeight;
+  if (top < scrollBox.scrollTop) scrollBox.scrollTop = top;
+  else if (least > scrollBox.scrollTop) scrollBox.scrollTop = least;
   drawRows(false);
 }
 
@@ -236,8 +240,9 @@ function goTo(row, focus) {
 function move(step) {
   if (!state.shown.length) return;
   const place = state.shown.indexOf(state.current);
-  const next = place < 0 ? (step > 0 ? 0 : state.shown.length - 1) : Math.max(0, Math.min(state.shown.length - 1, place + step));
-  goTo(state.shown[next], true);
+  const last = state.shown.length - 1;
+  const next = place < 0 && step < 0 ? last : place < 0 ? 0 : place + step;
+  goTo(state.shown[Math.max(0, Math.min(last, next))], true);
 }
 
 function openReport(row) {

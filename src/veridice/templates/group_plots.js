@@ -2,6 +2,8 @@
 
 const LARGEST = 30; // groups with a lane of their own
 const NEAR = 14; // pixels from the pointer to a dot
+const BINS = 40;
+const CROWD = 100; // scans from which on the width of a lane shows their density
 const JITTER = 0.618034; // the golden ratio spreads neighbours evenly
 const plots = new Map();
 const visible = new Set();
@@ -50,7 +52,25 @@ function laneNames(plot) {
 }
 
 function jitter(row) {
-  return (((row + 1) * JITTER) % 1) * 0.7 - 0.35;
+  return (((row + 1) * JITTER) % 1) * 2 - 1;
+}
+
+/** Wide where scans are many, so that the outline of a lane shows how its values are spread. */
+function spreadLanes(plot, points) {
+  const { scale } = study.measures[plot.measure];
+  const even = scale.type === "symlog" ? Math.log1p : (value) => value;
+  const [low, high] = (plot.near ? study.measures[plot.measure].near : scale).domain.map(even);
+  const bin = (point) => Math.max(0, Math.min(BINS - 1, Math.floor((BINS * (even(point.value) - low)) / (high - low))));
+  const counts = plot.lanes.map(() => new Float64Array(BINS + 2));
+  for (const point of points) if (point) counts[point.group][bin(point) + 1]++;
+  const smooth = counts.map((lane) => Array.from({ length: BINS }, (_, n) => lane[n] + 2 * lane[n + 1] + lane[n + 2]));
+  const most = smooth.map((lane) => Math.max(...lane));
+  const crowded = smooth.map((_, lane) => points.filter((point) => point?.group === lane).length >= CROWD);
+  for (const point of points) {
+    if (!point) continue;
+    const width = crowded[point.group] ? Math.max(0.1, smooth[point.group][bin(point)] / most[point.group]) : 0.85;
+    point.lane = point.group + 0.42 * width * jitter(point.row);
+  }
 }
 
 function pointsOf(plot) {
@@ -62,28 +82,35 @@ function pointsOf(plot) {
     const time = study.times[row];
     const group = plot.kind === "time" ? 0 : lane.get(String(values[row]));
     if (value === null || group === undefined || (plot.kind === "time" && time === null)) continue;
-    points[row] = { row, value, time, lane: group + jitter(row), group, verdict: study.state[row] };
+    points[row] = { row, value, time, lane: group, group, verdict: study.state[row] };
   }
+  if (plot.kind !== "time") spreadLanes(plot, points);
   return points;
 }
 
+const INKS = ["ink", "soft", "faint"];
+const PAPER = { ink: "#1c2330", soft: "#5b6577", faint: "#c9cfd9" };
+
 function colour(name) {
+  if (printing) return PAPER[name];
   return getComputedStyle(document.documentElement).getPropertyValue(`--${name}`).trim();
 }
 
 function specificationOf(plot) {
   const spec = structuredClone(study.charts[plot.kind]);
   const { label, scale, near, axis } = study.measures[plot.measure];
+  const widely = { scale, axis: { ...axis, title: null } };
+  const closely = { scale: near, axis: { ...axis, title: label } };
   spec.description = `${label}, a dot a scan`;
   spec.height = plot.kind === "time" ? 190 : plot.lanes.length * plot.step;
   const values = { lanes: laneNames(plot) };
-  for (const name of ["ink", "soft", "faint"]) values[name] = colour(name);
-  values.pointSize = study.count > 1500 ? 14 : study.count > 300 ? 26 : 44;
+  for (const name of INKS) values[name] = colour(name);
+  [values.pointSize, values.pointOpacity] = study.count > 1500 ? [12, 0.5] : study.count > 300 ? [26, 0.7] : [44, 0.85];
   for (const param of spec.params) param.value = values[param.name];
   for (const layer of spec.layer) {
     for (const channel of ["x", "y"]) {
       const encoding = layer.encoding[channel];
-      if (encoding?.field?.startsWith("value")) Object.assign(encoding, { scale: plot.near ? near : scale, axis: { ...axis, title: plot.near ? label : null } });
+      if (encoding?.field?.startsWith("value")) Object.assign(encoding, plot.near ? closely : widely);
       if (encoding?.field === "time") encoding.scale = { ...encoding.scale, domain: { expr: JSON.stringify(timeSpan()) } };
     }
     const range = state.ranges.get(plot.key);
@@ -113,7 +140,8 @@ function brushed(plot, selected) {
   const known = state.ranges.get(plot.key);
   if (!range && !known) return;
   if (range && known && known.low === range[0] && known.high === range[1]) return;
-  if (range) state.ranges.set(plot.key, { measure: plot.kind === "time" ? "time" : plot.measure, low: Math.min(...range), high: Math.max(...range) });
+  const measure = plot.kind === "time" ? "time" : plot.measure;
+  if (range) state.ranges.set(plot.key, { measure, low: Math.min(...range), high: Math.max(...range) });
   else state.ranges.delete(plot.key);
   soon(refresh);
 }

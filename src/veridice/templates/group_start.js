@@ -10,15 +10,18 @@ function fillMeasures(select, chosen, without = []) {
   select.value = chosen ?? select.options[0]?.value ?? "";
 }
 
+const scans = (count) => `${count} scan${count === 1 ? "" : "s"}`;
+const every = (selector, work) => document.querySelectorAll(selector).forEach(work);
+
 function showStatus() {
   const shown = state.shown.length;
-  byId("count").textContent = shown === study.count ? `${shown} scan${shown === 1 ? "" : "s"}` : `${shown} of ${study.count} scans`;
+  byId("count").textContent = shown === study.count ? scans(shown) : `${shown} of ${scans(study.count)}`;
   byId("nothing").hidden = shown > 0;
   byId("rows").setAttribute("aria-rowcount", String(shown + 1));
   for (const id of ["export-tsv", "export-bids"]) byId(id).disabled = !shown;
   const more = shown && shown < study.count ? besides(state.shown) : 0;
   byId("bids-note").textContent = more
-    ? `A BIDS filter picks people and sessions, not pairs of them: here it also picks ${more} scan${more === 1 ? "" : "s"} not in the list.`
+    ? `A BIDS filter picks people and sessions, not pairs of them: here it also picks ${scans(more)} not in the list.`
     : "";
   showChips();
 }
@@ -51,13 +54,13 @@ function dropRange(key) {
 function showFirst(count) {
   state.first = state.first === count ? null : count;
   press();
-  scroll.scrollTop = 0;
+  scrollBox.scrollTop = 0;
   refresh();
 }
 
 function press() {
-  for (const button of document.querySelectorAll("[data-verdict]")) button.ariaPressed = String(state.verdicts.has(button.dataset.verdict));
-  for (const button of document.querySelectorAll("[data-first]")) button.ariaPressed = String(Number(button.dataset.first) === state.first);
+  every("[data-verdict]", (button) => (button.ariaPressed = String(state.verdicts.has(button.dataset.verdict))));
+  every("[data-first]", (button) => (button.ariaPressed = String(Number(button.dataset.first) === state.first)));
 }
 
 function clearAll() {
@@ -69,14 +72,14 @@ function clearAll() {
   for (const key of [...state.ranges.keys()]) dropRange(key);
   press();
   showOrder();
-  scroll.scrollTop = 0;
+  scrollBox.scrollTop = 0;
   refresh();
 }
 
 function wireFilters() {
   byId("search").addEventListener("input", (event) => {
     state.search = event.target.value;
-    scroll.scrollTop = 0;
+    scrollBox.scrollTop = 0;
     refresh();
   });
   for (const button of document.querySelectorAll("[data-verdict]")) {
@@ -84,21 +87,23 @@ function wireFilters() {
       const verdict = button.dataset.verdict;
       if (!state.verdicts.delete(verdict)) state.verdicts.add(verdict);
       press();
-      scroll.scrollTop = 0;
+      scrollBox.scrollTop = 0;
       refresh();
     });
   }
-  for (const button of document.querySelectorAll("[data-first]")) button.addEventListener("click", () => showFirst(Number(button.dataset.first)));
+  every("[data-first]", (button) => button.addEventListener("click", () => showFirst(Number(button.dataset.first))));
   for (const select of document.querySelectorAll("[data-filter]")) {
     select.addEventListener("change", () => {
       state.choices.set(select.dataset.filter, select.value);
-      scroll.scrollTop = 0;
+      scrollBox.scrollTop = 0;
       refresh();
     });
   }
   for (const id of ["range-measure", "range-low", "range-high"]) byId(id).addEventListener("change", readRange);
   for (const id of ["clear", "clear-nothing"]) byId(id).addEventListener("click", clearAll);
-  byId("export-tsv").addEventListener("click", () => save("worklist.tsv", "text/tab-separated-values", tableAsTsv(state.shown)));
+  byId("export-tsv").addEventListener("click", () =>
+    save("worklist.tsv", "text/tab-separated-values", tableAsTsv(state.shown)),
+  );
   byId("export-bids").addEventListener("click", () =>
     save("bids-filter.json", "application/json", JSON.stringify(bidsFilter(state.shown), null, 2) + "\n"),
   );
@@ -106,7 +111,8 @@ function wireFilters() {
 
 function readRange() {
   const [low, high] = ["range-low", "range-high"].map((id) => byId(id).value);
-  const range = { measure: byId("range-measure").value, low: low === "" ? -Infinity : Number(low), high: high === "" ? Infinity : Number(high) };
+  const [least, most] = [low === "" ? -Infinity : Number(low), high === "" ? Infinity : Number(high)];
+  const range = { measure: byId("range-measure").value, low: least, high: most };
   if (low === "" && high === "") state.ranges.delete("form");
   else state.ranges.set("form", range);
   refresh();
@@ -119,6 +125,7 @@ function wireKeys() {
     if (event.key === "Escape") {
       // So that J and K move again.
       if (writing) event.target.blur();
+      document.querySelector(".range").open = false;
       return void clearAll();
     }
     if (writing) {
@@ -127,7 +134,7 @@ function wireKeys() {
       else return;
       return void event.preventDefault();
     }
-    const inList = scroll.contains(event.target);
+    const inList = scrollBox.contains(event.target);
     const step = { j: 1, k: -1, ...(inList ? { ArrowDown: 1, ArrowUp: -1, PageDown: 6, PageUp: -6 } : {}) }[event.key];
     const pressable = event.target.closest("button, a, summary");
     if (step) move(step);
@@ -139,27 +146,35 @@ function wireKeys() {
 }
 
 function wireList() {
-  scroll.addEventListener("scroll", () => drawRows(false), { passive: true });
-  new ResizeObserver(() => drawRows(false)).observe(scroll);
+  scrollBox.addEventListener("scroll", () => drawRows(false), { passive: true });
+  new ResizeObserver(() => drawRows(false)).observe(scrollBox);
   const rowAt = (event) => Number(event.target.closest?.("tr[data-row]")?.dataset.row ?? -1);
   body.addEventListener("pointermove", (event) => hover(rowAt(event)));
   body.addEventListener("pointerleave", () => hover(-1));
   body.addEventListener("click", (event) => {
     if (rowAt(event) >= 0 && !event.target.closest("a")) goTo(rowAt(event), true);
   });
-  addEventListener("beforeprint", () => {
-    printing = true;
-    drawRows(true);
-  });
-  addEventListener("afterprint", () => {
-    printing = false;
-    drawRows(true);
-  });
+  for (const event of ["beforeprint", "afterprint"]) {
+    addEventListener(event, () => {
+      printing = event === "beforeprint";
+      drawRows(true);
+      paintPlots();
+      plots.forEach(update);
+    });
+  }
 }
 
 function isDark() {
   const chosen = document.documentElement.dataset.theme;
   return chosen ? chosen === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
+}
+
+function paintPlots() {
+  for (const { view } of plots.values()) {
+    if (!view) continue;
+    for (const name of INKS) view.signal(name, colour(name));
+    view.run();
+  }
 }
 
 function wireColours() {
@@ -169,11 +184,7 @@ function wireColours() {
   };
   const repaint = () => {
     follow();
-    for (const { view } of plots.values()) {
-      if (!view) continue;
-      for (const name of ["ink", "soft", "faint"]) view.signal(name, colour(name));
-      view.runAsync();
-    }
+    paintPlots();
   };
   byId("theme").addEventListener("click", () => {
     document.documentElement.dataset.theme = isDark() ? "light" : "dark";
@@ -183,11 +194,17 @@ function wireColours() {
   follow();
 }
 
+/** A box no higher than its rows: fixed all the same, so that nothing jumps while a range is picked. */
+function fitList() {
+  const wanted = study.count * ROW_HEIGHT + byId("head").offsetHeight + 2;
+  if (wanted < scrollBox.clientHeight) scrollBox.style.height = `${Math.max(160, wanted)}px`;
+}
+
 function layOut() {
   const lanes = lanesBy("verdict");
   const strips = byId("strips");
   const names = Object.keys(study.measures);
-  if (!names.length || !lanes.length) return void (byId("plots").hidden = true);
+  if (!names.length || !lanes.length) return void (byId("plots").hidden = document.querySelector(".range").hidden = true);
   for (const measure of study.first) addPlot(strips, `strip-${measure}`, { kind: "lanes", by: "verdict", lanes, measure });
   const others = names.filter((name) => !study.first.includes(name));
   if (others.length) {
@@ -202,20 +219,27 @@ function layOut() {
 
 function layOutDrift() {
   const times = judged.filter((row) => study.times[row] !== null).length;
-  const groups = ["scanner", "site"].map((name) => [name, study.table[name] ? lanesBy(name) : []]).filter(([, lanes]) => lanes.length > 1);
+  const lanesOf = (name) => [name, study.table[name] ? lanesBy(name) : []];
+  const groups = ["scanner", "site"].map(lanesOf).filter(([, lanes]) => lanes.length > 1);
   const select = byId("drift-measure");
   byId("drift").hidden = times < 2 && !groups.length;
   if (byId("drift").hidden) return;
   fillMeasures(select, null);
-  const said = [times >= 2 ? "Over time: the line is the running median." : "", groups.length ? "By group: the box holds the middle half, its line is the median." : ""];
-  byId("drift-note").textContent = said.concat(groups.some(([, lanes]) => lanes.length === LARGEST) ? `The ${LARGEST} largest groups.` : "", "Groups may differ in their patients, not only in their scanners.").filter(Boolean).join(" ");
+  const said = [];
+  if (times >= 2) said.push("Over time: the line is the running median.");
+  if (groups.length) said.push("By group: the box holds the middle half, its line is the median.");
+  if (groups.some(([, lanes]) => lanes.length === LARGEST)) said.push(`At most the ${LARGEST} largest groups are shown.`);
+  said.push("What looks like drift may lie in the patients, not in the scanner or the method.");
+  byId("drift-note").textContent = said.join(" ");
   const parent = byId("drift-charts");
   const measure = select.value;
   const made = [];
-  if (times >= 2) made.push(addPlot(parent, "drift-time", { kind: "time", by: "verdict", measure, near: true, title: "Over the date of acquisition" }));
+  const shared = { measure, near: true };
+  const title = "Over the date of acquisition";
+  if (times >= 2) made.push(addPlot(parent, "drift-time", { ...shared, kind: "time", by: "verdict", title }));
   for (const [name, lanes] of groups) {
-    const title = `By ${name}`;
-    made.push(addPlot(parent, `drift-${name}`, { kind: "lanes", by: name, lanes, measure, title, step: lanes.length > 12 ? 24 : 40, boxes: true, near: true }));
+    const lanesOfIt = { kind: "lanes", by: name, lanes, step: lanes.length > 12 ? 24 : 40, boxes: true, title: `By ${name}` };
+    made.push(addPlot(parent, `drift-${name}`, { ...shared, ...lanesOfIt }));
   }
   select.addEventListener("change", () => made.forEach((plot) => change(plot, select.value)));
 }
@@ -238,6 +262,7 @@ async function drawPlots() {
 
 function start() {
   buildHead();
+  fitList();
   fillMeasures(byId("range-measure"), null);
   layOut();
   wireFilters();
