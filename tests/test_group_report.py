@@ -207,6 +207,9 @@ STUDIES: dict[str, Callable[[], pd.DataFrame]] = {
     "one": lambda: study(1),
     "all failed": lambda: study().head(2),
     "no metadata": lambda: study(8)[BARE],
+    "odd": lambda: study(4).assign(
+        site=["a\udce9", None, 3, "B"], known=[None, True, False, np.nan], more=[None, 2.5, 3, None]
+    ),
     "flat": lambda: study(8).assign(predicted_dice=0.5, lesion_volume_ml=0.0, acquired="no date"),
 }
 
@@ -368,7 +371,7 @@ def test_a_brushed_subset_is_listed_and_saved_without_formulas(output: Path, ope
     query = json.loads(saved(page, "#export-bids", tmp_path))
     assert query == {"flair": {"subject": ["02", "03", "04"], "session": ["2", "1"]}}
     assert "2 scans not in the list" in page.inner_text("#bids-note")
-    page.click("#chips button")
+    page.mouse.click((left + right) / 2, y)
     until(page, "document.body.dataset.shown === '40'")
     assert page.evaluate("plots.get('strip-predicted_dice').view.data('brush_store').length") == 0
     texts = ["=1+1", "+cmd", "-cmd", "@x", "\tx", "\rx", "-0.5", "+3", "-1e-3", "1e5", "a=b", "-", "", None, False, -0.25]

@@ -68,12 +68,13 @@ def write_group_report(table: pd.DataFrame, cutoffs: pd.DataFrame, facts: dict[s
         facts=_facts(facts),
         unfamiliar=int((table["known"] == False).sum()) if "known" in table else 0,  # noqa: E712 - holds gaps
     )
-    write_text(output, html)
+    # Names of files may hold bytes that are no text.
+    write_text(output, html.encode("utf-8", "replace").decode("utf-8"))
 
 
 def _completed(table: pd.DataFrame) -> pd.DataFrame:
     """In the worklist's order, with the columns that the page needs and the ``state`` that is shown."""
-    table = table.reset_index(drop=True)
+    table = table.reset_index(drop=True).infer_objects()
     for name, value in PAGE_COLUMNS.items():
         if name not in table:
             table[name] = range(1, len(table) + 1) if name == "rank" else pd.Series([value] * len(table), dtype=object)
@@ -114,7 +115,7 @@ def _payload(table: pd.DataFrame, facts: dict[str, Any], folder: Path) -> dict[s
 
 def _plain(value: Any) -> Any:
     """As JSON can hold it: numbers to six digits, gaps and infinities as null."""
-    if pd.isna(value):
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return None
     if isinstance(value, (bool, np.bool_)):
         return bool(value)
@@ -133,7 +134,7 @@ def _script_json(content: dict[str, Any]) -> str:
     text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for character in "<>&\u2028\u2029":
         text = text.replace(character, f"\\u{ord(character):04x}")
-    return text.encode("utf-8", "replace").decode("utf-8")
+    return text
 
 
 def _relative(path: Any) -> str | None:

@@ -1,6 +1,7 @@
 // The plots: one Vega view each, fed with the rows that are shown, the others, and the one that is lit.
 
 const LARGEST = 30; // groups with a lane of their own
+const TREND = 30; // scans from which on a running median says something
 const NEAR = 14; // pixels from the pointer to a dot
 const BINS = 40;
 const CROWD = 100; // scans from which on the width of a lane shows their density
@@ -213,8 +214,8 @@ function boxes(plot, shown) {
 /** Running median over the scans next to each other in time. */
 function trend(shown) {
   const sorted = [...shown].sort((a, b) => a.time - b.time);
-  const reach = Math.max(4, Math.min(30, Math.round(sorted.length / 16)));
-  if (sorted.length < 2 * reach + 1) return [];
+  if (sorted.length < TREND) return [];
+  const reach = Math.max(7, Math.min(30, Math.round(sorted.length / 12)));
   const line = [];
   const step = Math.max(1, Math.floor(sorted.length / 300));
   for (let middle = reach; middle < sorted.length - reach; middle += step) {
@@ -311,7 +312,8 @@ function addPlot(parent, key, options) {
   target.addEventListener("click", (event) => {
     if (!plot.view || !pressed || Math.hypot(event.clientX - pressed[0], event.clientY - pressed[1]) > 3) return;
     const row = nearest(plot, event);
-    if (row >= 0 && passes[row]) goTo(row, false);
+    if (state.ranges.has(key)) dropRange(key);
+    else if (row >= 0 && passes[row]) goTo(row, false);
   });
   sight.observe(figure);
   return plot;

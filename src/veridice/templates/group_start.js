@@ -226,7 +226,7 @@ function layOutDrift() {
   if (byId("drift").hidden) return;
   fillMeasures(select, null);
   const said = [];
-  if (times >= 2) said.push("Over time: the line is the running median.");
+  if (times >= 2) said.push(`Over time: the line is the running median, from ${TREND} scans on.`);
   if (groups.length) said.push("By group: the box holds the middle half, its line is the median.");
   if (groups.some(([, lanes]) => lanes.length === LARGEST)) said.push(`At most the ${LARGEST} largest groups are shown.`);
   said.push("What looks like drift may lie in the patients, not in the scanner or the method.");
