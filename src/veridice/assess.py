@@ -120,7 +120,7 @@ def assess_masks(
         predicted_dice=decision.predicted_dice,
         interval=decision.interval,
         coverage=settings.coverage,
-        calibration=Calibration(source=calibration.source, n=calibration.n),
+        calibration=Calibration(source=calibration.source, n=calibration.n, simulated=calibration.simulated),
         judged_mask=best.name,
         ranking=_ranking(ranked, voxel_ml) if len(masks) > 1 else (),
         scores={

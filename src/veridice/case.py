@@ -40,6 +40,7 @@ class Calibration(BaseModel):
 
     source: str = Field(description="what the calibration cases are")
     n: int = Field(description="number of calibration cases")
+    simulated: bool = Field(False, description="whether any of them is simulated")
 
 
 class RankedMask(BaseModel):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from veridice._version import __version__
 from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import (
@@ -130,7 +131,7 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
         "interval_low": low,
         "interval_high": high,
         "coverage": assessment.coverage,
-        "known": "yes" if _is_known(assessment) else "no",
+        "known": _is_known(assessment),
         "rating": _rating(output / by_kind[ASSESSMENT_SUFFIX].replace(ASSESSMENT_SUFFIX, RATING_SUFFIX)),
         "judged_mask": assessment.judged_mask,
         "lesion_volume_ml": assessment.volumes_ml.get("judged_mask"),
@@ -154,6 +155,28 @@ def _rating(file: Path) -> str | None:
         said = json.loads(file.read_text(encoding="utf-8"))["Rating"]
         return said if said in RATINGS else None
     return None
+
+
+def describe_study(output: Path, table: pd.DataFrame) -> dict[str, Any]:
+    """What holds for all scans: wanted Dice, coverage, calibration, version; and whether it does hold for all.
+
+    Args:
+        output: folder of derivatives.
+        table: from :func:`tabulate`.
+    """
+    judged = table[table["status"] == "done"]
+    records = [read_record(output, scan) for scan in judged["scan"]]
+    settings = {record.settings for record in records if record}
+    facts: dict[str, Any] = {"version": __version__, "settings_differ": len(settings) > 1}
+    for record in records:
+        with suppress(InputError, StopIteration):
+            name = next(name for name in (record.files if record else ()) if name.endswith(ASSESSMENT_SUFFIX))
+            first = read_assessment(output / name)
+            facts |= {"min_dice": first.model.get("min_dice"), "coverage": first.coverage}
+            if first.calibration is not None:
+                facts["calibration"] = first.calibration.model_dump()
+            break
+    return facts
 
 
 def expected_failures(table: pd.DataFrame) -> pd.DataFrame:
@@ -193,7 +216,7 @@ def write_tables(output: Path, table: pd.DataFrame) -> Path:
         OutputError: they cannot be written.
     """
     try:
-        safe = table.map(_neutral)
+        safe = table.assign(known=table["known"].map({True: "yes", False: "no"})).map(_neutral)
         text = safe.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
         write_text(output / "veridice.tsv", text)
         meanings = {

@@ -194,14 +194,17 @@ def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally
 
 
 def _group(name: str, bids_dir: Path, output: Path, scans: Sequence[BidsScan]) -> None:
-    from veridice.group import expected_failures, tabulate, write_tables
+    from veridice.group import describe_study, expected_failures, tabulate, write_tables
+    from veridice.group_report import write_group_report
 
     if not output.is_dir():
         raise InputError(f"{output}: no such folder; run the participant level first")
     table = tabulate(output, bids_dir, scans)
-    path = write_tables(output, table)
+    write_tables(output, table)
+    facts = {**describe_study(output, table), "name": name}
+    shown = table.assign(status=table["status"].replace("missing", "failed"))
+    write_group_report(shown, expected_failures(table), facts, output, output / "report.html")
     counts = Counter(table["verdict"].dropna())
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject"))
     absent = int((table["status"] != "done").sum())
-    err.print(escape(f"{len(table)} scans: {said}, {absent} without a judgement -> {path}"))
-    _ = (name, expected_failures)
+    err.print(escape(f"{len(table)} scans: {said}, {absent} without a judgement -> {output / 'report.html'}"))
