@@ -14,15 +14,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from veridice.calibration import CalibrationSet, read_calibration
 from veridice.checking import Request
 from veridice.cli.common import Device, Engine, Passes, Seed, Weights, err, one_of, out, progress_bar
 from veridice.cohort import Run, Tally, run_cohort
 from veridice.config import InferenceSettings
-from veridice.errors import InputError
+from veridice.errors import InputError, OutputError
 from veridice.io.bids import make_folder, write_dataset_files
 from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter, validate_dataset
 from veridice.io.masks import MaskFolder, split_place
 from veridice.networks.weights import bundled_weights
+from veridice.panel import CALIBRATION
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.processes import in_processes
 
@@ -86,7 +88,7 @@ def run(
     scans = find_scans(bids_dir, participant_label or (), session_label or (), chosen)
     _refuse_same(bids_dir, output_dir)
     if level == "group":
-        _group(name, bids_dir, output_dir, scans)
+        _group(name, bids_dir, output_dir, scans, read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION))
         return
     settings = InferenceSettings(
         passes=passes,
@@ -193,8 +195,8 @@ def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally
     return tally
 
 
-def _group(name: str, bids_dir: Path, output: Path, scans: Sequence[BidsScan]) -> None:
-    from veridice.group import describe_study, expected_failures, tabulate, write_tables
+def _group(name: str, bids_dir: Path, output: Path, scans: Sequence[BidsScan], calibration: CalibrationSet) -> None:
+    from veridice.group import describe_study, expected_failures, known_values, tabulate, write_tables
     from veridice.group_report import write_group_report
 
     if not output.is_dir():
@@ -202,8 +204,14 @@ def _group(name: str, bids_dir: Path, output: Path, scans: Sequence[BidsScan]) -
     table = tabulate(output, bids_dir, scans)
     write_tables(output, table)
     facts = {**describe_study(output, table), "name": name}
+    # Another calibration than that of the judgements would speak of other predictions.
+    if facts.get("calibration", {}).get("source") == calibration.source:
+        facts["known_values"] = known_values(calibration, table, facts["min_dice"])
     shown = table.assign(status=table["status"].replace("missing", "failed"))
-    write_group_report(shown, expected_failures(table), facts, output, output / "report.html")
+    try:
+        write_group_report(shown, expected_failures(table), facts, output, output / "report.html")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     counts = Counter(table["verdict"].dropna())
     said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject"))
     absent = int((table["status"] != "done").sum())
