@@ -21,7 +21,7 @@ from veridice.cohort import Run, Tally, run_cohort
 from veridice.config import InferenceSettings
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import make_folder, write_dataset_files
-from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter, validate_dataset
+from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter, validate_dataset, without_scans
 from veridice.io.masks import MaskFolder, split_place
 from veridice.networks.weights import bundled_weights
 from veridice.panel import CALIBRATION
@@ -87,8 +87,13 @@ def run(
     chosen = read_filter(bids_filter_file) if bids_filter_file else None
     scans = find_scans(bids_dir, participant_label or (), session_label or (), chosen)
     _refuse_same(bids_dir, output_dir)
+    everything = not (participant_label or session_label or chosen)
+    notes = _notes(without_scans(bids_dir, scans) if everything else [])
+    for note in notes:
+        err.print(f"[yellow]warning:[/yellow] {escape(note)}")
     if level == "group":
-        _group(name, bids_dir, output_dir, scans, read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION))
+        known = read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION)
+        _group({"name": name, "notes": notes}, bids_dir, output_dir, scans, known)
         return
     settings = InferenceSettings(
         passes=passes,
@@ -109,6 +114,12 @@ def run(
     with _somewhere(scheduler, queues, _processes(n_jobs, mem_gb)) as runner:
         tally = _participants(tasks, runner, output_dir)
     raise typer.Exit(1 if tally.failed else 0)
+
+
+def _notes(absent: list[str]) -> list[str]:
+    if not absent:
+        return []
+    return [f"no FLAIR was found of {len(absent)} subjects: {', '.join(absent[:5])}{' ...' if absent[5:] else ''}"]
 
 
 def _refuse_same(bids_dir: Path, output_dir: Path) -> None:
@@ -195,7 +206,7 @@ def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally
     return tally
 
 
-def _group(name: str, bids_dir: Path, output: Path, scans: Sequence[BidsScan], calibration: CalibrationSet) -> None:
+def _group(said: dict[str, Any], bids_dir: Path, output: Path, scans: Sequence[BidsScan], calibration: CalibrationSet) -> None:
     from veridice.group import describe_study, expected_failures, known_values, tabulate, write_tables
     from veridice.group_report import write_group_report
 
@@ -203,7 +214,7 @@ def _group(name: str, bids_dir: Path, output: Path, scans: Sequence[BidsScan], c
         raise InputError(f"{output}: no such folder; run the participant level first")
     table = tabulate(output, bids_dir, scans)
     write_tables(output, table)
-    facts = {**describe_study(output, table), "name": name}
+    facts = {**describe_study(output, table), **said}
     # Another calibration than that of the judgements would speak of other predictions.
     if facts.get("calibration", {}).get("source") == calibration.source:
         facts["known_values"] = known_values(calibration, table, facts["min_dice"])
@@ -213,6 +224,6 @@ def _group(name: str, bids_dir: Path, output: Path, scans: Sequence[BidsScan], c
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     counts = Counter(table["verdict"].dropna())
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject"))
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject"))
     absent = int((table["status"] != "done").sum())
-    err.print(escape(f"{len(table)} scans: {said}, {absent} without a judgement -> {output / 'report.html'}"))
+    err.print(escape(f"{len(table)} scans: {verdicts}, {absent} without a judgement -> {output / 'report.html'}"))
