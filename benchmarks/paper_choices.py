@@ -1,7 +1,7 @@
 """What the paper leaves open, each choice measured on the test cases of one fold of an experiment.
 
-``python benchmarks/paper_choices.py runs/laptop --fold 1``: forms of SSIM, kinds of dropout, Huber's delta, the grid of the Dice,
-the paper's own thresholds. The weights of the fold and its stored maps must be there.
+``python benchmarks/paper_choices.py runs/laptop --fold 1``: forms of SSIM, kinds of dropout, delta of the Huber loss, the
+grid of the Dice, the paper's own thresholds. The weights of the fold and its stored maps must be there.
 """
 
 from __future__ import annotations
