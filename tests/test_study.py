@@ -22,7 +22,7 @@ from veridice.calibration import CalibrationSet
 from veridice.checking import Request
 from veridice.cohort import run_cohort
 from veridice.config import InferenceSettings
-from veridice.group import COLUMNS, expected_failures, known_values
+from veridice.group import COLUMNS, expected_failures, known_values, without_shared_warnings
 from veridice.io.layout import find_scans
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.records import HIDDEN, read_record, scan_held
@@ -224,6 +224,14 @@ def test_which_values_are_bad_by_hand() -> None:
     ]
     middle = next(row for row in rows if row["low"] == 0.6)
     assert middle["share_low"] < middle["share"] == 0.5 < middle["share_high"]
+
+
+def test_what_is_said_of_every_scan_is_said_once() -> None:
+    table = pd.DataFrame({"warnings": ["a; b", None, "b; a; c", "b; a"]})
+    shown, shared = without_shared_warnings(table)
+    assert shared == ["a", "b"]
+    assert shown["warnings"].fillna("-").tolist() == ["", "-", "c", ""]
+    assert without_shared_warnings(table[:1])[1] == []
 
 
 def test_derivatives_are_valid_bids(bids: Path, tiny_weights: Path, tmp_path: Path) -> None:

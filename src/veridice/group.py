@@ -82,6 +82,8 @@ TOLERATED = 0.05
 """Share of failures among the scans that nobody looks at."""
 BINS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
 """Of the predicted Dice."""
+SEPARATOR = "; "
+"""Between the warnings of a scan."""
 UNFAMILIAR = 1.0
 
 
@@ -143,7 +145,7 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
         "own_volume_ml": assessment.volumes_ml.get("own_mask"),
         "brain_volume_ml": assessment.volumes_ml.get("brain"),
         "looks_missed_ml": assessment.volumes_ml.get("looks_missed"),
-        "warnings": "; ".join(assessment.warnings),
+        "warnings": SEPARATOR.join(assessment.warnings),
         "report": by_kind.get(REPORT_SUFFIX),
         "thumbnail": by_kind.get(THUMBNAIL_SUFFIX),
     }
@@ -182,6 +184,16 @@ def describe_study(output: Path, table: pd.DataFrame) -> dict[str, Any]:
                 facts["calibration"] = first.calibration.model_dump()
             break
     return facts
+
+
+def without_shared_warnings(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table without what is said of every judged scan, and that apart: it would hide what is said of one."""
+    each = [set(text.split(SEPARATOR)) for text in table["warnings"].dropna()]
+    shared = set.intersection(*each) if len(each) > 1 else set()
+    left = table["warnings"].map(
+        lambda text: text if pd.isna(text) else SEPARATOR.join(part for part in text.split(SEPARATOR) if part not in shared)
+    )
+    return table.assign(warnings=left), sorted(shared - {""})
 
 
 def known_values(calibration: CalibrationSet, table: pd.DataFrame, min_dice: float) -> list[dict[str, Any]]:

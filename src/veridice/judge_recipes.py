@@ -106,7 +106,7 @@ def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Pa
         task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
         tick = partial(progress.advance, task)
         strangers = _strangers(tasks[0].networks.grid_shape[0])
-        return judge_all(tasks, strangers, count, settings.seed, inference, choose_backend(inference), folder, tick)
+        return judge_all(tasks, strangers, count, settings.seed, inference, folder, settings.predictor.jobs, tick)
 
 
 def _strangers(grid: int) -> list[Mask]:

@@ -207,7 +207,7 @@ def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally
 
 
 def _group(said: dict[str, Any], bids_dir: Path, output: Path, scans: Sequence[BidsScan], calibration: CalibrationSet) -> None:
-    from veridice.group import describe_study, expected_failures, known_values, tabulate, write_tables
+    from veridice.group import describe_study, expected_failures, known_values, tabulate, without_shared_warnings, write_tables
     from veridice.group_report import write_group_report
 
     if not output.is_dir():
@@ -218,7 +218,8 @@ def _group(said: dict[str, Any], bids_dir: Path, output: Path, scans: Sequence[B
     # Another calibration than that of the judgements would speak of other predictions.
     if facts.get("calibration", {}).get("source") == calibration.source:
         facts["known_values"] = known_values(calibration, table, facts["min_dice"])
-    shown = table.assign(status=table["status"].replace("missing", "failed"))
+    shown, shared = without_shared_warnings(table.assign(status=table["status"].replace("missing", "failed")))
+    facts["notes"] = [*said["notes"], *(f"Of every scan: {text}." for text in shared)]
     try:
         write_group_report(shown, expected_failures(table), facts, output, output / "report.html")
     except OSError as error:
