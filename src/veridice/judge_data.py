@@ -49,7 +49,8 @@ class KnownScan:
         scan: images.
         truth: true mask, FLAIR's grid.
         judged: voxels that count, FLAIR's grid.
-        facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``.
+        facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``,
+            ``slice_thickness`` (mm).
     """
 
     name: str
@@ -76,6 +77,7 @@ def simulated_scan(plan: PatientPlan, group: int) -> KnownScan:
         "severity": plan.severity,
         "load_ml": patient.lesion_load_ml,
         "whole_head": plan.whole_head,
+        "slice_thickness": max(flair.geometry.voxel_spacing),
     }
     name = patient_name(plan)
     scan = Scan(flair, resample_to(patient.t1, flair.geometry))
@@ -98,7 +100,13 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
         flair = flair.with_voxels(np.where(brain, flair.voxels, 0))
         t1 = t1.with_voxels(np.where(brain, t1.voxels, 0)) if t1 else None
     load = float(truth.sum() * flair.geometry.voxel_volume_ml)
-    facts = {"simulated": False, "severity": "", "load_ml": load, "whole_head": bool(case.brain_mask) and not stripped}
+    facts = {
+        "simulated": False,
+        "severity": "",
+        "load_ml": load,
+        "whole_head": bool(case.brain_mask) and not stripped,
+        "slice_thickness": max(flair.geometry.voxel_spacing),
+    }
     name = f"{case.id}{'-stripped' if stripped else ''}"
     return KnownScan(name, case.patient or case.id, group, Scan(flair, t1), truth, judged, facts)
 
