@@ -2,8 +2,8 @@
 
     python benchmarks/coverage.py -o runs/coverage -n 500
 
-Judges our own mask and two of other kinds of every patient with the weights that ship (hours; interrupt, give it again), then says
-how often the true Dice lies in the interval, by what, how wide it is, how many scans are decided, how many accepted fail.
+Judges our own mask and two of other kinds of every patient with the weights that ship (hours; interrupt, give it again), then
+says how often the true Dice lies in the interval, by what, how wide it is, how many scans are decided, how many accepted fail.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ def judged(rows: Judged, judge: Judge, coverage: float) -> pd.DataFrame:
     """With prediction, interval and verdict as ``check`` gives them; empty masks, which have no interval, are left out."""
     looks = [judge.familiarity.distance(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()]
     known = dict(zip(rows.scans["scan"], np.array(looks) <= judge.familiarity.limit, strict=True))
-    masks = rows.masks[np.isfinite(rows.masks["log_volume"])].reset_index(drop=True)
+    masks = rows.masks[rows.masks["lesion_count"] > 0].reset_index(drop=True)
     masks = masks.assign(known=masks["scan"].map(known))
     predicted, spread = judge.predictor.predict(masks)
     low, high = dice_intervals(judge.calibration, predicted, spread, coverage).T
