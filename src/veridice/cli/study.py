@@ -145,7 +145,8 @@ def _tasks(
                 found = folder.of(scan)
                 given, label = [found.path], found.label if mask_label is None else mask_label
             except InputError as error:
-                problem = str(error)
+                # It goes into tables and reports, which name no folders of this machine.
+                problem = str(error).replace(str(folder.folder), folder.folder.name)
         request = reading(scan.name, scan.flair, scan.t1, masks=given, mask_label=label)
         checksum = checksums.setdefault(label, settings_checksum(request, weights, settings))
         tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksum, problem))
