@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import math
 import os
 import signal
 import sys
@@ -20,17 +21,12 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from veridice._version import __version__
-from veridice.case import Assessment
+from veridice.case import Assessment, plain_name
 from veridice.checking import Request
 from veridice.checking import check as check_files
 from veridice.config import LARGEST_SEED, InferenceSettings, load_training_settings, on_whole_cubes, with_steps, without_group
 from veridice.errors import InputError, VeridiceError
-from veridice.io.bids import (
-    REPORT_SUFFIX,
-    case_name,
-    file_stem,
-    held,
-)
+from veridice.io.bids import REPORT_SUFFIX, case_name, file_stem, held
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.networks.weights import NAMES, WeightKind, bundled_weights, read_card, verify
@@ -103,7 +99,11 @@ def check(
         device=_one_of(("auto", "cpu", "cuda"), device, "--device"),
         engine=_one_of(("auto", "openvino", "torch"), engine, "--engine"),
     )
-    request = Request(case or case_name(flair), flair, t1, brain_mask, mask or (), mask_threshold, registration, calibration)
+    if mask_threshold is not None and not math.isfinite(mask_threshold):
+        raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
+    request = Request(
+        plain_name(case or case_name(flair)), flair, t1, brain_mask, mask or (), mask_threshold, registration, calibration
+    )
     assessment = _check(request, output, weights, settings)
     if as_json:
         sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
@@ -329,7 +329,7 @@ def _print_assessment(assessment: Assessment, output: Path, true_dice: float | N
     if assessment.ranking:
         _print_ranking(assessment)
     report = output / f"{file_stem(assessment.case)}{REPORT_SUFFIX}"
-    out.print(f"report: {escape(str(report))}\nmaps:   {escape(str(output))}\n{DISCLAIMER}")
+    out.print(f"report: {escape(plain_name(str(report)))}\nmaps:   {escape(plain_name(str(output)))}\n{DISCLAIMER}")
 
 
 def _interval(assessment: Assessment) -> str:
@@ -396,5 +396,5 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"veridice: {' '.join(message.split())}\n")
+    sys.stderr.write(f"veridice: {plain_name(' '.join(message.split()))}\n")
     return code
