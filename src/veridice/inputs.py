@@ -74,8 +74,8 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
 
 
 def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
-    scan, t1 = _noted(scan, header_doubts(path)), read_image(path)
-    scan = _placed(scan, t1, registration)
+    t1 = read_image(path)
+    scan = _placed(_noted(scan, header_doubts(path)), t1, registration)
     if scan.t1 is not None and scan.t1.voxels.min() == scan.t1.voxels.max():
         raise GeometryError(f"{path}: does not meet the FLAIR where its header puts it; check that both are of one scan")
     return scan

@@ -195,7 +195,7 @@ def _publish(stage: Path, folder: Path) -> None:
     files.sort(key=lambda file: file.name.endswith(ASSESSMENT_SUFFIX))
     for target in (folder / file.name for file in files):
         if target.is_dir():
-            raise IsADirectoryError(errno.EISDIR, f"{target.name} is a folder")
+            raise OutputError(f"{target}: is a folder where a result should go; give another -o folder")
     try:
         _move(files, folder)
     except KeyboardInterrupt:

@@ -177,11 +177,11 @@ def _read_file(path: Path) -> Volume:
     except PermissionError:
         raise
     except (gzip.BadGzipFile, zlib.error, EOFError, OSError, ValueError) as error:
-        _require_unchanged(path, before)
         raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
     except (MemoryError, OverflowError) as error:
         raise InputError(f"{path}: larger than this machine's memory; crop or resample it") from error
-    _require_unchanged(path, before)
+    finally:
+        _require_unchanged(path, before)
     geometry = _geometry(path, image)
     return Volume(voxels.reshape(geometry.shape), geometry)
 
@@ -254,10 +254,12 @@ def _check_header(path: Path, image: Any) -> int:
 
 
 def _is_placed(path: Path, header: Any) -> bool:
-    if "sform_code" in header:
-        return bool(int(header["sform_code"]) or int(header["qform_code"]))
     with gzip.open(path) if path.name.endswith(ZIPPED) else path.open("rb") as stream:
-        return bool(any(stream.read(MGH_PLACED.stop)[MGH_PLACED]))
+        if "sform_code" not in header:
+            return bool(any(stream.read(MGH_PLACED.stop)[MGH_PLACED]))
+        # nibabel makes up voxel sizes where they are 0 or negative; only the qform needs them.
+        sizes = type(header).from_fileobj(stream, check=False)["pixdim"][1:4]
+    return bool(int(header["sform_code"]) or (int(header["qform_code"]) and sizes.min() > 0))
 
 
 def _type_name(header: Any) -> str:
