@@ -81,7 +81,7 @@ def header_doubts(path: Path) -> tuple[str, ...]:
     if int(header["sform_code"]) and int(header["qform_code"]):
         try:
             apart = Geometry(image.shape[:3], header.get_qform()).distance(Geometry(image.shape[:3], header.get_sform()))
-        except (HeaderDataError, GeometryError):
+        except (HeaderDataError, ValueError, GeometryError):
             said.append(f"{name}: its qform cannot be used; it lies where the sform puts it")
         else:
             if apart > APART_MM:
