@@ -245,6 +245,7 @@ KINDS: dict[str, tuple[Spoiler, str]] = {
     "half a gzip": (content(lambda whole: whole[: len(whole) // 2]), "damaged or cut short"),
     "rubbish after gzip": (content(lambda whole: whole + b"rubbish" * 9), "damaged or cut short"),
     "cut short": (uncompressed(lambda whole: whole[:-9]), "damaged or cut short"),
+    "mgh cut in its header": (named("flair.mgh", lambda _: nib.MGHImage(np.ones((9, 9, 9), "f4"), None).to_bytes()[:26]), "damaged"),
     "two volumes": (voxels(lambda old: np.stack([old, old], -1)), "holds 2 volumes"),
     "five dimensions": (voxels(lambda old: np.stack([old] * 3, -1)[..., None, :]), "holds 3 volumes"),
     "T1w of two volumes": (voxels(lambda old: np.stack([old, old], -1), "t1"), "t1.nii.gz: holds 2 volumes"),

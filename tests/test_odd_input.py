@@ -459,6 +459,15 @@ def test_a_dicom_folder_has_the_answer_of_its_nifti(
     assert series.assessment.volumes_ml == pytest.approx(plain.assessment.volumes_ml, rel=1e-4)
 
 
+def test_flat_voxels_make_no_gigantic_report(
+    scan_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewritten("flair", np.copy, scaled_columns(20, 1 / 100, 1))(scan_files, tmp_path)
+    arguments = ["check", "--passes=2", *[f"--{name}={scan_files[name]}" for name in ("flair", "weights", "output")]]
+    assert cli.run(arguments) == 0
+    assert "not like a whole human head" in capsys.readouterr().out
+
+
 def test_names_are_shown_as_text() -> None:
     assert plain_name("sub-1 Überprüfung 脳 \N{BRAIN}") == "sub-1 Überprüfung 脳 \N{BRAIN}"
     assert plain_name("\x1b[31mred\n\u202egnp\udcff") == "?[31mred??gnp?"

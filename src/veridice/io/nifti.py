@@ -176,7 +176,7 @@ def _read_file(path: Path) -> Volume:
         raise InputError(f"{path}: not a readable image file ({_one_line(error)}); export or convert it again") from error
     except PermissionError:
         raise
-    except (gzip.BadGzipFile, zlib.error, EOFError, OSError, ValueError) as error:
+    except (gzip.BadGzipFile, zlib.error, EOFError, OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
     except (MemoryError, OverflowError) as error:
         raise InputError(f"{path}: larger than this machine's memory; crop or resample it") from error
