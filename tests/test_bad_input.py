@@ -245,7 +245,10 @@ KINDS: dict[str, tuple[Spoiler, str]] = {
     "half a gzip": (content(lambda whole: whole[: len(whole) // 2]), "damaged or cut short"),
     "rubbish after gzip": (content(lambda whole: whole + b"rubbish" * 9), "damaged or cut short"),
     "cut short": (uncompressed(lambda whole: whole[:-9]), "damaged or cut short"),
-    "mgh cut in its header": (named("flair.mgh", lambda _: nib.MGHImage(np.ones((9, 9, 9), "f4"), None).to_bytes()[:26]), "damaged"),
+    "mgh cut in its header": (
+        named("flair.mgh", lambda _: nib.MGHImage(np.ones((9, 9, 9), "f4"), None).to_bytes()[:26]),
+        "damaged",
+    ),
     "two volumes": (voxels(lambda old: np.stack([old, old], -1)), "holds 2 volumes"),
     "five dimensions": (voxels(lambda old: np.stack([old] * 3, -1)[..., None, :]), "holds 3 volumes"),
     "T1w of two volumes": (voxels(lambda old: np.stack([old, old], -1), "t1"), "t1.nii.gz: holds 2 volumes"),
@@ -330,7 +333,10 @@ MASKS: dict[str, tuple[Spoiler, str]] = {
     "mask moved a little": (affine(moved(0.01), "mask"), "nearest neighbour"),
     "mask mirrored": (affine(scaled_columns(-1, 1, 1), "mask"), "nearest neighbour"),
     "mask of other axes": (voxels(lambda old: old.transpose(1, 0, 2), "mask"), "nearest neighbour"),
-    "three labels": (voxels(lambda old: np.int16(np.arange(old.size).reshape(old.shape) % 3), "mask"), "neither a binary mask nor"),
+    "three labels": (
+        voxels(lambda old: np.int16(np.arange(old.size).reshape(old.shape) % 3), "mask"),
+        "neither a binary mask nor",
+    ),
     "labels 1 and 2": (voxels(lambda old: old + 1, "mask"), "neither a binary mask nor"),
     "negative mask": (voxels(lambda old: -old.astype(np.int16), "mask"), "neither a binary mask nor"),
     "percentages": (voxels(lambda old: (100 * RNG.random(old.shape)).astype(np.float32), "mask"), "give --mask-threshold"),
@@ -414,15 +420,15 @@ def test_wrong_usage_is_exit_2(name: str, alone: Arguments, capsys: pytest.Captu
     assert not alone["output"].exists()
 
 
-def test_more_voxels_than_memory(
-    alone: Arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_more_voxels_than_memory(alone: Arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nifti, "_available_memory", lambda: 1000)
     assert cli.run(command(alone)) == 3
     assert "GiB of memory" in capsys.readouterr().err
 
 
-def test_files_without_permission(alone: Arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_files_without_permission(
+    alone: Arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     def refuse(*_: object, **__: object) -> object:
         raise PermissionError(13, "Permission denied")
 

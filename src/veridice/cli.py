@@ -7,7 +7,6 @@ import json
 import logging
 import math
 import os
-import signal
 import sys
 import warnings
 from importlib import resources
@@ -359,21 +358,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     # nibabel logs what it thinks of a header; what matters of it is said by our own messages.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
-    # A job that is terminated cleans up as one that is interrupted does.
-    for kind in ENDING_SIGNALS:
-        if signal.getsignal(kind) is not signal.SIG_IGN:  # as in a background job
-            signal.signal(kind, _interrupt)
     sys.exit(run(sys.argv[1:]))
-
-
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def _interrupt(_signal: int, _frame: Any) -> None:
-    """Begin to clean up; further signals would only disturb that."""
-    for kind in ENDING_SIGNALS:
-        signal.signal(kind, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
