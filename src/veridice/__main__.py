@@ -1,4 +1,4 @@
-"""``veridice`` and ``python -m veridice``: signals, then the command line. Ctrl-C at any moment is one line and no traceback."""
+"""``veridice`` and ``python -m veridice``: signals, then the command line. Ctrl-C is one line at any moment."""
 
 from __future__ import annotations
 
