@@ -26,7 +26,13 @@ def start(output: Path) -> subprocess.Popen[str]:
     images = [f"--{name}={DEMO / f'sub-lesjak19_{file}.nii.gz'}" for name, file in (("flair", "FLAIR"), ("t1", "T1w"))]
     command = [sys.executable, "-m", "veridice", "check", *images, "--passes=4", "-o", str(output)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    return subprocess.Popen(command, **pipes, text=True, env=environment, preexec_fn=listening)
+
+
+def listening() -> None:
+    """In a background job, as the tests may be one, Ctrl-C is ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 TIMES = {"started": 0.0, "first": 0.0, "written": 0.0}

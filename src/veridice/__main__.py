@@ -22,7 +22,11 @@ def main() -> None:
     _answer_signals(_interrupt)
     signal.signal(signal.SIGALRM, _interrupt)
     sys.unraisablehook = _unraisable
-    run()
+    try:
+        run()
+    finally:  # Python itself goes now, which nothing should disturb
+        for kind in (*ENDING_SIGNALS, signal.SIGALRM):
+            signal.signal(kind, signal.SIG_IGN)
 
 
 def _answer_signals(answer: Callable[[int, Any], None]) -> None:
