@@ -43,7 +43,11 @@ def _seeded() -> None:
 
 @pytest.fixture(scope="session")
 def _tiny_weights_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
+    return make_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+def make_tiny_weights(folder: Path) -> Path:
+    """Fill a folder with all networks, tiny, with random weights."""
     card = {
         "grid": GRID,
         "configuration": "tiny",

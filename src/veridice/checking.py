@@ -11,9 +11,9 @@ from typing import Any
 from veridice._version import __version__
 from veridice.assess import Judgement, assess_masks
 from veridice.calibration import read_calibration
-from veridice.case import Assessment
+from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
-from veridice.inputs import Scan, read_given_mask, read_scan
+from veridice.inputs import GivenMask, Scan, read_given_mask, read_scan
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
@@ -99,7 +99,8 @@ def judge_files(
     with clock.stage("total"):
         with clock.stage("read"):
             scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
-            masks = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
+            read = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
+            masks = _with_names(read, request.masks)
         with clock.stage("load_weights"):
             networks = load()
             if request.calibration and networks.judge:
@@ -107,6 +108,16 @@ def judge_files(
         judgement = assess_masks(request.case, scan, masks, networks, settings, tick)
         assessment = _store(judgement, scan, stage, clock)
     return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
+
+
+def _with_names(masks: list[GivenMask], paths: Sequence[Path]) -> list[GivenMask]:
+    """Masks of one file name get their folder's before it, and a number where that does not tell them apart."""
+    names = [mask.name for mask in masks]
+    if len(set(names)) < len(names):
+        names = [plain_name(f"{path.absolute().parent.name}/{path.name}") for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+    return [replace(mask, name=name) for mask, name in zip(masks, names, strict=True)]
 
 
 def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Assessment:

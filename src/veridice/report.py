@@ -32,6 +32,8 @@ SLICES = 4
 DOUBTFUL = 0.5
 LISTED = 8
 """Lesions of each list."""
+FLATTEST = 3.0
+"""Longer side of a panel over the shorter, at most: voxel sizes that make no sense make no picture of a kilometre."""
 MASK_COLOUR = "#ff5a1f"
 OWN_COLOUR = "#35d0ff"
 
@@ -199,7 +201,7 @@ def _window(voxels: Voxels) -> tuple[float, float]:
 def _draw(panels: list[Panel], outlines: list[tuple[Voxels, str]], slices: list[int], spacing: Voxels) -> str:
     width_mm, height_mm = (np.array(panels[0].voxels.shape[:2]) * spacing[:2]).tolist()
     column = 2.1
-    row = column * height_mm / width_mm
+    row = column * min(max(height_mm / width_mm, 1 / FLATTEST), FLATTEST)
     size = (column * len(panels), row * len(slices) + 0.75)
     figure, axes = plt.subplots(len(slices), len(panels), figsize=size, facecolor="black", squeeze=False)
     bottom, top = 0.42 / size[1], 1 - 0.3 / size[1]
