@@ -74,7 +74,7 @@ def test_a_hostile_case_name_stays_text(scan_files: dict[str, Path]) -> None:
     html = report.read_text()
     assert "&lt;/script&gt;&lt;img onerror=alert(1)&gt;" in html
     assert "<img onerror" not in html
-    assert "<script" not in html
+    assert html.count("<script") == html.count("</script") == 1  # the rating's, which the policy allows by its checksum
 
 
 def test_report_needs_no_network(scan_files: dict[str, Path]) -> None:
