@@ -102,6 +102,8 @@ def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Asses
         files = write_maps(stage, case, judgement.maps, provenance)
         table = write_table(stage, case, "lesions", _lesion_rows(judgement), LESION_COLUMNS)
         write_dataset_files(stage)
+    # The report reads them again; at 0.5 mm both together are 3 GiB more.
+    judgement.maps.clear()
     update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **judgement.assessment.seconds}}
     assessment = judgement.assessment.model_copy(update=update)
     with clock.stage("report"):
