@@ -127,14 +127,16 @@ def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Asses
     with clock.stage("write"):
         files = write_maps(stage, case, judgement.maps, provenance)
         table = write_table(stage, case, "lesions", _lesion_rows(judgement), LESION_COLUMNS)
+        judged = judgement.maps.get("input_mask", judgement.maps["lesion_mask"])
+        write_thumbnail(scan.flair, judged, stage / f"{file_stem(case)}{THUMBNAIL_SUFFIX}")
+    # The report reads them again; at 0.5 mm both together are 3 GiB more.
+    judgement.maps.clear()
     update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **judgement.assessment.seconds}}
     assessment = judgement.assessment.model_copy(update=update)
     with clock.stage("report"):
         stored = stage / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
         write_json(stored, assessment.model_dump(mode="json"))
         write_report(stored, scan.flair, scan.t1, stage / f"{file_stem(case)}{REPORT_SUFFIX}")
-        judged = judgement.maps.get("input_mask", judgement.maps["lesion_mask"])
-        write_thumbnail(scan.flair, judged, stage / f"{file_stem(case)}{THUMBNAIL_SUFFIX}")
     return assessment
 
 

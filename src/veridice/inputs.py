@@ -69,7 +69,7 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
         mask, warnings = _on_flair(brain, scan)
         if not mask.voxels.any():
             raise InputError(f"{brain}: the brain mask is empty; give one that marks the brain, or none")
-        scan = _noted(scan, warnings, brain=mask)
+        scan = _noted(scan, (*header_doubts(brain), *warnings), brain=mask)
     return scan
 
 

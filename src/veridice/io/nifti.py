@@ -74,7 +74,10 @@ def header_doubts(path: Path) -> tuple[str, ...]:
     """Where the header of a file that can be read contradicts itself, in plain words."""
     if path.is_dir():
         return ()
-    image = nib.load(path)
+    try:
+        image = nib.load(path, mmap=False)
+    except (ImageFileError, OSError) as error:
+        raise InputError(f"{path}: was changed while it was read; wait until it is written, then try again") from error
     if not isinstance(image, nib.Nifti1Image):
         return ()
     said, header, name = [], image.header, plain_name(path.name)
