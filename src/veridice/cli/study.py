@@ -220,6 +220,8 @@ def _group(said: dict[str, Any], bids_dir: Path, output: Path, scans: Sequence[B
     if facts.get("calibration", {}).get("source") == calibration.source:
         facts["known_values"] = known_values(calibration, table, facts["min_dice"])
     shown, shared = without_shared_warnings(table.assign(status=table["status"].replace("missing", "failed")))
+    # The page says by itself what the intervals rest on.
+    shared = [text for text in shared if "rests on simulated" not in text]
     facts["notes"] = [*said["notes"], *(f"Of every scan: {text}." for text in shared)]
     try:
         write_group_report(shown, expected_failures(table), facts, output, output / "report.html")
