@@ -459,6 +459,7 @@ def test_a_dicom_folder_has_the_answer_of_its_nifti(images: dict[str, np.ndarray
     assert series.assessment.volumes_ml == pytest.approx(plain.assessment.volumes_ml, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_flat_voxels_make_no_gigantic_report(
     scan_files: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
