@@ -75,9 +75,8 @@ def check(request: Request, output: Path, weights: Path, settings: InferenceSett
     """
     refuse_overwriting(output, request.case, request.files)
     with staged_output(output) as stage:
-        assessment = judge_files(request, stage, partial(load_networks, weights), settings, tick)
-    write_dataset_files(output)
-    return assessment
+        write_dataset_files(stage, output)
+        return judge_files(request, stage, partial(load_networks, weights), settings, tick)
 
 
 def judge_files(

@@ -12,6 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
@@ -254,29 +255,34 @@ def write_table(folder: Path, case: str, name: str, rows: list[dict[str, Any]], 
     return file
 
 
-def write_dataset_files(folder: Path) -> None:
-    """What makes ``folder`` a BIDS data set of derivatives; what is there already stays, and is ignored as before.
+def write_dataset_files(folder: Path, goes_to: Path | None = None) -> None:
+    """What makes a folder a BIDS data set of derivatives; what is there already stays, and is ignored as before.
+
+    Args:
+        folder: where the files are written.
+        goes_to: the folder that they will be moved to; None: ``folder`` itself.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: they cannot be written.
     """
+    place = goes_to or folder
     description = {
         "Name": "veridice: quality of lesion segmentations",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "veridice", "Version": __version__}],
     }
-    ignored = folder / ".bidsignore"
+    ignored = place / ".bidsignore"
     try:
-        if not (folder / "dataset_description.json").exists():
+        if not (place / "dataset_description.json").exists():
             write_json(folder / "dataset_description.json", description)
-        if not (folder / "README.md").exists():
+        if not (place / "README.md").exists():
             write_text(folder / "README.md", README)
         known = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
         if more := [pattern for pattern in UNKNOWN_TO_BIDS if pattern not in known]:
-            write_text(ignored, "\n".join([*known, *more]) + "\n")
+            write_text(folder / ".bidsignore", "\n".join([*known, *more]) + "\n")
     except (OSError, ValueError) as error:
-        raise OutputError(f"{folder}: cannot be written ({error}); give a folder of yours to -o") from error
+        raise OutputError(f"{place}: cannot be written ({error}); give a folder of yours to -o") from error
 
 
 README = """# veridice: can these lesion masks be trusted?
@@ -289,9 +295,13 @@ table. Maps lie on the FLAIR's own grid. Research use only, not a medical device
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    # Two runs may write the same file at the same time.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
