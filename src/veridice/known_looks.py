@@ -6,22 +6,33 @@ import json
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from veridice.case import Case
+from veridice.config import DataSettings
 from veridice.errors import InputError
+from veridice.familiarity import KNOWN, Familiarity, fit_familiarity
 from veridice.inference import Backend
 from veridice.inputs import Scan
 from veridice.io.bids import write_text
+from veridice.judge_data import KnownScan, patient_name, real_scan, simulated_scan
 from veridice.odd_scans import make_odd, possible
 from veridice.panel import Networks
+from veridice.simulate.cohort import COHORTS
+from veridice.simulate.donors import all_donors
+from veridice.simulate.plan import PatientPlan
 from veridice.study import scan_looks
+from veridice.training_data import views
 
-KNOWN = ""
-"""Kind of a scan that is not odd."""
+SIMULATED_KINDS = 3
+"""Kinds of odd versions of a simulated patient, in turn; of a real scan all are made."""
+BROKEN = "broken"
+"""Severity that is neither known nor odd."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +50,40 @@ class Look:
     person: str
     read: Callable[[], tuple[Scan, dict[str, Any]]]
     kinds: int | None = None
+
+
+def simulated_looks(patients: int) -> list[Look]:
+    """Of simulated patients, by turns of validation and training people; no broken scans."""
+    looks: list[Look] = []
+    index = 0
+    while len(looks) < patients:
+        for name in ("validation", "training"):
+            plan = COHORTS[name].plan(index)
+            if plan.severity != BROKEN:
+                read = partial(_with_facts, partial(simulated_scan, plan, -1))
+                looks.append(Look(patient_name(plan), _brain_of(plan), read, SIMULATED_KINDS))
+        index += 1
+    return looks[:patients]
+
+
+def real_looks(cases: Sequence[Case], settings: DataSettings) -> list[Look]:
+    """Of real scans, as they are and skull-stripped."""
+    looks = []
+    for case in cases:
+        for stripped in views(case):
+            read = partial(_with_facts, partial(real_scan, case, settings, -1, stripped))
+            looks.append(Look(f"{case.id}{'-stripped' if stripped else ''}", case.patient, read))
+    return looks
+
+
+def _brain_of(plan: PatientPlan) -> str:
+    return next(donor.person for donor in all_donors() if donor.kind == "anatomy" and donor.name == plan.anatomy)
+
+
+def _with_facts(read: Callable[[], KnownScan]) -> tuple[Scan, dict[str, Any]]:
+    known = read()
+    facts = {name: known.facts[name] for name in ("simulated", "severity", "whole_head")}
+    return known.scan, {**facts, "slice_mm": max(known.scan.flair.geometry.voxel_spacing)}
 
 
 def look_at(look: Look, number: int, networks: Networks, backend: Backend, seed: int) -> list[dict[str, Any]]:
@@ -79,3 +124,10 @@ def look_at_all(
         rows += json.loads(file.read_text(encoding="utf-8"))
         tick()
     return pd.DataFrame(rows)
+
+
+def fit_to_looks(rows: pd.DataFrame, seed: int) -> Familiarity:
+    """Learn from rows of :func:`look_at`; images that cannot be looked at teach nothing."""
+    seen = rows[rows["descriptors"].notna()]
+    features = [np.array(values) for values in seen["features"]]
+    return fit_familiarity(list(seen["descriptors"]), features, list(seen["person"]), list(seen["kind"]), seed)

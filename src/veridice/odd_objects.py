@@ -149,5 +149,3 @@ def _finished(tissue: Array, texture: float, rng: np.random.Generator) -> Voxels
     image *= 1 + np.float32(texture) * smooth_field(shape, 6.0, rng) + 0.15 * smooth_field(shape, max(shape) / 2, rng)
     noise = rng.normal(0, 0.02, (2, *shape)).astype(np.float32)
     return np.asarray(1000 * np.hypot(image + noise[0], noise[1]), np.float32)
-
-

@@ -155,7 +155,8 @@ def _spiked(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
 def _by_torchio(voxels: Voxels, spacing: Array, artefact: tio.Transform) -> Voxels:
     tensor = torch.from_numpy(np.array(voxels, np.float32))[None]
     image = tio.ScalarImage(tensor=tensor, affine=np.diag([*spacing, 1.0]))
-    return np.asarray(artefact(image).data[0].numpy(), np.float32)
+    # A scanner stores magnitudes.
+    return np.abs(np.asarray(artefact(image).data[0].numpy(), np.float32))
 
 
 def _blurred(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
@@ -232,6 +233,7 @@ def _both(first: Callable[[Rng], Parameters], second: Callable[[Rng], Parameters
 MASS = _uniform(
     radius_mm=(15, 30), depth=(0.35, 0.8), rim=(1.2, 1.9), core=(0.2, 1.3), rim_mm=(3, 10), oedema=(1.3, 1.8), oedema_mm=(8, 22)
 )
+CAVITY = _uniform(radius_mm=(20, 35), depth=(0.3, 0.7), fluid=(0, 0.3), border_mm=(0, 4))
 CT = _both(_uniform(bone_mm=(5, 9), contrast=(4, 9), noise=(2, 6)), _integers(window=(0, 2)))
 BODY = _uniform(width=(0.75, 1.0))
 ODDITIES: dict[str, Oddity] = {
@@ -247,7 +249,7 @@ ODDITIES: dict[str, Oddity] = {
     "half the head": Oddity(_both(_uniform(share=(0.4, 0.6)), _integers(axis=(0, 3), side=(0, 2))), _cut),
     "wrong axes": Oddity(_integers(turn=(0, len(TURNS))), _turned),
     "large mass": Oddity(MASS, _flair(with_mass)),
-    "large cavity": Oddity(_uniform(radius_mm=(20, 35), depth=(0.3, 0.7), fluid=(0, 0.3), border_mm=(0, 4)), _flair(with_cavity)),
+    "large cavity": Oddity(CAVITY, _flair(with_cavity)),
     "knee": Oddity(BODY, _object(a_knee)),
     "abdomen": Oddity(BODY, _object(an_abdomen)),
     "phantom": Oddity(_uniform(ball=(0, 1), rods=(0, 1)), _object(a_phantom)),
