@@ -132,7 +132,9 @@ def test_what_is_measured() -> None:
     half = BRAIN & (PLACE[2] < 0.2)
     assert describe_scan(image, half, SPACING)["height"] < usual["height"]
     cut = describe_scan(image[:, :, : EDGE // 2], BRAIN[:, :, : EDGE // 2], SPACING)
-    assert cut["cut_off"] > 0.9 and cut["lean_z"] > 0.05
+    assert cut["cut_off"] > 0.9 and cut["lean_z"] < -1
+    wedge = BRAIN & (np.abs(PLACE[0]) < 0.5 - 0.4 * PLACE[1])
+    assert describe_scan(image, wedge, SPACING)["lean_y"] > usual["lean_y"] + 0.1
     assert described(odd_scans()["blurred"])["sharpness_x"] < usual["sharpness_x"] - 0.3
     assert described(odd_scans()["noise"])["noise"] > usual["noise"] + 1
     assert described(odd_scans()["tumour"])["bulk_bright"] > usual["bulk_bright"] + 1

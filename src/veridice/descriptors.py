@@ -25,7 +25,7 @@ DESCRIPTORS = {
     "air": "signal outside the head (motion, ghosts)",
     "ghosts": "unevenness of the signal outside the head (ghosts)",
     "depth": "how tissue brightens towards the middle of the head",
-    "inside": "brightness of deep over outer brain (white matter is brighter than grey on a T1w, darker on a FLAIR)",
+    "inside": "how the brain brightens inwards (white matter is brighter than grey on a T1w, not on a FLAIR)",
     "symmetry": "likeness of left and right",
     "lopsided": "largest difference of left and right",
     "bulk_bright": "brightness of the brightest large region (a mass, oedema)",
@@ -37,8 +37,8 @@ DESCRIPTORS = {
     "length": "length of the brain",
     "height": "height of the brain",
     "fullness": "roundness of the brain",
-    "lean_y": "place of its bulk from back to front",
-    "lean_z": "place of its bulk from bottom to top",
+    "lean_y": "narrowing of the brain from back to front",
+    "lean_z": "width of its bottom over that of its top",
     "cut_off": "share of the brain that the image's border cuts off",
 }
 """What is measured on the FLAIR, in words."""
@@ -109,7 +109,8 @@ def _regions(flair: Voxels, brain: Mask, middle: float, spread: float) -> dict[s
     scaled = (np.where(inside, small, middle) - middle) / spread
     smooth = np.where(inside, ndimage.gaussian_filter(scaled, HALF_BLUR) / np.maximum(weight, 0.2), 0)
     depth = ndimage.distance_transform_edt(inside)
-    shell, core = smooth[(depth > 0) & (depth <= 4)], smooth[depth > 8]
+    tissue = inside & (small > np.percentile(small[inside], 30))
+    varied = tissue.any() and small[tissue].std() > 0 and depth[tissue].std() > 0
     places = np.argwhere(inside)
     start, stop = places.min(axis=0), places.max(axis=0) + 1
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
@@ -117,7 +118,7 @@ def _regions(flair: Voxels, brain: Mask, middle: float, spread: float) -> dict[s
     left, right = smooth[box][both], smooth[box][::-1][both]
     told = np.count_nonzero(both) >= FEWEST_VOXELS and left.std() > 0
     return {
-        "inside": float(core.mean() - shell.mean()) if core.size and shell.size else 0.0,
+        "inside": float(np.corrcoef(small[tissue], depth[tissue])[0, 1]) if varied else 0.0,
         "symmetry": float(np.corrcoef(left, right)[0, 1]) if told else 0.0,
         "lopsided": float(np.percentile(np.abs(left - right), 99)) if told else 0.0,
         "bulk_bright": float(smooth[depth > 2].max()) if (depth > 2).any() else 0.0,
@@ -126,24 +127,28 @@ def _regions(flair: Voxels, brain: Mask, middle: float, spread: float) -> dict[s
 
 
 def _shape(brain: Mask, spacing: Array) -> dict[str, float]:
-    """Size, proportions, the place of its bulk (0 in the middle), and how much of it touches the image's border."""
+    """Size, proportions, which end is which, and how much of it touches the image's border."""
     profiles = [brain.sum(axis=tuple(a for a in range(3) if a != axis)).astype(float) for axis in range(3)]
-    ends = [(int(np.flatnonzero(p)[0]), int(np.flatnonzero(p)[-1])) for p in profiles]
-    sides = np.array([last - first + 1 for first, last in ends])
-    voxels = float(profiles[0].sum())
-    leans = [
-        (float((np.arange(p.size) * p).sum() / voxels) - (first + last) / 2) / (last - first + 1)
-        for p, (first, last) in zip(profiles, ends, strict=True)
-    ]
-    cut = max(max(p[0], p[-1]) / p.max() for p in profiles)
+    ends = [(int(np.flatnonzero(p)[0]), int(np.flatnonzero(p)[-1]) + 1) for p in profiles]
+    sides = np.array([stop - start for start, stop in ends])
+    _, along_y, along_z = (p[start:stop] for p, (start, stop) in zip(profiles, ends, strict=True))
+    fifth = max(1, len(along_z) // 5)
     width, length, height = np.log(sides * spacing)
+    voxels = float(along_z.sum())
     return {
         "brain_volume": float(np.log(voxels * spacing.prod() / 1000)),
         "width": float(width),
         "length": float(length),
         "height": float(height),
         "fullness": float(voxels / sides.prod()),
-        "lean_y": leans[1],
-        "lean_z": leans[2],
-        "cut_off": float(cut),
+        "lean_y": _skewness(along_y),
+        "lean_z": float(np.log(along_z[:fifth].sum() / along_z[-fifth:].sum())),
+        "cut_off": float(max(max(p[0], p[-1]) / p.max() for p in profiles)),
     }
+
+
+def _skewness(profile: Array) -> float:
+    """Of the places along an axis on which this much lies."""
+    away = np.arange(profile.size) - np.average(np.arange(profile.size), weights=profile)
+    deviation = np.sqrt(np.average(away**2, weights=profile))
+    return float(np.average(away**3, weights=profile) / deviation**3) if deviation > 0 else 0.0
