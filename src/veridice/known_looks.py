@@ -29,8 +29,10 @@ from veridice.simulate.plan import PatientPlan
 from veridice.study import scan_looks
 from veridice.training_data import views
 
-SIMULATED_KINDS = 3
-"""Kinds of odd versions of a simulated patient, in turn; of a real scan all are made."""
+SIMULATED_KINDS, REAL_KINDS = 3, 9
+"""Kinds of odd versions of a simulated patient and of a real scan, in turn."""
+TURN = 7
+"""Kinds by which real scans go on; has no factor in common with their number, so that heads and stripped ones get all."""
 BROKEN = "broken"
 """Severity that is neither known nor odd."""
 
@@ -43,13 +45,15 @@ class Look:
         name: of the scan.
         person: whose head it is; simulated: the donor's of the brain.
         read: how to get it, and facts that results are grouped by (JSON-ready).
-        kinds: how many kinds of odd versions are made; None: all.
+        kinds: how many kinds of odd versions are made.
+        first: number of the first of them; they are taken in turn.
     """
 
     name: str
     person: str
     read: Callable[[], tuple[Scan, dict[str, Any]]]
-    kinds: int | None = None
+    kinds: int
+    first: int
 
 
 def simulated_looks(patients: int) -> list[Look]:
@@ -61,18 +65,19 @@ def simulated_looks(patients: int) -> list[Look]:
             plan = COHORTS[name].plan(index)
             if plan.severity != BROKEN:
                 read = partial(_with_facts, partial(simulated_scan, plan, -1))
-                looks.append(Look(patient_name(plan), _brain_of(plan), read, SIMULATED_KINDS))
+                looks.append(Look(patient_name(plan), _brain_of(plan), read, SIMULATED_KINDS, SIMULATED_KINDS * len(looks)))
         index += 1
     return looks[:patients]
 
 
 def real_looks(cases: Sequence[Case], settings: DataSettings) -> list[Look]:
     """Of real scans, as they are and skull-stripped."""
-    looks = []
+    looks: list[Look] = []
     for case in cases:
         for stripped in views(case):
             read = partial(_with_facts, partial(real_scan, case, settings, -1, stripped))
-            looks.append(Look(f"{case.id}{'-stripped' if stripped else ''}", case.patient, read))
+            name = f"{case.id}{'-stripped' if stripped else ''}"
+            looks.append(Look(name, case.patient, read, REAL_KINDS, TURN * len(looks)))
     return looks
 
 
@@ -86,21 +91,19 @@ def _with_facts(read: Callable[[], KnownScan]) -> tuple[Scan, dict[str, Any]]:
     return known.scan, {**facts, "slice_mm": max(known.scan.flair.geometry.voxel_spacing)}
 
 
-def look_at(look: Look, number: int, networks: Networks, backend: Backend, seed: int) -> list[dict[str, Any]]:
+def look_at(look: Look, networks: Networks, backend: Backend, seed: int) -> list[dict[str, Any]]:
     """A row for the scan and one for each odd version: ``descriptors`` and ``features``, both None if there is nothing to see.
 
     Args:
         look: the scan.
-        number: of the scan; scans one after the other take the kinds in turn.
         networks: that look.
         backend: device and precision.
         seed: of what is drawn.
     """
     scan, facts = look.read()
     kinds = possible(scan)
-    first, count = number * (look.kinds or 0), len(kinds) if look.kinds is None else look.kinds
     rows = []
-    for kind in [KNOWN, *(kinds[(first + step) % len(kinds)] for step in range(count))]:
+    for kind in [KNOWN, *(kinds[(look.first + step) % len(kinds)] for step in range(look.kinds))]:
         rng = np.random.default_rng([seed, zlib.crc32(f"{look.name} {kind}".encode())])
         row: dict[str, Any] = {"scan": look.name, "person": look.person, "kind": kind, **facts}
         try:
@@ -117,10 +120,10 @@ def look_at_all(
     """Rows of :func:`look_at` of all scans; kept in ``folder``, one file a scan, and what is there is used again."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for number, look in enumerate(looks):
+    for look in looks:
         file = folder / f"{look.name}.json"
         if not file.exists():
-            write_text(file, json.dumps(look_at(look, number, networks, backend, seed)) + "\n")
+            write_text(file, json.dumps(look_at(look, networks, backend, seed)) + "\n")
         rows += json.loads(file.read_text(encoding="utf-8"))
         tick()
     return pd.DataFrame(rows)
