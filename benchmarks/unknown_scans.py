@@ -26,7 +26,7 @@ from veridice.familiarity import FOLDS, KNOWN, PARTS, Familiarity
 from veridice.inference import choose_backend
 from veridice.inputs import Scan, read_scan
 from veridice.io.datasets import read_manifest
-from veridice.known_looks import REAL_KINDS, TURN, Look, fit_to_looks, look_at_all, real_looks, simulated_looks
+from veridice.known_looks import Look, fit_to_looks, look_at_all, real_looks, simulated_looks
 from veridice.networks.weights import bundled_weights, read_card
 from veridice.odd_scans import ODDITIES
 from veridice.panel import load_judge, load_networks, save_judge
@@ -34,6 +34,7 @@ from veridice.panel import load_judge, load_networks, save_judge
 ALIKE = (("T1w given as FLAIR", "FLAIR and T1w exchanged"), ("knee", "abdomen", "phantom"))
 """Kinds that are left out together."""
 RAW, TABRIZ = "raw-", "tabriz-"
+RAW_KINDS = 4
 
 
 def raw_looks(data: Path) -> list[Look]:
@@ -45,11 +46,7 @@ def raw_looks(data: Path) -> list[Look]:
         return scan, {**facts, "slice_mm": max(scan.flair.geometry.voxel_spacing)}
 
     folders = sorted((data / "lesjak_raw").iterdir())
-    names = [f"{RAW}{folder.name}" for folder in folders]
-    return [
-        Look(name, name, partial(read, folder), REAL_KINDS, TURN * number)
-        for number, (name, folder) in enumerate(zip(names, folders, strict=True))
-    ]
+    return [Look(f"{RAW}{folder.name}", f"{RAW}{folder.name}", partial(read, folder), RAW_KINDS, 0) for folder in folders]
 
 
 def judged(familiarity: Familiarity, rows: pd.DataFrame) -> pd.DataFrame:
@@ -167,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
-    parser.add_argument("--patients", type=int, default=48, help="that are simulated")
+    parser.add_argument("--patients", type=int, default=36, help="that are simulated")
     parser.add_argument("--rows", type=Path, default=Path("runs/unknown_scans"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--install", type=Path, metavar="WEIGHTS")

@@ -10,23 +10,21 @@ import numpy as np
 from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
-from sklearn.linear_model import LogisticRegression
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import GroupKFold
 
 from veridice.descriptors import DESCRIPTORS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-COMPONENTS = 12
+COMPONENTS = 8
 """Principal components of the segmenter's features that are kept."""
 TOLERATED = 0.02
 """Share of known scans, judged by people they are not of, that may seem unfamiliar."""
 FOLDS = 5
 CONSTANT = 1e-6
 """Deviation below which a descriptor is the same for all."""
-FARTHEST = 6.0
+FARTHEST = 4.0
 """Deviations beyond which a value says nothing more to the classifier, so that none outvotes all others."""
-STRENGTH = 0.05
-"""Inverse of the classifier's L2 penalty."""
 NARROWEST = 0.5
 """Least width of a descriptor's usual range on either side, in deviations."""
 KNOWN = ""
@@ -43,7 +41,7 @@ class Familiarity:
 
     ``distance``: Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888) of descriptors and segmenter features together.
     ``single``: the descriptor that is farthest out, in half ranges of known scans. ``surprise``: minus the logarithm of the
-    chance that it is known, by a logistic regression that was shown odd scans (Hendrycks et al. 2019, arXiv:1812.04606).
+    chance that it is known, by a linear discriminant that was shown odd scans (Hendrycks et al. 2019, arXiv:1812.04606).
 
     Args:
         mean, scale: of the descriptors, then the features, each (values,).
@@ -217,13 +215,15 @@ def _fit(values: Array, labels: np.ndarray[Any, Any]) -> Familiarity:
 
 
 def _classifier(inputs: Array, labels: np.ndarray[Any, Any], kinds: tuple[str, ...]) -> tuple[Array, Array]:
-    """Weights of "known" and of each kind; known scans weigh as much as all odd ones together."""
+    """Weights of "known" and of each kind; a scan is taken to be as likely known as odd before it is looked at.
+
+    A covariance that all classes share, shrunk (Ledoit-Wolf), is what a dozen examples of a kind can bear.
+    """
     if not kinds:
         return np.zeros((1, inputs.shape[1])), np.zeros(1)
-    classes = np.array([0 if label == KNOWN else 1 + kinds.index(label) for label in labels])
-    odd = int(np.count_nonzero(classes))
-    weight = np.where(classes == 0, odd / max(1, len(classes) - odd), 1.0)
-    fitted = LogisticRegression(C=STRENGTH, max_iter=1000).fit(inputs, classes, weight)
+    classes = [0 if label == KNOWN else 1 + kinds.index(label) for label in labels]
+    chances = np.array([0.5, *[0.5 / len(kinds)] * len(kinds)])
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=chances).fit(inputs, classes)
     if len(kinds) > 1:
         return fitted.coef_, fitted.intercept_
     return np.vstack([-fitted.coef_, fitted.coef_]) / 2, np.concatenate([-fitted.intercept_, fitted.intercept_]) / 2
