@@ -16,7 +16,7 @@ from sklearn.model_selection import GroupKFold
 from veridice.descriptors import DESCRIPTORS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
-COMPONENTS = 8
+COMPONENTS = 12
 """Principal components of the segmenter's features that are kept."""
 TOLERATED = 0.02
 """Share of known scans, judged by people they are not of, that may seem unfamiliar."""
@@ -45,7 +45,7 @@ class Familiarity:
 
     Args:
         mean, scale: of the descriptors, then the features, each (values,).
-        components: (components, features) principal axes of the scaled features.
+        components: (components, features) principal axes of the scaled features, in deviations of known scans.
         centre: mean of scaled descriptors and components.
         precision: inverse of their covariance.
         middle, below, above: median of each descriptor and its usual range on either side, in units of ``scale``.
@@ -189,11 +189,11 @@ def _fit(values: Array, labels: np.ndarray[Any, Any]) -> Familiarity:
     usual, known = values[labels == KNOWN], len(DESCRIPTORS)
     mean, deviation = usual.mean(axis=0), usual.std(axis=0)
     scale = np.where(deviation > CONSTANT, deviation, 1.0)
-    scaled = (usual - mean) / scale
+    scaled, every = (usual - mean) / scale, (values - mean) / scale
     count = min(COMPONENTS, len(usual) - 1, scaled.shape[1] - known)
-    axes = PCA(count, random_state=0).fit(scaled[:, known:])
-    # Components of unit deviation, so that the classifier's penalty is the same for all.
-    components = axes.components_ / np.sqrt(np.maximum(axes.explained_variance_, CONSTANT))[:, None]
+    # Axes along which odd scans differ too; each in deviations of known ones.
+    axes = PCA(count, random_state=0).fit(every[:, known:]).components_
+    components = axes / np.maximum((scaled[:, known:] @ axes.T).std(axis=0), CONSTANT)[:, None]
     covariance = LedoitWolf().fit(_reduced(usual, mean, scale, components))
     low, middle, high = np.quantile(scaled[:, :known], [TOLERATED, 0.5, 1 - TOLERATED], axis=0)
     kinds = tuple(sorted(set(labels.tolist()) - {KNOWN}))

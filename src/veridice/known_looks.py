@@ -31,8 +31,12 @@ from veridice.training_data import views
 
 SIMULATED_KINDS, REAL_KINDS = 3, 9
 """Kinds of odd versions of a simulated patient and of a real scan, in turn."""
+ALWAYS = "T1w given as FLAIR"
+"""Made of every scan that has a T1w: the likeliest mistake, and the one most like a FLAIR."""
 TURN = 7
 """Kinds by which real scans go on; has no factor in common with their number, so that heads and stripped ones get all."""
+BY_TURNS = 20
+"""Simulated patients of whom half are of the one validation brain."""
 BROKEN = "broken"
 """Severity that is neither known nor odd."""
 
@@ -45,7 +49,7 @@ class Look:
         name: of the scan.
         person: whose head it is; simulated: the donor's of the brain.
         read: how to get it, and facts that results are grouped by (JSON-ready).
-        kinds: how many kinds of odd versions are made.
+        kinds: how many kinds of odd versions are made, beside :data:`ALWAYS`.
         first: number of the first of them; they are taken in turn.
     """
 
@@ -57,13 +61,14 @@ class Look:
 
 
 def simulated_looks(patients: int) -> list[Look]:
-    """Of simulated patients, by turns of validation and training people; no broken scans."""
+    """Of simulated patients, by turns of validation and training people, then of the latter alone; no broken scans."""
     looks: list[Look] = []
     index = 0
     while len(looks) < patients:
         for name in ("validation", "training"):
             plan = COHORTS[name].plan(index)
-            if plan.severity != BROKEN:
+            enough = name == "validation" and len(looks) >= BY_TURNS
+            if plan.severity != BROKEN and not enough:
                 read = partial(_with_facts, partial(simulated_scan, plan, -1))
                 looks.append(Look(patient_name(plan), _brain_of(plan), read, SIMULATED_KINDS, SIMULATED_KINDS * len(looks)))
         index += 1
@@ -102,8 +107,9 @@ def look_at(look: Look, networks: Networks, backend: Backend, seed: int) -> list
     """
     scan, facts = look.read()
     kinds = possible(scan)
+    chosen = [kinds[(look.first + step) % len(kinds)] for step in range(look.kinds)]
     rows = []
-    for kind in [KNOWN, *(kinds[(look.first + step) % len(kinds)] for step in range(look.kinds))]:
+    for kind in dict.fromkeys([KNOWN, *(kind for kind in kinds if kind == ALWAYS), *chosen]):
         rng = np.random.default_rng([seed, zlib.crc32(f"{look.name} {kind}".encode())])
         row: dict[str, Any] = {"scan": look.name, "person": look.person, "kind": kind, **facts}
         try:
