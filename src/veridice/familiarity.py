@@ -18,13 +18,15 @@ from veridice.descriptors import DESCRIPTORS
 Array = np.ndarray[Any, np.dtype[np.float64]]
 COMPONENTS = 12
 """Principal components of the segmenter's features that are kept."""
-TOLERATED = 0.02
+TOLERATED = 0.03
 """Share of known scans, judged by people they are not of, that may seem unfamiliar."""
 FOLDS = 5
 CONSTANT = 1e-6
 """Deviation below which a descriptor is the same for all."""
 FARTHEST = 4.0
 """Deviations beyond which a value says nothing more to the classifier, so that none outvotes all others."""
+SHRINKAGE = 0.3
+"""Of the classifier's covariance towards a round one."""
 NARROWEST = 0.5
 """Least width of a descriptor's usual range on either side, in deviations."""
 KNOWN = ""
@@ -217,13 +219,13 @@ def _fit(values: Array, labels: np.ndarray[Any, Any]) -> Familiarity:
 def _classifier(inputs: Array, labels: np.ndarray[Any, Any], kinds: tuple[str, ...]) -> tuple[Array, Array]:
     """Weights of "known" and of each kind; a scan is taken to be as likely known as odd before it is looked at.
 
-    A covariance that all classes share, shrunk (Ledoit-Wolf), is what a dozen examples of a kind can bear.
+    A covariance that all classes share, shrunk, is what a dozen examples of a kind can bear.
     """
     if not kinds:
         return np.zeros((1, inputs.shape[1])), np.zeros(1)
     classes = [0 if label == KNOWN else 1 + kinds.index(label) for label in labels]
     chances = np.array([0.5, *[0.5 / len(kinds)] * len(kinds)])
-    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage="auto", priors=chances).fit(inputs, classes)
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=chances).fit(inputs, classes)
     if len(kinds) > 1:
         return fitted.coef_, fitted.intercept_
     return np.vstack([-fitted.coef_, fitted.coef_]) / 2, np.concatenate([-fitted.intercept_, fitted.intercept_]) / 2

@@ -132,10 +132,14 @@ def _noisy(voxels: Voxels, _spacing: Array, parameters: Parameters) -> Voxels:
     return np.where(_background(voxels), voxels, np.hypot(voxels + real, imaginary)).astype(np.float32)
 
 
+MOVES = 6
+"""Movements while the middle of k-space is read."""
+
+
 def _moved(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
     rng = np.random.default_rng(int(parameters["seed"]))
-    signs = rng.choice([-1.0, 1.0], (2, 3, 3)) * rng.uniform(0.5, 1.0, (2, 3, 3))
-    times = np.sort(rng.uniform(0.25, 0.75, 3))
+    signs = rng.choice([-1.0, 1.0], (2, MOVES, 3)) * rng.uniform(0.5, 1.0, (2, MOVES, 3))
+    times = 0.2 + 0.6 * (np.arange(MOVES) + rng.uniform(size=MOVES)) / MOVES
     motion = tio.Motion(
         parameters["degrees"] * signs[0], parameters["shift_mm"] * signs[1], times, image_interpolation="linear"
     )
@@ -242,7 +246,7 @@ ODDITIES: dict[str, Oddity] = {
     "inverted contrast": Oddity(_uniform(gamma=(0.7, 1.4)), _flair(_inverted)),
     "CT": Oddity(CT, _flair(as_ct)),
     "heavy noise": Oddity(_uniform(snr=(1.0, 2.5)), _flair(_noisy)),
-    "heavy motion": Oddity(_uniform(degrees=(10, 25), shift_mm=(8, 20)), _flair(_moved)),
+    "heavy motion": Oddity(_uniform(degrees=(20, 40), shift_mm=(15, 30)), _flair(_moved)),
     "heavy ghosting": Oddity(_both(_uniform(intensity=(1.0, 2.0)), _integers(axis=(0, 2), ghosts=(3, 9))), _flair(_ghosted)),
     "spikes": Oddity(_uniform(intensity=(1.0, 2.5)), _flair(_spiked)),
     "strong blur": Oddity(_uniform(sigma_mm=(4, 8)), _flair(_blurred)),
