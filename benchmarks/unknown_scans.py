@@ -164,7 +164,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
-    parser.add_argument("--patients", type=int, default=40, help="that are simulated")
+    parser.add_argument("--patients", type=int, default=60, help="that are simulated")
     parser.add_argument("--rows", type=Path, default=Path("runs/unknown_scans"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--install", type=Path, metavar="WEIGHTS")

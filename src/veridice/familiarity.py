@@ -18,8 +18,6 @@ from veridice.descriptors import DESCRIPTORS
 Array = np.ndarray[Any, np.dtype[np.float64]]
 COMPONENTS = 12
 """Principal components of the segmenter's features that are kept."""
-TOLERATED = 0.03
-"""Share of known scans, judged by people they are not of, that may seem unfamiliar."""
 FOLDS = 5
 CONSTANT = 1e-6
 """Deviation below which a descriptor is the same for all."""
@@ -33,6 +31,13 @@ KNOWN = ""
 """Kind of a scan that is not odd."""
 PARTS = ("distance", "single", "surprise")
 """The three ways: all values together, the oddest descriptor alone, likeness to made odd scans."""
+TOLERATED = (0.001, 0.001, 0.028)
+"""Share of known scans, judged by people they are not of, that may exceed the limit of each part: 3 % together at most.
+
+Most of it goes to the surprise, which tells nearest; the others are for what nobody thought of.
+"""
+USUAL = 0.02
+"""Share of known scans on either side of a descriptor's usual range."""
 WORTH_SAYING = 1.5
 """Usual half ranges from which on a descriptor is named."""
 
@@ -159,6 +164,7 @@ def fit_familiarity(
     people: Sequence[str],
     kinds: Sequence[str] | None = None,
     seed: int = 0,
+    weights: Sequence[float] | None = None,
 ) -> Familiarity:
     """Learn what known scans look like and how odd ones differ; the limits come from people who were left out of the fit.
 
@@ -168,23 +174,28 @@ def fit_familiarity(
         people: whose scans they are; an odd version is its person's too.
         kinds: of each scan, :data:`KNOWN` or what is odd about it; None: all are known.
         seed: of the folds.
+        weights: how much each scan counts where the limits are drawn; None: all the same.
     """
     values = np.stack([_values(known, found) for known, found in zip(descriptors, features, strict=True)])
     usable = np.isfinite(values).all(axis=1)
     values, groups = values[usable], np.asarray(people)[usable]
     labels = np.array([KNOWN] * len(people) if kinds is None else list(kinds))[usable]
+    counts = np.asarray(np.ones(len(people)) if weights is None else weights, np.float64)[usable]
     known = labels == KNOWN
     left_out = np.zeros((len(values), len(PARTS)))
     for train, rest in GroupKFold(min(FOLDS, len(set(groups))), shuffle=True, random_state=seed).split(values, groups=groups):
         left_out[rest] = _fit(values[train], labels[train])._parts(values[rest])
     whole = _fit(values, labels)
-    return Familiarity(**{**whole.__dict__, "limits": _limits(left_out[known])})
+    return Familiarity(**{**whole.__dict__, "limits": _limits(left_out[known], counts[known])})
 
 
-def _limits(left_out: Array) -> Array:
-    """Limits that let :data:`TOLERATED` of known scans exceed any of them, each taking about the same share."""
-    own = np.maximum(np.quantile(left_out, 1 - TOLERATED, axis=0), CONSTANT)
-    return np.asarray(own * np.quantile((left_out / own).max(axis=1), 1 - TOLERATED))
+def _limits(left_out: Array, counts: Array) -> Array:
+    """Limits that let :data:`TOLERATED` of known scans exceed each of them."""
+    ends = [
+        np.quantile(part, 1 - share, weights=counts, method="inverted_cdf")
+        for part, share in zip(left_out.T, TOLERATED, strict=True)
+    ]
+    return np.maximum(ends, CONSTANT)
 
 
 def _fit(values: Array, labels: np.ndarray[Any, Any]) -> Familiarity:
@@ -197,7 +208,7 @@ def _fit(values: Array, labels: np.ndarray[Any, Any]) -> Familiarity:
     axes = PCA(count, random_state=0).fit(every[:, known:]).components_
     components = axes / np.maximum((scaled[:, known:] @ axes.T).std(axis=0), CONSTANT)[:, None]
     covariance = LedoitWolf().fit(_reduced(usual, mean, scale, components))
-    low, middle, high = np.quantile(scaled[:, :known], [TOLERATED, 0.5, 1 - TOLERATED], axis=0)
+    low, middle, high = np.quantile(scaled[:, :known], [USUAL, 0.5, 1 - USUAL], axis=0)
     kinds = tuple(sorted(set(labels.tolist()) - {KNOWN}))
     weights, intercept = _classifier(_inputs(_reduced(values, mean, scale, components)), labels, kinds)
     return Familiarity(

@@ -136,7 +136,13 @@ def look_at_all(
 
 
 def fit_to_looks(rows: pd.DataFrame, seed: int) -> Familiarity:
-    """Learn from rows of :func:`look_at`; images that cannot be looked at teach nothing."""
+    """Learn from rows of :func:`look_at`; images that cannot be looked at teach nothing.
+
+    Real and simulated scans have the same say where the limits are drawn, however many there are of each.
+    """
     seen = rows[rows["descriptors"].notna()]
+    known = seen[seen["kind"] == KNOWN]
+    counts = 1 / known.groupby("simulated")["scan"].transform("size")
     features = [np.array(values) for values in seen["features"]]
-    return fit_familiarity(list(seen["descriptors"]), features, list(seen["person"]), list(seen["kind"]), seed)
+    weights = list(counts.reindex(seen.index, fill_value=1.0))
+    return fit_familiarity(list(seen["descriptors"]), features, list(seen["person"]), list(seen["kind"]), seed, weights)
