@@ -17,7 +17,8 @@ from scipy import ndimage
 
 from veridice import predictor
 from veridice.calibration import CalibrationSet
-from veridice.familiarity import DESCRIPTORS, fit_familiarity
+from veridice.descriptors import DESCRIPTORS
+from veridice.familiarity import fit_familiarity
 from veridice.io.nifti import write_image
 from veridice.lesions import LesionModel
 from veridice.networks.mc_unet import McUnet

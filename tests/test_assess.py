@@ -68,7 +68,7 @@ def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[s
     networks = load_networks(tiny_weights)
     settings = InferenceSettings(passes=2, min_dice=0.0)
     for limit, verdict in ((1e-6, "review"), (1e6, "accept")):
-        familiarity = replace(networks.judge.familiarity, limit=limit)
+        familiarity = replace(networks.judge.familiarity, limits=np.full(3, limit))
         known = replace(networks, judge=replace(networks.judge, familiarity=familiarity))
         flair = tiny_scan["flair"]
         brain = flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 60))

@@ -14,9 +14,12 @@ import pytest
 from sklearn.metrics import f1_score
 
 import veridice
+from veridice.assess import assess_scan
+from veridice.config import InferenceSettings
 from veridice.io.datasets import FILE_COLUMNS
-from veridice.io.nifti import read_map
+from veridice.io.nifti import read_image, read_map, read_mask
 from veridice.networks.weights import NAMES, bundled_weights, verify
+from veridice.panel import load_networks
 
 ROOT = Path(__file__).parent.parent
 DEMO = Path(str(resources.files("veridice") / "demo"))
@@ -69,6 +72,21 @@ def test_demo_judges_the_real_scan(installed: tuple[Path, dict[str, object]]) ->
         stored = read_map(Path(path))
         assert stored.shape == flair.shape
         np.testing.assert_allclose(stored.affine, flair.affine, atol=1e-4)
+
+
+def test_a_t1w_given_as_flair_is_unknown_and_the_demo_is_known() -> None:
+    """Whatever is given as the FLAIR: the true mask is judged, and any Dice would do to accept it."""
+    networks = load_networks(bundled_weights())
+    flair, t1 = (read_image(DEMO / f"sub-lesjak19_{name}.nii.gz") for name in ("FLAIR", "T1w"))
+    mask = read_mask(DEMO / "sub-lesjak19_label-lesion_mask.nii.gz", flair.geometry)
+    settings = InferenceSettings(passes=2, min_dice=0.0)
+    known = assess_scan("demo", flair, t1, mask, networks, settings).assessment
+    unknown = assess_scan("swapped", t1, None, mask, networks, settings).assessment
+    assert 0 < float(str(known.scores["unfamiliarity"])) <= 1 < float(str(unknown.scores["unfamiliarity"]))
+    assert (known.verdict, unknown.verdict) == ("accept", "review")
+    said = [warning for warning in unknown.warnings if "the models do not know scans like this one" in warning]
+    assert len(said) == 1 and "most like: T1w given as FLAIR" in said[0]
+    assert not any("do not know" in warning for warning in known.warnings)
 
 
 def test_shipped_weights_are_intact_small_and_never_saw_the_demo() -> None:

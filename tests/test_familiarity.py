@@ -2,41 +2,51 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 from scipy import ndimage
 
-from veridice.familiarity import DESCRIPTORS, Familiarity, describe_scan, fit_familiarity
+from veridice.descriptors import DESCRIPTORS, describe_scan
+from veridice.errors import WeightsError
+from veridice.familiarity import KNOWN, PARTS, Familiarity, fit_familiarity
+from veridice.networks.weights import read_card
+from veridice.panel import load_judge
 
 EDGE = 40
+SPACING = (4.0, 4.5, 4.0)
 PLACE = np.stack(np.meshgrid(*[np.linspace(-1, 1, EDGE)] * 3, indexing="ij"))
 BRAIN = (PLACE**2).sum(axis=0) < 0.6
 
 
-def flair(seed: int) -> np.ndarray:
-    """Grey on the outside, a little darker white inside, dark ventricles, some noise."""
+def phantom(seed: int, white: float = 0.45, grey: float = 0.55) -> np.ndarray:
+    """Grey on the outside, white inside (on a FLAIR a little darker), dark ventricles, some noise."""
     rng = np.random.default_rng(seed)
     radius = np.sqrt((PLACE**2).sum(axis=0))
-    tissue = np.where(radius > 0.55, 0.55, 0.45) * rng.uniform(0.95, 1.05)
+    tissue = np.where(radius > 0.55, grey, white) * rng.uniform(0.95, 1.05)
     image = np.where(BRAIN, np.where(radius < 0.15 * rng.uniform(0.8, 1.2), 0.1, tissue), 0)
     return np.clip(ndimage.gaussian_filter(image, 0.7) + rng.normal(0, 0.02, image.shape) * BRAIN, 0, 1)
+
+
+def described(image: np.ndarray) -> dict[str, float]:
+    return describe_scan(image, BRAIN, SPACING)
 
 
 def features(seed: int, shift: float = 0.0) -> np.ndarray:
     return np.random.default_rng(seed).normal(shift, 1, 20)
 
 
-@pytest.fixture(scope="module")
-def known() -> Familiarity:
-    scans = [describe_scan(flair(seed), BRAIN, 0.03) for seed in range(80)]
-    return fit_familiarity(scans, [features(seed) for seed in range(80)], [f"p{seed // 2}" for seed in range(80)])
-
-
-def odd_scans() -> dict[str, np.ndarray]:
-    usual = flair(500)
+def odd_scans(seed: int = 500) -> dict[str, np.ndarray]:
+    usual = phantom(seed)
     blob = ((PLACE - np.array([0.35, 0.1, 0.1])[:, None, None, None]) ** 2).sum(axis=0) < 0.08
     return {
-        "T1w": np.where(BRAIN, 0.9 - usual, 0),
+        "T1w": phantom(seed, white=0.6, grey=0.45),
+        "inverted": np.where(BRAIN, 0.9 - usual, 0),
         "tumour": np.where(blob & BRAIN, 1.0, usual),
         "noise": np.clip(usual + np.random.default_rng(0).normal(0, 0.25, usual.shape), 0, 1),
         "ghosts": np.clip(usual + 0.4 * np.roll(usual, EDGE // 2, axis=1), 0, 1),
@@ -44,36 +54,117 @@ def odd_scans() -> dict[str, np.ndarray]:
     }
 
 
-def test_known_scans_are_familiar(known: Familiarity) -> None:
-    distances = np.array([known.distance(describe_scan(flair(s), BRAIN, 0.03), features(s)) for s in range(200, 260)])
-    assert (distances > known.limit).mean() < 0.15
+@pytest.fixture(scope="module")
+def known() -> Familiarity:
+    """Shown known phantoms alone."""
+    scans = [described(phantom(seed)) for seed in range(80)]
+    return fit_familiarity(scans, [features(seed) for seed in range(80)], [f"p{seed // 2}" for seed in range(80)])
+
+
+@pytest.fixture(scope="module")
+def exposed() -> Familiarity:
+    """Shown odd ones too: T1w and tumours."""
+    images = [(KNOWN, phantom(seed), seed) for seed in range(60)]
+    images += [(kind, odd_scans(seed)[kind], seed) for seed in range(20) for kind in ("T1w", "tumour")]
+    kinds, people = [kind for kind, _, _ in images], [f"p{seed // 2}" for _, _, seed in images]
+    return fit_familiarity([described(i) for _, i, _ in images], [features(s) for _, _, s in images], people, kinds)
+
+
+def test_known_scans_are_familiar(known: Familiarity, exposed: Familiarity) -> None:
+    for familiarity in (known, exposed):
+        found = np.array([familiarity.unfamiliarity(described(phantom(s)), features(s)) for s in range(200, 260)])
+        assert (found > 1).mean() < 0.15
+        assert found.min() > 0
 
 
 @pytest.mark.parametrize("name", odd_scans())
 def test_odd_scans_are_not(known: Familiarity, name: str) -> None:
-    described = describe_scan(odd_scans()[name], BRAIN, 0.03)
-    assert known.distance(described, features(300)) > known.limit
-    assert known.oddities(described)
-    assert set(known.oddities(described)) <= set(DESCRIPTORS.values())
+    found = described(odd_scans()[name])
+    assert known.unfamiliarity(found, features(300)) > 1
+    assert known.oddities(found)
+    assert {words.rsplit(": too ", 1)[0] for words in known.oddities(found)} <= set(DESCRIPTORS.values())
+
+
+def test_the_largest_part_counts_and_its_limit_is_one(known: Familiarity) -> None:
+    found = described(phantom(502))
+    parts = known.parts(found, features(502))
+    assert tuple(parts) == PARTS
+    assert known.unfamiliarity(found, features(502)) == max(parts.values())
+    halved = replace(known, limits=known.limits / 2)
+    assert halved.unfamiliarity(found, features(502)) == pytest.approx(2 * max(parts.values()))
+
+
+def test_what_it_is_most_like_is_said(exposed: Familiarity) -> None:
+    for name in ("T1w", "tumour"):
+        assert exposed.most_like(described(odd_scans()[name]), features(303)) == name
+    assert exposed.most_like(described(phantom(503)), features(303)) is None
+    assert exposed.kinds == ("T1w", "tumour")
+
+
+def test_words_say_in_which_way(known: Familiarity) -> None:
+    odd = odd_scans()
+    assert f"{DESCRIPTORS['depth']}: too high" in known.oddities(described(odd["T1w"]), most=30)
+    assert f"{DESCRIPTORS['sharpness_x']}: too low" in known.oddities(described(odd["blurred"]), most=30)
+    assert f"{DESCRIPTORS['noise']}: too high" in known.oddities(described(odd["noise"]), most=30)
+    assert len(known.oddities(described(odd["noise"]))) == 3
 
 
 def test_features_alone_can_tell(known: Familiarity) -> None:
-    usual = describe_scan(flair(501), BRAIN, 0.03)
-    assert known.distance(usual, features(301)) < known.distance(usual, features(301, shift=4.0))
-    assert known.distance(usual, features(301, shift=4.0)) > known.limit
-    assert known.oddities(usual) == []
+    usual = described(phantom(501))
+    assert known.unfamiliarity(usual, features(301)) < known.unfamiliarity(usual, features(301, shift=4.0))
+    assert known.unfamiliarity(usual, features(301, shift=4.0)) > 1
 
 
 def test_no_brain_is_unfamiliar(known: Familiarity) -> None:
-    described = describe_scan(flair(1), np.zeros_like(BRAIN), 0.03)
-    assert known.distance(described, features(1)) == np.inf
-    assert len(known.oddities(described)) == 3
+    found = describe_scan(phantom(1), np.zeros_like(BRAIN), SPACING)
+    assert known.unfamiliarity(found, features(1)) == np.inf
+    assert known.oddities(found) == ["no brain was found"]
+    assert known.most_like(found, features(1)) is None
 
 
-def test_stored_and_back(known: Familiarity) -> None:
-    again = Familiarity.from_arrays(known.arrays())
-    described = describe_scan(flair(7), BRAIN, 0.03)
-    assert again.distance(described, features(7)) == pytest.approx(known.distance(described, features(7)), rel=1e-3)
-    assert again.limit == pytest.approx(known.limit)
+def test_what_is_measured() -> None:
+    """Each descriptor follows what it is named after."""
+    usual, image = described(phantom(0)), phantom(0)
+    assert set(usual) == set(DESCRIPTORS)
+    assert usual["brain_volume"] == pytest.approx(np.log(BRAIN.sum() * np.prod(SPACING) / 1000))
+    assert usual["length"] - usual["width"] == pytest.approx(np.log(4.5 / 4.0))
+    assert abs(usual["lean_z"]) < 0.01 and usual["cut_off"] < 0.2
+    half = BRAIN & (PLACE[2] < 0.2)
+    assert describe_scan(image, half, SPACING)["height"] < usual["height"]
+    cut = describe_scan(image[:, :, : EDGE // 2], BRAIN[:, :, : EDGE // 2], SPACING)
+    assert cut["cut_off"] > 0.9 and cut["lean_z"] < -1
+    wedge = BRAIN & (np.abs(PLACE[0]) < 0.5 - 0.4 * PLACE[1])
+    assert describe_scan(image, wedge, SPACING)["lean_y"] > usual["lean_y"] + 0.1
+    assert described(odd_scans()["blurred"])["sharpness_x"] < usual["sharpness_x"] - 0.3
+    assert described(odd_scans()["noise"])["noise"] > usual["noise"] + 1
+    assert described(odd_scans()["tumour"])["bulk_bright"] > usual["bulk_bright"] + 1
+    assert described(odd_scans()["tumour"])["lopsided"] > usual["lopsided"] + 1
+    assert described(odd_scans()["inverted"])["dark"] != usual["dark"]
+    assert described(np.clip(image * 3, 0, 1))["saturated"] > usual["saturated"] + 2
+    hazy = image + 0.2 * (PLACE[1] > 0.5) * ~BRAIN
+    assert described(hazy)["air"] > usual["air"] and described(hazy)["ghosts"] > usual["ghosts"]
+
+
+def test_stored_and_back(exposed: Familiarity) -> None:
+    again = Familiarity.from_arrays(exposed.arrays(), exposed.kinds)
+    found = described(phantom(7))
+    assert again.parts(found, features(7)) == pytest.approx(exposed.parts(found, features(7)), rel=1e-3)
+    assert again.most_like(described(odd_scans()["T1w"]), features(7)) == "T1w"
     with pytest.raises(KeyError):
-        Familiarity.from_arrays({})
+        Familiarity.from_arrays({}, ())
+    with pytest.raises(ValueError, match="another way"):
+        Familiarity.from_arrays(exposed.arrays(), ("T1w",))
+
+
+def test_weights_of_an_older_version_are_refused(tiny_weights: Path) -> None:
+    """They had one limit, fewer descriptors and no kinds of odd scans."""
+    path, card = tiny_weights / "predictor.safetensors", tiny_weights / "predictor.json"
+    arrays = load_file(path)
+    del arrays["familiarity.limits"]
+    save_file(arrays, path)
+    text = json.loads(card.read_text())
+    text["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    card.write_text(json.dumps(text))
+    with pytest.raises(WeightsError, match="not a predictor of this version; train or install again"):
+        load_judge(tiny_weights)
+    assert read_card(tiny_weights, "predictor").arguments["odd_kinds"] == []

@@ -10,13 +10,14 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from veridice import cli, judge_recipes, predictor
+from veridice import cli, judge_recipes, known_looks, predictor
 from veridice.config import InferenceSettings
 from veridice.inference import Backend
 from veridice.inputs import Scan
 from veridice.judge_data import KnownScan, judged_masks
 from veridice.lesions import Lesion, fit_lesion_model
 from veridice.mask_kinds import KINDS
+from veridice.odd_scans import ODDITIES
 from veridice.panel import load_networks
 from veridice.predictor import FEATURES
 from veridice.simulate.plan import PatientPlan
@@ -64,7 +65,8 @@ def test_from_scans_to_a_judge(
     def tiny(plan: PatientPlan, _group: int) -> KnownScan:
         return known_scan(tiny_scan, f"sim-{plan.seed}-{plan.index:05d}", plan.seed + plan.index)
 
-    monkeypatch.setattr(judge_recipes, "simulated_scan", tiny)
+    for module in (judge_recipes, known_looks):
+        monkeypatch.setattr(module, "simulated_scan", tiny)
     monkeypatch.setattr(predictor, "TREES", 3)
     output = study / "run"
     shutil.copytree(tiny_weights, output / "weights")
@@ -72,6 +74,7 @@ def test_from_scans_to_a_judge(
         (output / "weights" / name).unlink()
     text = (study / "tiny.toml").read_text()
     counts = "patients = 4\nmasks = 4\nvalidation_patients = 6\ncalibration_patients = 8\ncalibration_masks = 1\npasses = 2"
+    counts += "\nlooks = 4"
     (study / "judge.toml").write_text(f"{text}\n[predictor]\n{counts}\n")
     command = ["train", "predictor", f"--config={study / 'judge.toml'}", f"-o{output}"]
     command += [f"--manifest={study / 'manifest.csv'}", f"--data={study}"]
@@ -86,6 +89,8 @@ def test_from_scans_to_a_judge(
     assert networks.judge.calibration.patients == 8
     assert "simulated patients" in networks.judge.calibration.source
     assert networks.cards["predictor"].learnt_from["segmenter"] == networks.cards["segmenter"].sha256
+    seen = pd.concat(pd.read_json(path) for path in (output / "predictor" / "looks").glob("*.json"))
+    assert set(seen["kind"]) == {"", *ODDITIES} and len(seen) > 4 * 4
     stored = sorted((output / "predictor" / "train").glob("*.json"))
     assert {path.stem for path in stored} >= {"real-scan-train", "real-scan-train-stripped"}
     times = [path.stat().st_mtime_ns for path in stored]

@@ -197,17 +197,19 @@ def _worth(decision: Decision, calibration: CalibrationSet, min_dice: float, kno
 
 
 def unfamiliarity(studied: StudiedScan, judge: Judge) -> float | None:
-    """Distance of the scan from those that the models know, in units of what is tolerated; None: nothing could be measured."""
-    distance = judge.familiarity.distance(studied.descriptors, studied.features) / judge.familiarity.limit
-    return distance if np.isfinite(distance) else None
+    """How unlike the scans that the models know, 1 is the most that is tolerated; None: nothing could be measured."""
+    found = judge.familiarity.unfamiliarity(studied.descriptors, studied.features)
+    return found if np.isfinite(found) else None
 
 
 def _oddities(studied: StudiedScan, judge: Judge) -> tuple[str, ...]:
-    distance = unfamiliarity(studied, judge)
-    if distance is not None and distance <= 1:
+    found = unfamiliarity(studied, judge)
+    if found is not None and found <= 1:
         return ()
     odd = judge.familiarity.oddities(studied.descriptors)
-    what = f": {', '.join(odd)}" if odd else ""
+    like = judge.familiarity.most_like(studied.descriptors, studied.features)
+    said = [*([f"most like: {like}"] if like else []), *odd]
+    what = f" ({'; '.join(said)})" if said else ""
     return (f"the models do not know scans like this one, so no mask of it is accepted without a look{what}",)
 
 

@@ -128,6 +128,9 @@ class PredictorSettings(Settings):
     patients: int = Field(180, ge=0, description="simulated patients to learn from, in equal parts from the donor groups")
     masks: int = Field(7, ge=1, description="masks of each scan beside our own")
     validation_patients: int = Field(40, ge=0, description="of the validation cohort")
+    looks: int = Field(
+        60, ge=0, description="simulated validation and training patients by which known scans are told from odd ones"
+    )
     calibration_patients: int = Field(240, ge=0, description="simulated from the calibration donors")
     calibration_masks: int = Field(2, ge=1, description="masks of each beside our own; few, so that people count")
     calibration_donors: str = Field(

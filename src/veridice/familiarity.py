@@ -1,4 +1,4 @@
-"""Is this scan like those that the models know? Plain image descriptors and the segmenter's own features. No torch."""
+"""Is this scan like those that the models know? Image descriptors and segmenter features, seen in three ways. No torch."""
 
 from __future__ import annotations
 
@@ -7,102 +7,58 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+from scipy.special import logsumexp
 from sklearn.covariance import LedoitWolf
 from sklearn.decomposition import PCA
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import GroupKFold
 
-from veridice.input_checks import depth_correlation
-from veridice.types import Mask, Voxels
+from veridice.descriptors import DESCRIPTORS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 COMPONENTS = 12
 """Principal components of the segmenter's features that are kept."""
-TOLERATED = 0.02
-"""Share of known scans, judged by people they are not of, that may seem unfamiliar."""
 FOLDS = 5
 CONSTANT = 1e-6
 """Deviation below which a descriptor is the same for all."""
+FARTHEST = 4.0
+"""Deviations beyond which a value says nothing more to the classifier, so that none outvotes all others."""
+SHRINKAGE = 0.3
+"""Of the classifier's covariance towards a round one."""
+NARROWEST = 0.5
+"""Least width of a descriptor's usual range on either side, in deviations."""
+KNOWN = ""
+"""Kind of a scan that is not odd."""
+PARTS = ("distance", "single", "surprise")
+"""The three ways: all values together, the oddest descriptor alone, likeness to made odd scans."""
+TOLERATED = (0.001, 0.001, 0.028)
+"""Share of known scans, judged by people they are not of, that may exceed the limit of each part: 3 % together at most.
 
-DESCRIPTORS = {
-    "brain_volume": "volume of the brain",
-    "head_share": "amount of head around the brain",
-    "median": "brightness of the brain",
-    "spread": "contrast within the brain",
-    "dark": "darkness of its darkest parts (cerebrospinal fluid on a FLAIR)",
-    "bright": "brightness of its brightest parts",
-    "skewness": "shape of the histogram",
-    "noise": "noise",
-    "air": "signal outside the head (motion, ghosts)",
-    "depth": "how tissue brightens towards the middle (a T1w does, a FLAIR does not)",
-    "symmetry": "likeness of left and right",
-    "smoothness": "sharpness",
-}
-"""What is measured on the FLAIR, in words."""
-FEATURES = "what the segmenter sees in it"
-"""In words, for the distance that the segmenter's features alone make."""
-
-
-def describe_scan(flair: Voxels, brain: Mask, voxel_volume_ml: float) -> dict[str, float]:
-    """Numbers of :data:`DESCRIPTORS` for a FLAIR (x, y, z; in [0, 1]) on the cube; NaN where there is no brain.
-
-    Args:
-        flair: on the cube.
-        brain: on the cube.
-        voxel_volume_ml: of a voxel of the cube.
-    """
-    values = flair[brain]
-    if values.size < 100:
-        return dict.fromkeys(DESCRIPTORS, np.nan)
-    head = flair > 0.05
-    low, quarter, middle, three, high = (float(v) for v in np.percentile(values, [2, 25, 50, 75, 98]))
-    spread = max(three - quarter, 1e-3)
-    inner = ndimage.binary_erosion(brain, iterations=2)
-    residue = (flair - ndimage.median_filter(flair, size=3))[inner] if inner.any() else np.zeros(1)
-    outside = flair[~ndimage.binary_dilation(head | brain, iterations=2)]
-    slopes = [np.abs(np.diff(flair, axis=axis))[_along(inner, axis)] for axis in range(3)]
-    return {
-        "brain_volume": float(np.log(np.count_nonzero(brain) * voxel_volume_ml)),
-        "head_share": float(np.count_nonzero(head & ~brain) / values.size),
-        "median": middle,
-        "spread": float(np.log(spread)),
-        "dark": (low - middle) / spread,
-        "bright": (high - middle) / spread,
-        "skewness": float(((values - values.mean()) ** 3).mean() / max(values.std(), 1e-3) ** 3),
-        "noise": float(np.log(np.median(np.abs(residue)) / spread + 1e-3)),
-        "air": float(outside.mean() / max(middle, 1e-3)) if outside.size else 0.0,
-        "depth": depth_correlation(flair, np.where(brain, flair, 0)),
-        "symmetry": _symmetry(flair, brain),
-        "smoothness": float(np.log(np.mean([slope.mean() if slope.size else 0.0 for slope in slopes]) / spread + 1e-3)),
-    }
-
-
-def _along(mask: Mask, axis: int) -> Mask:
-    return np.asarray(np.delete(mask, -1, axis=axis))
-
-
-def _symmetry(flair: Voxels, brain: Mask) -> float:
-    """Correlation of the blurred brain with its mirror image; the cube's first axis is left to right."""
-    places = np.argwhere(brain)
-    start, stop = places.min(axis=0), places.max(axis=0) + 1
-    box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
-    image = ndimage.gaussian_filter(np.where(brain, flair, 0)[box], 3)
-    both = brain[box] & brain[box][::-1]
-    if np.count_nonzero(both) < 100 or image[both].std() == 0:
-        return 0.0
-    return float(np.corrcoef(image[both], image[::-1][both])[0, 1])
+Most of it goes to the surprise, which tells nearest; the others are for what nobody thought of.
+"""
+USUAL = 0.02
+"""Share of known scans on either side of a descriptor's usual range."""
+WORTH_SAYING = 1.5
+"""Usual half ranges from which on a descriptor is named."""
 
 
 @dataclass(frozen=True)
 class Familiarity:
-    """A Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888) of descriptors and segmenter features together.
+    """How far a scan is from known ones; the largest of three parts, each against its own limit, counts.
+
+    ``distance``: Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888) of descriptors and segmenter features together.
+    ``single``: the descriptor that is farthest out, in half ranges of known scans. ``surprise``: minus the logarithm of the
+    chance that it is known, by a linear discriminant that was shown odd scans (Hendrycks et al. 2019, arXiv:1812.04606).
 
     Args:
         mean, scale: of the descriptors, then the features, each (values,).
-        components: (components, features) principal axes of the scaled features.
+        components: (components, features) principal axes of the scaled features, in deviations of known scans.
         centre: mean of scaled descriptors and components.
         precision: inverse of their covariance.
-        limit: distance beyond which a scan is unfamiliar.
+        middle, below, above: median of each descriptor and its usual range on either side, in units of ``scale``.
+        weights, intercept: of the classifier, (classes, inputs) and (classes,); the first class is "known".
+        limits: of :data:`PARTS`, beyond which a scan is unfamiliar.
+        kinds: names of the other classes.
     """
 
     mean: Array
@@ -110,80 +66,177 @@ class Familiarity:
     components: Array
     centre: Array
     precision: Array
-    limit: float
+    middle: Array
+    below: Array
+    above: Array
+    weights: Array
+    intercept: Array
+    limits: Array
+    kinds: tuple[str, ...] = ()
 
-    def distance(self, descriptors: Mapping[str, float], features: Array) -> float:
-        """Of one scan; infinite where a descriptor is missing."""
+    def unfamiliarity(self, descriptors: Mapping[str, float], features: Array) -> float:
+        """Of one scan, 1 is the most that is tolerated; infinite where a descriptor is missing."""
         values = _values(descriptors, features)
         if not np.isfinite(values).all():
             return np.inf
-        away = self._reduced(values[None])[0] - self.centre
-        return float(np.sqrt(away @ self.precision @ away))
+        return float((self._parts(values[None])[0] / self.limits).max())
+
+    def parts(self, descriptors: Mapping[str, float], features: Array) -> dict[str, float]:
+        """Each of :data:`PARTS` in units of its limit; infinite where a descriptor is missing."""
+        values = _values(descriptors, features)
+        found = self._parts(values[None])[0] / self.limits if np.isfinite(values).all() else np.full(len(PARTS), np.inf)
+        return dict(zip(PARTS, found.tolist(), strict=True))
 
     def oddities(self, descriptors: Mapping[str, float], most: int = 3) -> list[str]:
-        """Descriptors that are farthest from the known ones, in words, the farthest first; beyond three deviations."""
-        names = list(DESCRIPTORS)
-        away = (np.array([descriptors[name] for name in names]) - self.mean[: len(names)]) / self.scale[: len(names)]
-        order = [place for place in np.argsort(-np.abs(away)) if not np.abs(away[place]) < 3]
-        return [DESCRIPTORS[names[place]] for place in order[:most]]
+        """Descriptors that are farthest from the known ones, in words, the farthest first; none within the usual range."""
+        away = self._away(np.array([[descriptors[name] for name in DESCRIPTORS]]))[0]
+        if not np.isfinite(away).all():
+            return ["no brain was found"]
+        order = [place for place in np.argsort(-np.abs(away)) if abs(away[place]) >= WORTH_SAYING]
+        words = list(DESCRIPTORS.values())
+        return [f"{words[place]}: too {'high' if away[place] > 0 else 'low'}" for place in order[:most]]
+
+    def most_like(self, descriptors: Mapping[str, float], features: Array) -> str | None:
+        """Kind of odd scan that this one is most like; None where it is more like a known one."""
+        values = _values(descriptors, features)
+        if not self.kinds or not np.isfinite(values).all():
+            return None
+        scores = self._scores(values[None])[0]
+        return self.kinds[int(scores[1:].argmax())] if scores[1:].max() > scores[0] else None
+
+    def _parts(self, values: Array) -> Array:
+        """Rows of values to rows of :data:`PARTS`, not yet against the limits."""
+        away = self._reduced(values) - self.centre
+        distance = np.sqrt(np.einsum("ij,jk,ik->i", away, self.precision, away))
+        single = np.abs(self._away(values[:, : len(DESCRIPTORS)])).max(axis=1)
+        scores = self._scores(values)
+        return np.column_stack([distance, single, logsumexp(scores, axis=1) - scores[:, 0]])
+
+    def _away(self, descriptors: Array) -> Array:
+        known = len(DESCRIPTORS)
+        away = (descriptors - self.mean[:known]) / self.scale[:known] - self.middle
+        return np.asarray(away / np.where(away < 0, self.below, self.above))
+
+    def _scores(self, values: Array) -> Array:
+        return np.asarray(_inputs(self._reduced(values)) @ self.weights.T + self.intercept)
 
     def _reduced(self, values: Array) -> Array:
-        scaled = (values - self.mean) / self.scale
-        known = len(DESCRIPTORS)
-        return np.column_stack([scaled[:, :known], scaled[:, known:] @ self.components.T])
+        return _reduced(values, self.mean, self.scale, self.components)
 
     def arrays(self) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-        """For a safetensors file."""
-        stored = {name: value for name, value in self.__dict__.items() if name != "limit"} | {"limit": np.array([self.limit])}
+        """Everything but the names of the kinds, for a safetensors file."""
+        stored = {name: value for name, value in self.__dict__.items() if name != "kinds"}
         return {f"familiarity.{name}": np.ascontiguousarray(value, np.float32) for name, value in stored.items()}
 
     @classmethod
-    def from_arrays(cls, stored: Mapping[str, np.ndarray[Any, Any]]) -> Familiarity:
+    def from_arrays(cls, stored: Mapping[str, np.ndarray[Any, Any]], kinds: Sequence[str]) -> Familiarity:
         """What :meth:`arrays` gave.
 
         Raises:
             KeyError: an array is missing.
+            ValueError: they are of other descriptors or kinds.
         """
-        names = ("mean", "scale", "components", "centre", "precision", "limit")
-        mean, scale, components, centre, precision, limit = (np.asarray(stored[f"familiarity.{n}"], np.float64) for n in names)
-        return cls(mean, scale, components, centre, precision, float(limit[0]))
+        names = [name for name in cls.__dataclass_fields__ if name != "kinds"]
+        found = {name: np.asarray(stored[f"familiarity.{name}"], np.float64) for name in names}
+        if found["middle"].shape != (len(DESCRIPTORS),) or len(found["weights"]) != len(kinds) + 1:
+            raise ValueError("the scans that are known were described in another way")
+        return cls(**found, kinds=tuple(kinds))
 
 
 def _values(descriptors: Mapping[str, float], features: Array) -> Array:
     return np.concatenate([[descriptors[name] for name in DESCRIPTORS], np.asarray(features, np.float64)])
 
 
+def _reduced(values: Array, mean: Array, scale: Array, components: Array) -> Array:
+    scaled, known = (values - mean) / scale, len(DESCRIPTORS)
+    return np.column_stack([scaled[:, :known], scaled[:, known:] @ components.T])
+
+
+def _inputs(reduced: Array) -> Array:
+    """What the classifier sees: each value and, since too much and too little are both odd, its size."""
+    near = np.clip(reduced, -FARTHEST, FARTHEST)
+    return np.column_stack([near, np.abs(near)])
+
+
 def fit_familiarity(
-    descriptors: Sequence[Mapping[str, float]], features: Sequence[Array], people: Sequence[str], seed: int = 0
+    descriptors: Sequence[Mapping[str, float]],
+    features: Sequence[Array],
+    people: Sequence[str],
+    kinds: Sequence[str] | None = None,
+    seed: int = 0,
+    weights: Sequence[float] | None = None,
 ) -> Familiarity:
-    """Learn what known scans look like; the limit comes from people who were left out of the fit.
+    """Learn what known scans look like and how odd ones differ; the limits come from people who were left out of the fit.
 
     Args:
         descriptors: one a scan.
         features: of the segmenter, one vector a scan.
-        people: whose scans they are.
+        people: whose scans they are; an odd version is its person's too.
+        kinds: of each scan, :data:`KNOWN` or what is odd about it; None: all are known.
         seed: of the folds.
+        weights: how much each scan counts where the limits are drawn; None: all the same.
     """
     values = np.stack([_values(known, found) for known, found in zip(descriptors, features, strict=True)])
     usable = np.isfinite(values).all(axis=1)
     values, groups = values[usable], np.asarray(people)[usable]
-    left_out = np.zeros(len(values))
+    labels = np.array([KNOWN] * len(people) if kinds is None else list(kinds))[usable]
+    counts = np.asarray(np.ones(len(people)) if weights is None else weights, np.float64)[usable]
+    known = labels == KNOWN
+    left_out = np.zeros((len(values), len(PARTS)))
     for train, rest in GroupKFold(min(FOLDS, len(set(groups))), shuffle=True, random_state=seed).split(values, groups=groups):
-        fitted = _fit(values[train])
-        away = fitted._reduced(values[rest]) - fitted.centre
-        left_out[rest] = np.sqrt(np.einsum("ij,jk,ik->i", away, fitted.precision, away))
-    whole = _fit(values)
-    limit = float(np.quantile(left_out, 1 - TOLERATED))
-    return Familiarity(whole.mean, whole.scale, whole.components, whole.centre, whole.precision, limit)
+        left_out[rest] = _fit(values[train], labels[train])._parts(values[rest])
+    whole = _fit(values, labels)
+    return Familiarity(**{**whole.__dict__, "limits": _limits(left_out[known], counts[known])})
 
 
-def _fit(values: Array) -> Familiarity:
-    mean, deviation = values.mean(axis=0), values.std(axis=0)
+def _limits(left_out: Array, counts: Array) -> Array:
+    """Limits that let :data:`TOLERATED` of known scans exceed each of them."""
+    ends = [
+        np.quantile(part, 1 - share, weights=counts, method="inverted_cdf")
+        for part, share in zip(left_out.T, TOLERATED, strict=True)
+    ]
+    return np.maximum(ends, CONSTANT)
+
+
+def _fit(values: Array, labels: np.ndarray[Any, Any]) -> Familiarity:
+    usual, known = values[labels == KNOWN], len(DESCRIPTORS)
+    mean, deviation = usual.mean(axis=0), usual.std(axis=0)
     scale = np.where(deviation > CONSTANT, deviation, 1.0)
-    known = len(DESCRIPTORS)
-    scaled = (values - mean) / scale
-    count = min(COMPONENTS, len(values) - 1, scaled.shape[1] - known)
-    components = PCA(count, random_state=0).fit(scaled[:, known:]).components_
-    reduced = np.column_stack([scaled[:, :known], scaled[:, known:] @ components.T])
-    covariance = LedoitWolf().fit(reduced)
-    return Familiarity(mean, scale, components, covariance.location_, covariance.precision_, np.inf)
+    scaled, every = (usual - mean) / scale, (values - mean) / scale
+    count = min(COMPONENTS, len(usual) - 1, scaled.shape[1] - known)
+    # Axes along which odd scans differ too; each in deviations of known ones.
+    axes = PCA(count, random_state=0).fit(every[:, known:]).components_
+    components = axes / np.maximum((scaled[:, known:] @ axes.T).std(axis=0), CONSTANT)[:, None]
+    covariance = LedoitWolf().fit(_reduced(usual, mean, scale, components))
+    low, middle, high = np.quantile(scaled[:, :known], [USUAL, 0.5, 1 - USUAL], axis=0)
+    kinds = tuple(sorted(set(labels.tolist()) - {KNOWN}))
+    weights, intercept = _classifier(_inputs(_reduced(values, mean, scale, components)), labels, kinds)
+    return Familiarity(
+        mean,
+        scale,
+        components,
+        covariance.location_,
+        covariance.precision_,
+        middle,
+        np.maximum(middle - low, NARROWEST),
+        np.maximum(high - middle, NARROWEST),
+        weights,
+        intercept,
+        np.ones(len(PARTS)),
+        kinds,
+    )
+
+
+def _classifier(inputs: Array, labels: np.ndarray[Any, Any], kinds: tuple[str, ...]) -> tuple[Array, Array]:
+    """Weights of "known" and of each kind; a scan is taken to be as likely known as odd before it is looked at.
+
+    A covariance that all classes share, shrunk, is what a dozen examples of a kind can bear.
+    """
+    if not kinds:
+        return np.zeros((1, inputs.shape[1])), np.zeros(1)
+    classes = [0 if label == KNOWN else 1 + kinds.index(label) for label in labels]
+    chances = np.array([0.5, *[0.5 / len(kinds)] * len(kinds)])
+    fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=chances).fit(inputs, classes)
+    if len(kinds) > 1:
+        return fitted.coef_, fitted.intercept_
+    return np.vstack([-fitted.coef_, fitted.coef_]) / 2, np.concatenate([-fitted.intercept_, fitted.intercept_]) / 2

@@ -18,9 +18,10 @@ from veridice.calibration import CalibrationSet
 from veridice.case import Case
 from veridice.config import InferenceSettings, TrainingSettings
 from veridice.errors import ConfigError
-from veridice.familiarity import Familiarity, fit_familiarity
+from veridice.familiarity import Familiarity
 from veridice.inference import choose_backend
 from veridice.judge_data import Judged, KnownScan, Task, judge_all, patient_name, real_scan, simulated_scan
+from veridice.known_looks import fit_to_looks, look_at_all, real_looks, simulated_looks
 from veridice.lesions import fit_lesion_model
 from veridice.networks.weights import WeightCard, load_network
 from veridice.panel import Judge, Networks, load_networks, save_judge
@@ -28,7 +29,6 @@ from veridice.predictor import Predictor, fit_predictor
 from veridice.recipes import fold_folders, people_of, source_commit
 from veridice.simulate.cohort import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions
-from veridice.study import scan_looks
 from veridice.training import progress_bar
 from veridice.training_data import planned_patients, real_groups, views
 from veridice.types import Mask
@@ -66,27 +66,27 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     checks = _judge(checked, stage.masks, settings, run / "validation")
     kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, networks, folds)
     apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
-    familiarity = _learn_looks([checks.scans, apart.scans], settings, cases, networks)
+    familiarity = learn_looks(settings, cases, networks, run / "looks")
     calibration = calibration_set(predictor, apart.masks, _source(settings, apart.masks))
     judge = Judge(predictor, lesion_model, familiarity, calibration)
     return [save_judge(weights, judge, _card(settings, cases, predictor, known.masks, checks.masks, networks))]
 
 
-def _learn_looks(
-    simulated: list[pd.DataFrame], settings: TrainingSettings, cases: Sequence[Case], networks: Networks
-) -> Familiarity:
-    """Looks as the segmenter that will be used sees them: simulated people on whom it did not train, and all real scans."""
-    backend = choose_backend(InferenceSettings())
-    rows = [row for table in simulated for row in table.to_dict("records")]
-    descriptors, features = [row["descriptors"] for row in rows], [np.array(row["features"]) for row in rows]
-    people = [str(row["person"]) for row in rows]
-    for case in cases:
-        for stripped in views(case):
-            looks = scan_looks(real_scan(case, settings.data, -1, stripped).scan, networks, backend)
-            descriptors.append(looks[0])
-            features.append(looks[1])
-            people.append(case.patient)
-    return fit_familiarity(descriptors, features, people, settings.seed)
+def learn_looks(settings: TrainingSettings, cases: Sequence[Case], networks: Networks, folder: Path) -> Familiarity:
+    """Learn what known scans look like to the segmenter that will be used: no reserved people, all real scans.
+
+    Args:
+        settings: ``predictor.looks`` patients are simulated.
+        cases: real scans, also those that trainings were stopped on.
+        networks: that look.
+        folder: keeps what was seen, one file a scan.
+    """
+    looks = [*simulated_looks(settings.predictor.looks), *real_looks(cases, settings.data)]
+    with progress_bar() as progress:
+        task = progress.add_task("looks", total=len(looks), note="")
+        tick = partial(progress.advance, task)
+        rows = look_at_all(looks, networks, choose_backend(InferenceSettings()), settings.seed, folder, tick)
+    return fit_to_looks(rows, settings.seed)
 
 
 def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> CalibrationSet:

@@ -43,7 +43,11 @@ class Judge:
 def save_judge(folder: Path, judge: Judge, card: dict[str, Any]) -> WeightCard:
     """Write predictor, familiarity and their card, which lacks only the arguments and the checksum; and the calibration."""
     arrays = {**judge.predictor.arrays(), **judge.familiarity.arrays()}
-    arguments = {"features": list(judge.predictor.features), "lesions": asdict(judge.lesions)}
+    arguments = {
+        "features": list(judge.predictor.features),
+        "lesions": asdict(judge.lesions),
+        "odd_kinds": list(judge.familiarity.kinds),
+    }
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
     folder.mkdir(parents=True, exist_ok=True)
     write_calibration(folder / CALIBRATION, judge.calibration)
@@ -90,8 +94,12 @@ def load_networks(folder: Path, judged: bool = True) -> Networks:
     )
 
 
-def load_judge(folder: Path) -> Judge:
+def load_judge(folder: Path, familiarity: Familiarity | None = None) -> Judge:
     """Load predictor and calibration from ``folder``; the checksum is checked first.
+
+    Args:
+        folder: of the weights.
+        familiarity: takes the place of the stored one, which is not read then.
 
     Raises:
         WeightsError: the predictor is missing, damaged or altered.
@@ -101,10 +109,13 @@ def load_judge(folder: Path) -> Judge:
     content = verified_bytes(folder, card)
     try:
         arrays = load_arrays(content)
-        predictor, familiarity = Predictor.from_arrays(card.arguments["features"], arrays), Familiarity.from_arrays(arrays)
+        predictor = Predictor.from_arrays(card.arguments["features"], arrays)
+        if familiarity is None:
+            familiarity = Familiarity.from_arrays(arrays, card.arguments["odd_kinds"])
         lesions = LesionModel(card.arguments["lesions"]["intercept"], tuple(card.arguments["lesions"]["weights"]))
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
-        raise WeightsError(f"{folder / 'predictor.safetensors'}: not a predictor; train or install again") from error
+        path = folder / "predictor.safetensors"
+        raise WeightsError(f"{path}: not a predictor of this version; train or install again") from error
     return Judge(predictor, lesions, familiarity, read_calibration(folder / CALIBRATION))
 
 

@@ -14,10 +14,10 @@ from torch import nn
 
 from veridice.brain import brain_mask, brain_probability, is_whole_head
 from veridice.config import InferenceSettings
+from veridice.descriptors import describe_scan
 from veridice.error_maps import error_map
 from veridice.errors import InputError
 from veridice.evidence import Reading, mask_evidence, native_samples
-from veridice.familiarity import describe_scan
 from veridice.inference import (
     Backend,
     StochasticResult,
@@ -122,7 +122,7 @@ def scan_looks(scan: Scan, networks: Networks, backend: Backend) -> tuple[dict[s
 def _looks(
     images: Voxels, brain: Mask, transform: GridTransform, networks: Networks, backend: Backend
 ) -> tuple[dict[str, float], Features]:
-    descriptors = describe_scan(images[0], brain, transform.geometry.voxel_volume_ml)
+    descriptors = describe_scan(images[0], brain, transform.geometry.voxel_spacing)
     # Without the T1w, so that a scan looks the same with it and without.
     alone = np.stack([images[0], np.zeros_like(images[0])])
     return descriptors, deepest_features(networks.segmenter, alone, backend)

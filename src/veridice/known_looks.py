@@ -1,0 +1,148 @@
+"""How known scans look to the models, and how odd versions of them do: what familiarity learns from."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from veridice.case import Case
+from veridice.config import DataSettings
+from veridice.errors import InputError
+from veridice.familiarity import KNOWN, Familiarity, fit_familiarity
+from veridice.inference import Backend
+from veridice.inputs import Scan
+from veridice.io.bids import write_text
+from veridice.judge_data import KnownScan, patient_name, real_scan, simulated_scan
+from veridice.odd_scans import make_odd, possible
+from veridice.panel import Networks
+from veridice.simulate.cohort import COHORTS
+from veridice.simulate.donors import all_donors
+from veridice.simulate.plan import PatientPlan
+from veridice.study import scan_looks
+from veridice.training_data import views
+
+SIMULATED_KINDS, REAL_KINDS = 3, 9
+"""Kinds of odd versions of a simulated patient and of a real scan, in turn."""
+ALWAYS = "T1w given as FLAIR"
+"""Made of every scan that has a T1w: the likeliest mistake, and the one most like a FLAIR."""
+TURN = 7
+"""Kinds by which real scans go on; has no factor in common with their number, so that heads and stripped ones get all."""
+BY_TURNS = 20
+"""Simulated patients of whom half are of the one validation brain."""
+BROKEN = "broken"
+"""Severity that is neither known nor odd."""
+
+
+@dataclass(frozen=True)
+class Look:
+    """One known scan to look at.
+
+    Args:
+        name: of the scan.
+        person: whose head it is; simulated: the donor's of the brain.
+        read: how to get it, and facts that results are grouped by (JSON-ready).
+        kinds: how many kinds of odd versions are made, beside :data:`ALWAYS`.
+        first: number of the first of them; they are taken in turn.
+    """
+
+    name: str
+    person: str
+    read: Callable[[], tuple[Scan, dict[str, Any]]]
+    kinds: int
+    first: int
+
+
+def simulated_looks(patients: int) -> list[Look]:
+    """Of simulated patients, by turns of validation and training people, then of the latter alone; no broken scans."""
+    looks: list[Look] = []
+    index = 0
+    while len(looks) < patients:
+        for name in ("validation", "training"):
+            plan = COHORTS[name].plan(index)
+            enough = name == "validation" and len(looks) >= BY_TURNS
+            if plan.severity != BROKEN and not enough:
+                read = partial(_with_facts, partial(simulated_scan, plan, -1))
+                looks.append(Look(patient_name(plan), _brain_of(plan), read, SIMULATED_KINDS, SIMULATED_KINDS * len(looks)))
+        index += 1
+    return looks[:patients]
+
+
+def real_looks(cases: Sequence[Case], settings: DataSettings) -> list[Look]:
+    """Of real scans, as they are and skull-stripped."""
+    looks: list[Look] = []
+    for case in cases:
+        for stripped in views(case):
+            read = partial(_with_facts, partial(real_scan, case, settings, -1, stripped))
+            name = f"{case.id}{'-stripped' if stripped else ''}"
+            looks.append(Look(name, case.patient, read, REAL_KINDS, TURN * len(looks)))
+    return looks
+
+
+def _brain_of(plan: PatientPlan) -> str:
+    return next(donor.person for donor in all_donors() if donor.kind == "anatomy" and donor.name == plan.anatomy)
+
+
+def _with_facts(read: Callable[[], KnownScan]) -> tuple[Scan, dict[str, Any]]:
+    known = read()
+    facts = {name: known.facts[name] for name in ("simulated", "severity", "whole_head")}
+    return known.scan, {**facts, "slice_mm": max(known.scan.flair.geometry.voxel_spacing)}
+
+
+def look_at(look: Look, networks: Networks, backend: Backend, seed: int) -> list[dict[str, Any]]:
+    """A row for the scan and one for each odd version: ``descriptors`` and ``features``, both None if there is nothing to see.
+
+    Args:
+        look: the scan.
+        networks: that look.
+        backend: device and precision.
+        seed: of what is drawn.
+    """
+    scan, facts = look.read()
+    kinds = possible(scan)
+    chosen = [kinds[(look.first + step) % len(kinds)] for step in range(look.kinds)]
+    rows = []
+    for kind in dict.fromkeys([KNOWN, *(kind for kind in kinds if kind == ALWAYS), *chosen]):
+        rng = np.random.default_rng([seed, zlib.crc32(f"{look.name} {kind}".encode())])
+        row: dict[str, Any] = {"scan": look.name, "person": look.person, "kind": kind, **facts}
+        try:
+            descriptors, features = scan_looks(make_odd(kind, scan, rng) if kind else scan, networks, backend)
+            rows.append({**row, "descriptors": descriptors, "features": [round(float(value), 5) for value in features]})
+        except InputError:  # `check` refuses such an image
+            rows.append({**row, "descriptors": None, "features": None})
+    return rows
+
+
+def look_at_all(
+    looks: Sequence[Look], networks: Networks, backend: Backend, seed: int, folder: Path, tick: Callable[[], None]
+) -> pd.DataFrame:
+    """Rows of :func:`look_at` of all scans; kept in ``folder``, one file a scan, and what is there is used again."""
+    folder.mkdir(parents=True, exist_ok=True)
+    rows: list[dict[str, Any]] = []
+    for look in looks:
+        file = folder / f"{look.name}.json"
+        if not file.exists():
+            write_text(file, json.dumps(look_at(look, networks, backend, seed)) + "\n")
+        rows += json.loads(file.read_text(encoding="utf-8"))
+        tick()
+    return pd.DataFrame(rows)
+
+
+def fit_to_looks(rows: pd.DataFrame, seed: int) -> Familiarity:
+    """Learn from rows of :func:`look_at`; images that cannot be looked at teach nothing.
+
+    Real and simulated scans have the same say where the limits are drawn, however many there are of each.
+    """
+    seen = rows[rows["descriptors"].notna()]
+    known = seen[seen["kind"] == KNOWN]
+    counts = 1 / known.groupby("simulated")["scan"].transform("size")
+    features = [np.array(values) for values in seen["features"]]
+    weights = list(counts.reindex(seen.index, fill_value=1.0))
+    return fit_familiarity(list(seen["descriptors"]), features, list(seen["person"]), list(seen["kind"]), seed, weights)
