@@ -63,9 +63,10 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(
     more_subjects(bids, 12)
     output = tmp_path / "out"
     with dask(tmp_path, workers=3) as (address, workers):
-        command = [sys.executable, "-m", "veridice", "run", str(bids), str(output), "participant"]
+        # The workers' working folder is another one.
+        command = [sys.executable, "-m", "veridice", "run", bids.name, output.name, "participant", "--weights=weights"]
         process = subprocess.Popen(
-            [*command, f"--weights={tiny_weights}", "--passes=2", f"--scheduler={address}"], stderr=subprocess.PIPE, text=True
+            [*command, "--passes=2", f"--scheduler={address}"], stderr=subprocess.PIPE, text=True, cwd=tmp_path
         )
         while len(list((output / RECORDS).glob("*.json") if (output / RECORDS).exists() else [])) < 3:
             assert process.poll() is None

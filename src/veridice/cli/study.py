@@ -83,6 +83,9 @@ def run(
 ) -> None:
     """Judge every scan of a BIDS data set (participant), then rank them in one table and report (group)."""
     one_of(LEVELS, level, "level")
+    # Workers elsewhere have working folders of their own.
+    bids_dir, output_dir = bids_dir.absolute(), output_dir.absolute()
+    weights, calibration = (path and path.absolute() for path in (weights, calibration))
     name = bids_dir.name if skip_bids_validation else check_dataset(bids_dir)
     chosen = read_filter(bids_filter_file) if bids_filter_file else None
     scans = find_scans(bids_dir, participant_label or (), session_label or (), chosen)
@@ -148,8 +151,9 @@ def _tasks(
                 # It goes into tables and reports, which name no folders of this machine.
                 problem = str(error).replace(str(folder.folder), folder.folder.name)
         request = reading(scan.name, scan.flair, scan.t1, masks=given, mask_label=label)
-        checksum = checksums.setdefault(label, settings_checksum(request, weights, settings))
-        tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksum, problem))
+        if label not in checksums:
+            checksums[label] = settings_checksum(request, weights, settings)
+        tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksums[label], problem))
     return tasks
 
 

@@ -34,7 +34,9 @@ class FoundMask:
 def split_place(text: str) -> tuple[Path, str]:
     """``DIR:desc`` to folder and description; a folder whose name has a colon is taken as it is."""
     folder, _, desc = text.rpartition(":")
-    return (Path(text), "") if not folder or Path(text).exists() else (Path(folder), desc)
+    if not folder or Path(text).exists():
+        return Path(text).absolute(), ""
+    return Path(folder).absolute(), desc
 
 
 class MaskFolder:
