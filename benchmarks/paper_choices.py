@@ -1,7 +1,7 @@
-"""What the paper leaves open, each choice measured on the test cases of an experiment's first fold.
+"""What the paper leaves open, each choice measured on the test cases of one fold of an experiment.
 
-``python benchmarks/paper_choices.py runs/laptop``: forms of SSIM, kinds of dropout, Huber's delta, the grid of the Dice, the
-paper's own thresholds. The weights of the fold and its stored maps must be there.
+``python benchmarks/paper_choices.py runs/laptop --fold 1``: forms of SSIM, kinds of dropout, delta of the Huber loss, the
+grid of the Dice, the paper's own thresholds. The weights of the fold and its stored maps must be there.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ PAPER_THRESHOLDS = {"entropy_sum": 1100.0, "error_sum": -100_000 / 255}
 """On our scale: the entropy as it is, errors of intensities that were divided by 255."""
 
 
-def of_split(run: Path, cases: list[Case], split: str) -> list[Case]:
-    """Cases of one split of fold 0."""
-    table = pd.read_csv(run / "folds.csv", dtype=str).set_index("case")["fold-0"]
+def of_split(run: Path, number: int, cases: list[Case], split: str) -> list[Case]:
+    """Cases of one split of a fold."""
+    table = pd.read_csv(run / "folds.csv", dtype=str).set_index("case")[f"fold-{number}"]
     return [case for case in cases if table.get(case.id) == split]
 
 
-def look(case: Case, run: Path, backend: Backend) -> dict[str, float]:
+def look(case: Case, fold: Path, backend: Backend) -> dict[str, float]:
     """One test case: SSIM of its filled true lesions in each form; passes with either kind of dropout."""
     training = load_training_settings("default")
     scan = LabelledScan.read(case, training.data.model_copy(update={"resample_t1": True}))
     truth = scan.transform.to_grid(scan.truth) >= 0.5
-    segmenter, reconstructor = (load_network(run / "fold-0" / "weights", n)[0] for n in ("segmenter", "reconstructor"))
+    segmenter, reconstructor = (load_network(fold / "weights", n)[0] for n in ("segmenter", "reconstructor"))
     flair = torch.from_numpy(scan.images[:1])[None]
     rebuilt = torch.from_numpy(reconstruct(reconstructor, scan.images[0], truth, backend))[None, None]
     row = {name: float(ssim_map(rebuilt, flair, form, window).mean()) for form, window, name in SSIM_FORMS}
@@ -58,33 +58,37 @@ def look(case: Case, run: Path, backend: Backend) -> dict[str, float]:
     return row
 
 
-def huber(run: Path, cases: list[Case], delta: float) -> float:
+def huber(run: Path, number: int, cases: list[Case], delta: float) -> float:
     """Test error of the uncertainty regressor with this delta, learnt from out-of-fold maps."""
+    fold = run / f"fold-{number}"
     settings = with_steps(load_training_settings("default"), "regressor", load_experiment("laptop").regressor_steps)
     regressor = settings.regressor.model_copy(update={"huber_delta": delta})
     settings = settings.model_copy(update={"regressor": regressor})
     files = {
-        name: [run / "fold-0" / folder / f"{stored_name(case)}.npz" for case in of_split(run, cases, name)]
+        name: [fold / folder / f"{stored_name(case)}.npz" for case in of_split(run, number, cases, name)]
         for name, folder in (("train", "studies-out-of-fold"), ("validation", "studies"))
     }
-    test = of_split(run, cases, "test")
-    asked = {case.id: run / "fold-0" / "studies" / f"{stored_name(case)}.npz" for case in test}
+    test = of_split(run, number, cases, "test")
+    asked = {case.id: fold / "studies" / f"{stored_name(case)}.npz" for case in test}
     predicted = fit_and_predict("uncertainty", files, asked, settings, run / "choices" / f"huber-{delta}")
-    true = {case.id: read_numbers(run / "fold-0" / "studies", case)["dice"] for case in test}
+    true = {case.id: read_numbers(fold / "studies", case)["dice"] for case in test}
     return float(np.mean([abs(predicted[name] - true[name]) for name in true]))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    run = parser.parse_args().run
+    parser.add_argument("--fold", type=int, default=0)
+    options = parser.parse_args()
+    run, number = options.run, options.fold
+    fold = run / f"fold-{number}"
     cases = read_cases(load_experiment("laptop"), run / "cohort")[0]
     backend = choose_backend(InferenceSettings(engine="torch"))
-    test = of_split(run, cases, "test")
-    numbers = pd.DataFrame([read_numbers(run / "fold-0" / "studies", case) for case in test])
-    looks = pd.DataFrame([look(case, run, backend) for case in test])
+    test = of_split(run, number, cases, "test")
+    numbers = pd.DataFrame([read_numbers(fold / "studies", case) for case in test])
+    looks = pd.DataFrame([look(case, fold, backend) for case in test])
     dice = numbers["dice"].to_numpy()
-    lines = [f"{len(test)} test cases of fold 0, mean Dice {dice.mean():.3f}"]
+    lines = [f"{len(test)} test cases of fold {number}, mean Dice {dice.mean():.3f}"]
     for name in looks:
         related = stats.pearsonr(looks[name], dice).statistic
         lines.append(f"{name:45s} mean {looks[name].mean():10.3f}   r with the Dice {related:.2f}")
@@ -96,7 +100,7 @@ def main() -> None:
     lines.append(
         f"Dice in the scan's own grid minus that on the cube: mean {apart.mean():.3f} ({apart.min():.3f} to {apart.max():.3f})"
     )
-    lines += [f"Huber's delta {delta}: test error {huber(run, cases, delta):.3f}" for delta in (0.1, 1.0)]
+    lines += [f"Huber's delta {delta}: test error {huber(run, number, cases, delta):.3f}" for delta in (0.1, 1.0)]
     print("\n".join(lines))  # noqa: T201
 
 

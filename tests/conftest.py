@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +44,11 @@ def _seeded() -> None:
 
 @pytest.fixture(scope="session")
 def _tiny_weights_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
+    return make_tiny_weights(tmp_path_factory.mktemp("weights"))
+
+
+def make_tiny_weights(folder: Path) -> Path:
+    """Fill a folder with all networks, tiny, with random weights."""
     card = {
         "grid": GRID,
         "configuration": "tiny",
@@ -186,3 +192,44 @@ def study(tiny_scan: dict[str, Volume], tmp_path: Path) -> Path:
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
     (tmp_path / "tiny.toml").write_text(TINY_CONFIG.replace("CUBES", f'cubes = "{tmp_path / "cubes"}"'))
     return tmp_path
+
+
+FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update"
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install veridice[dev]")
+    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if found is None:
+        pytest.skip("no Chromium on this machine: apt-get install chromium")
+    with api.sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=found, args=[*FLAGS.split(), "--disable-sync"])
+        yield started
+        started.close()
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Callable[..., Any]]:
+    """Opens a page that must not complain; checked when the test ends."""
+    complaints: list[str] = []
+    contexts = []
+
+    def open_page(path: Path, **settings: Any) -> Any:
+        contexts.append(browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **settings}))
+        page = contexts[-1].new_page()
+        page.set_default_timeout(15_000)
+        page.on("console", lambda message: complaints.append(message.text))
+        page.on("pageerror", lambda error: complaints.append(str(error)))
+        page.on("requestfailed", lambda request: complaints.append(request.url))
+        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
+        page.on(
+            "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or complaints.append(request.url)
+        )
+        page.goto(path.as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert complaints == []

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 
 from veridice.errors import InputError, OutputError
 from veridice.io import bids
@@ -63,6 +64,38 @@ def test_earlier_results_survive_a_failure(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="no room left"), bids.staged_output(tmp_path):
         raise OSError(errno.ENOSPC, "No space left on device")
     assert [p.name for p in tmp_path.iterdir()] == ["kept.txt"]
+
+
+def test_what_killed_runs_left_is_swept_away_and_what_runs_is_not(tmp_path: Path) -> None:
+    for left in (".veridice-old", ".veridice-locked"):
+        (tmp_path / left).mkdir()
+        (tmp_path / left / "map.nii.gz").write_text("x")
+        (tmp_path / left / bids.LOCK).touch()
+    (tmp_path / ".veridice-empty").mkdir()
+    with bids.staged_output(tmp_path) as other, FileLock(tmp_path / ".veridice-locked" / bids.LOCK):
+        with bids.staged_output(tmp_path) as stage:
+            (stage / "a.txt").write_text("a")
+        assert other.is_dir()
+        assert {p.name for p in tmp_path.iterdir()} == {other.name, ".veridice-locked", "a.txt"}
+
+
+def test_an_interruption_while_files_move_lets_them_arrive(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved, replace = [], Path.replace
+
+    def interrupted_once(file: Path, target: Path) -> None:
+        moved.append(file.name)
+        if len(moved) == 3:
+            raise KeyboardInterrupt
+        replace(file, target)
+
+    names = ["a_veridice.json", "a_report.html", *[f"a_{n}.nii.gz" for n in range(4)]]
+    (tmp_path / "a_veridice.json").write_text("earlier")
+    monkeypatch.setattr(Path, "replace", interrupted_once)
+    with pytest.raises(KeyboardInterrupt), bids.staged_output(tmp_path) as stage:
+        for name in names:
+            (stage / name).write_text("new")
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(names, "new")
+    assert moved[-1] == "a_veridice.json"
 
 
 def test_a_file_in_place_of_the_folder_is_refused(tmp_path: Path) -> None:

@@ -40,8 +40,28 @@ def demo(folder: Path, **environment: str) -> dict[str, object]:
     return row
 
 
-def test_demo_judges_the_real_scan(tmp_path: Path) -> None:
-    row = demo(tmp_path)
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, object]]:
+    """A wheel installed elsewhere, and what its demo says."""
+    folder = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    subprocess.run(build, check=True, capture_output=True, timeout=300)
+    (wheel,) = folder.glob("*.whl")
+    site = folder / "site"
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True, timeout=300)
+    return site, demo(folder, PYTHONPATH=str(site))
+
+
+def test_the_wheel_is_whole(installed: tuple[Path, dict[str, object]]) -> None:
+    site, row = installed
+    assert row["version"] == veridice.__version__
+    assert (site / "veridice" / "weights" / "segmenter.safetensors").is_file()
+    assert (site / "veridice" / "templates" / "group.js").is_file()
+
+
+def test_demo_judges_the_real_scan(installed: tuple[Path, dict[str, object]]) -> None:
+    row = installed[1]
     truth = read_map(DEMO / "sub-lesjak19_label-lesion_mask.nii.gz")
     own = read_map(Path(str(row["maps"]["lesion_mask"])))  # type: ignore[index]
     # F1 of the voxels is the Dice, computed here by another library.
@@ -67,18 +87,6 @@ def test_a_t1w_given_as_flair_is_unknown_and_the_demo_is_known() -> None:
     said = [warning for warning in unknown.warnings if "the models do not know scans like this one" in warning]
     assert len(said) == 1 and "most like: T1w given as FLAIR" in said[0]
     assert not any("do not know" in warning for warning in known.warnings)
-
-
-def test_a_wheel_installed_elsewhere_runs_the_demo(tmp_path: Path) -> None:
-    build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path), str(ROOT)]
-    subprocess.run(build, check=True, capture_output=True, timeout=300)
-    (wheel,) = tmp_path.glob("*.whl")
-    site = tmp_path / "site"
-    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site), str(wheel)]
-    subprocess.run(install, check=True, capture_output=True, timeout=300)
-    row = demo(tmp_path, PYTHONPATH=str(site))
-    assert row["version"] == veridice.__version__
-    assert (site / "veridice" / "weights" / "segmenter.safetensors").is_file()
 
 
 def test_shipped_weights_are_intact_small_and_never_saw_the_demo() -> None:

@@ -6,8 +6,7 @@ import base64
 import hashlib
 import json
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -245,18 +244,6 @@ FLAGS = "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-back
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed: pip install veridice[dev]")
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if found is None:
-        pytest.skip("no Chromium on this machine: apt-get install chromium")
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=[*FLAGS.split(), "--disable-sync"])
-        yield started
-        started.close()
-
-
-@pytest.fixture(scope="module")
 def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("group")
     for name in ("sub-01_ses-1", "sub-01_ses-2"):
@@ -265,32 +252,6 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 Opened = Callable[..., Any]
-
-
-@pytest.fixture
-def opened(browser: Any) -> Iterator[Opened]:
-    """Opens a page that must not complain; checked when the test ends."""
-    complaints: list[str] = []
-    contexts = []
-
-    def open_page(path: Path, **settings: Any) -> Any:
-        contexts.append(browser.new_context(**{"viewport": {"width": 1400, "height": 1000}, **settings}))
-        page = contexts[-1].new_page()
-        page.set_default_timeout(15_000)
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("requestfailed", lambda request: complaints.append(request.url))
-        page.on("dialog", lambda dialog: complaints.append(f"dialog {dialog.message}"))
-        page.on(
-            "request", lambda request: request.url.startswith(("file:", "data:", "blob:")) or complaints.append(request.url)
-        )
-        page.goto(path.as_uri())
-        return page
-
-    yield open_page
-    for context in contexts:
-        context.close()
-    assert complaints == []
 
 
 def ready(page: Any) -> Any:

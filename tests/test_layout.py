@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from veridice.errors import InputError
-from veridice.io.layout import check_dataset, describe_scans, find_scans, read_filter
+from veridice.io.layout import check_dataset, describe_scans, find_scans, read_filter, without_scans
 from veridice.io.masks import SAMSEG_LESION, MaskFolder, split_place
 
 
@@ -49,6 +49,12 @@ def test_each_flair_is_a_scan_with_the_t1w_most_like_it(dataset: Path) -> None:
     assert fourth.t1.is_file()
     assert first.folder == Path("sub-01/ses-a/anat")
     assert fourth.folder == Path("sub-02/anat")
+
+
+def test_subjects_without_a_flair_are_named(dataset: Path) -> None:
+    (dataset / "sub-03/anat").mkdir(parents=True)
+    (dataset / "sub-03/anat/sub-03_flair.nii.gz").touch()
+    assert without_scans(dataset, find_scans(dataset)) == ["sub-03"]
 
 
 @pytest.mark.parametrize("label", ["02", "sub-02"])

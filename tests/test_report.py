@@ -2,8 +2,15 @@
 
 from __future__ import annotations
 
-import numpy as np
+import json
+from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pytest
+
+from veridice import cli
+from veridice.group import RATINGS, _rating
 from veridice.report import SCORE_ROWS, _radiological, choose_slices
 from veridice.scores import SCORES
 
@@ -39,3 +46,39 @@ def test_pictures_follow_radiological_convention() -> None:
 
 def test_every_score_is_explained() -> None:
     assert set(SCORES) <= {name for name, _, _ in SCORE_ROWS}
+
+
+@pytest.fixture
+def page_file(scan_files: dict[str, Path]) -> Path:
+    """Report of the tiny scan under a name that is a script."""
+    files = [f"--{name}={path}" for name, path in scan_files.items()]
+    assert cli.run(["check", "--passes=2", "--case=</script><img src=x onerror=alert(1)>", *files]) == 0
+    return next(scan_files["output"].glob("*_report.html"))
+
+
+def test_a_rating_is_exported_and_read_again(page_file: Path, opened: Any) -> None:
+    page = opened(page_file)
+    page.locator("input[value='needs edit']").check()
+    page.get_by_label("missed lesions").check()
+    page.get_by_label("Comment").fill('brain stem </script><b>"')
+    page.get_by_label("Rater").fill("R2")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Save rating").click()
+    name = download.value.suggested_filename
+    assert name == page_file.name.replace("_report.html", "_rating.json")
+    download.value.save_as(page_file.with_name(name))
+    said = json.loads(page_file.with_name(name).read_text())
+    assert said["Reasons"] == ["missed lesions"]
+    assert said["Comment"] == 'brain stem </script><b>"'
+    assert said["JudgedMask"] == "mask.nii.gz"
+    assert said["Rating"] in RATINGS
+    assert _rating(page_file.with_name(name)) == "needs edit"
+    page_file.with_name(name).write_text('{"Rating": "<b>"}')
+    assert _rating(page_file.with_name(name)) is None
+
+
+def test_a_rating_needs_a_choice(page_file: Path, opened: Any) -> None:
+    page = opened(page_file)
+    page.get_by_role("button", name="Save rating").click()
+    assert page.locator("input:invalid").count() == 3
+    assert "put beside" in page.locator("#rated").inner_text()

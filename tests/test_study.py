@@ -18,10 +18,11 @@ import pandas as pd
 import pytest
 
 from veridice import cli
+from veridice.calibration import CalibrationSet
 from veridice.checking import Request
 from veridice.cohort import run_cohort
 from veridice.config import InferenceSettings
-from veridice.group import COLUMNS, expected_failures
+from veridice.group import COLUMNS, expected_failures, known_values, without_shared_warnings
 from veridice.io.layout import find_scans
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.records import HIDDEN, read_record, scan_held
@@ -210,6 +211,27 @@ def test_expected_failures_by_hand() -> None:
     assert rows.loc[2, "share_left"] == pytest.approx(0.06)
     assert rows.index[rows["fewest"]].tolist() == [3]
     assert rows.loc[4, "share_left"] == 0
+
+
+def test_which_values_are_bad_by_hand() -> None:
+    predicted, dice = (0.2, 0.62, 0.66, 0.95, 1.0), (0.1, 0.8, 0.6, 0.9, 0.7)
+    known = CalibrationSet(source="", simulated=True, patients=5, predicted=predicted, spread=(0.1,) * 5, dice=dice)
+    rows = known_values(known, pd.DataFrame({"predicted_dice": [0.61, None, 1.0]}), 0.75)
+    assert [(row["low"], row["masks"], row["bad"], row["scans"]) for row in rows if row["masks"] or row["scans"]] == [
+        (0.0, 1, 1, 0),
+        (0.6, 2, 1, 1),
+        (0.9, 2, 1, 1),
+    ]
+    middle = next(row for row in rows if row["low"] == 0.6)
+    assert middle["share_low"] < middle["share"] == 0.5 < middle["share_high"]
+
+
+def test_what_is_said_of_every_scan_is_said_once() -> None:
+    table = pd.DataFrame({"warnings": ["a; b", None, "b; a; c", "b; a"]})
+    shown, shared = without_shared_warnings(table)
+    assert shared == ["a", "b"]
+    assert shown["warnings"].fillna("-").tolist() == ["", "-", "c", ""]
+    assert without_shared_warnings(table[:1])[1] == []
 
 
 def test_derivatives_are_valid_bids(bids: Path, tiny_weights: Path, tmp_path: Path) -> None:

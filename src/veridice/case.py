@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+
+def plain_name(name: str) -> str:
+    """A name fit for terminals, tables and JSON: what cannot be shown, such as escape codes, is a question mark."""
+    return "".join("?" if unicodedata.category(letter).startswith("C") else letter for letter in name)
 
 
 @dataclass(frozen=True)

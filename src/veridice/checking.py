@@ -11,9 +11,9 @@ from typing import Any
 from veridice._version import __version__
 from veridice.assess import Judgement, assess_masks
 from veridice.calibration import read_calibration
-from veridice.case import Assessment
+from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
-from veridice.inputs import Scan, read_given_mask, read_scan
+from veridice.inputs import GivenMask, Scan, read_given_mask, read_scan
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
@@ -75,9 +75,8 @@ def check(request: Request, output: Path, weights: Path, settings: InferenceSett
     """
     refuse_overwriting(output, request.case, request.files)
     with staged_output(output) as stage:
-        assessment = judge_files(request, stage, partial(load_networks, weights), settings, tick)
-    write_dataset_files(output)
-    return assessment
+        write_dataset_files(stage, output)
+        return judge_files(request, stage, partial(load_networks, weights), settings, tick)
 
 
 def judge_files(
@@ -99,7 +98,8 @@ def judge_files(
     with clock.stage("total"):
         with clock.stage("read"):
             scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
-            masks = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
+            read = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
+            masks = _with_names(read, request.masks)
         with clock.stage("load_weights"):
             networks = load()
             if request.calibration and networks.judge:
@@ -109,6 +109,16 @@ def judge_files(
     return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
 
 
+def _with_names(masks: list[GivenMask], paths: Sequence[Path]) -> list[GivenMask]:
+    """Masks of one file name get their folder's before it, and a number where that does not tell them apart."""
+    names = [mask.name for mask in masks]
+    if len(set(names)) < len(names):
+        names = [plain_name(f"{path.absolute().parent.name}/{path.name}") for path in paths]
+    if len(set(names)) < len(names):
+        names = [f"{number}: {name}" for number, name in enumerate(names, start=1)]
+    return [replace(mask, name=name) for mask, name in zip(masks, names, strict=True)]
+
+
 def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Assessment:
     case = judgement.assessment.case
     made_by = {"GeneratedBy": {"Name": "veridice", "Version": __version__}}
@@ -116,14 +126,16 @@ def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Asses
     with clock.stage("write"):
         files = write_maps(stage, case, judgement.maps, provenance)
         table = write_table(stage, case, "lesions", _lesion_rows(judgement), LESION_COLUMNS)
+        judged = judgement.maps.get("input_mask", judgement.maps["lesion_mask"])
+        write_thumbnail(scan.flair, judged, stage / f"{file_stem(case)}{THUMBNAIL_SUFFIX}")
+    # The report reads them again; at 0.5 mm both together are 3 GiB more.
+    judgement.maps.clear()
     update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **judgement.assessment.seconds}}
     assessment = judgement.assessment.model_copy(update=update)
     with clock.stage("report"):
         stored = stage / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
         write_json(stored, assessment.model_dump(mode="json"))
         write_report(stored, scan.flair, scan.t1, stage / f"{file_stem(case)}{REPORT_SUFFIX}")
-        judged = judgement.maps.get("input_mask", judgement.maps["lesion_mask"])
-        write_thumbnail(scan.flair, judged, stage / f"{file_stem(case)}{THUMBNAIL_SUFFIX}")
     return assessment
 
 

@@ -138,6 +138,7 @@ class PredictorSettings(Settings):
         description="people on whom no network trained; reserved ones make test cohorts too",
     )
     passes: int = Field(20, ge=2, description="stochastic passes, as many as scans are judged with")
+    jobs: int = Field(1, ge=1, description="processes that judge, with one thread each")
 
 
 class TrainingSettings(Settings):

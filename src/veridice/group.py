@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.stats import binomtest
 
 from veridice._version import __version__
+from veridice.calibration import CalibrationSet
 from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import (
@@ -77,6 +80,10 @@ LOOKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 SHARES = (0.05, 0.1, 0.2, 0.5)
 TOLERATED = 0.05
 """Share of failures among the scans that nobody looks at."""
+BINS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
+"""Of the predicted Dice."""
+SEPARATOR = "; "
+"""Between the warnings of a scan."""
 UNFAMILIAR = 1.0
 
 
@@ -138,7 +145,7 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
         "own_volume_ml": assessment.volumes_ml.get("own_mask"),
         "brain_volume_ml": assessment.volumes_ml.get("brain"),
         "looks_missed_ml": assessment.volumes_ml.get("looks_missed"),
-        "warnings": "; ".join(assessment.warnings),
+        "warnings": SEPARATOR.join(assessment.warnings),
         "report": by_kind.get(REPORT_SUFFIX),
         "thumbnail": by_kind.get(THUMBNAIL_SUFFIX),
     }
@@ -177,6 +184,48 @@ def describe_study(output: Path, table: pd.DataFrame) -> dict[str, Any]:
                 facts["calibration"] = first.calibration.model_dump()
             break
     return facts
+
+
+def without_shared_warnings(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    """The table without what is said of every judged scan, and that apart: it would hide what is said of one."""
+    each = [set(text.split(SEPARATOR)) for text in table["warnings"].dropna()]
+    shared = set.intersection(*each) if len(each) > 1 else set()
+    left = table["warnings"].map(
+        lambda text: text if pd.isna(text) else SEPARATOR.join(part for part in text.split(SEPARATOR) if part not in shared)
+    )
+    return table.assign(warnings=left), sorted(shared - {""})
+
+
+def known_values(calibration: CalibrationSet, table: pd.DataFrame, min_dice: float) -> list[dict[str, Any]]:
+    """How many masks of the calibration set are bad, by their predicted Dice, and how many scans of the study lie there.
+
+    Args:
+        calibration: cases with a known truth.
+        table: from :func:`tabulate`.
+        min_dice: Dice below which a mask is bad.
+
+    Returns:
+        Rows of ``low`` and ``high`` predicted Dice, ``masks``, ``bad``, ``share`` with its 95 % interval ``share_low`` and
+        ``share_high`` (Wilson), ``scans``.
+    """
+    predicted, bad = np.array(calibration.predicted), np.array(calibration.dice) < min_dice
+    study = table["predicted_dice"].astype(float).to_numpy()
+    rows = []
+    for low, high in pairwise(BINS):
+        inside, scans = ((values >= low) & ((values < high) | (high == 1)) for values in (predicted, study))
+        row = {
+            "low": low,
+            "high": high,
+            "masks": int(inside.sum()),
+            "bad": int((inside & bad).sum()),
+            "scans": int(scans.sum()),
+        }
+        if row["masks"]:
+            test = binomtest(int(row["bad"]), int(row["masks"]))
+            interval = test.proportion_ci(method="wilson")
+            row |= {"share": test.statistic, "share_low": float(interval.low), "share_high": float(interval.high)}
+        rows.append(row)
+    return rows
 
 
 def expected_failures(table: pd.DataFrame) -> pd.DataFrame:

@@ -41,7 +41,8 @@ def write_group_report(table: pd.DataFrame, cutoffs: pd.DataFrame, facts: dict[s
             Any but the first three may be absent; missing values are NaN or None.
         cutoffs: a row a stated cut-off: ``looks``, ``share``, ``failures_found``, ``failures_left``, ``share_left``.
         facts: ``name`` of the data set, ``min_dice``, ``coverage``, ``calibration`` (``source``, ``n``, ``simulated``),
-            ``settings_differ``, ``version``, ``notes`` (list of sentences); any may be absent.
+            ``settings_differ``, ``version``, ``notes`` (list of sentences), ``known_values`` (rows of
+            :func:`veridice.group.known_values`); any may be absent.
         folder: where the relative paths of the thumbnails lead.
         output: HTML file to write, whole or not at all; the relative paths are links from its folder.
 
@@ -89,6 +90,7 @@ def _facts(facts: dict[str, Any]) -> dict[str, Any]:
     calibration = {"source": None, "n": None, "simulated": False, **(facts.get("calibration") or {})}
     known = {key: value for key, value in facts.items() if value is not None}
     defaults: dict[str, Any] = {"name": "Study", "min_dice": None, "coverage": None, "settings_differ": False, "notes": []}
+    defaults["known_values"] = []
     return {**defaults, "version": __version__, **known, "calibration": calibration}
 
 

@@ -12,6 +12,7 @@ THICK_SLICE_MM = 5.0
 SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70, 350
 SWAP_MARGIN = 0.05
 HEAD_LEVEL = 0.15
+SAME_CORRELATION = 0.995
 
 
 def image_warnings(flair: Voxels, t1: Voxels | None, native: Geometry, cube: Geometry) -> list[str]:
@@ -31,11 +32,19 @@ def image_warnings(flair: Voxels, t1: Voxels | None, native: Geometry, cube: Geo
         warnings.append(f"slices are {max(native.voxel_spacing):.1f} mm thick: small lesions may be lost between them")
     if t1 is None:
         warnings.append("no T1w was given: judged from the FLAIR alone, which is less certain")
-    elif np.array_equal(flair, t1):
+    elif looks_same(flair, t1):
         warnings.append("FLAIR and T1w are the same image: give the T1w of this scan, or none")
     elif looks_swapped(flair, t1):
         warnings.append("FLAIR and T1w look swapped (the 'T1w' has the contrast of a FLAIR): check the two files")
     return warnings
+
+
+def looks_same(flair: Voxels, t1: Voxels) -> bool:
+    """Whether one image is the other, but for rounding: FLAIR and T1w of one head correlate by some 0.9."""
+    if np.array_equal(flair, t1):
+        return True
+    images = flair[::2, ::2, ::2].ravel(), t1[::2, ::2, ::2].ravel()
+    return bool(min(image.std() for image in images) > 0 and np.corrcoef(*images)[0, 1] > SAME_CORRELATION)
 
 
 def looks_swapped(flair: Voxels, t1: Voxels) -> bool:

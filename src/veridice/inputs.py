@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from veridice.case import plain_name
 from veridice.errors import GeometryError, InputError
-from veridice.io.nifti import read_image, read_map
+from veridice.io.nifti import header_doubts, read_image, read_map
 from veridice.registration import Alignment, align, resample_aligned, tolerance
 from veridice.spatial import resample_to
 from veridice.volume import Geometry, Volume
@@ -61,32 +62,38 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
         InputError: a file cannot be read.
         GeometryError: the brain mask lies on neither grid.
     """
-    image = read_image(flair)
-    scan = Scan(image)
+    scan = Scan(read_image(flair), warnings=header_doubts(flair))
     if t1 is not None:
-        scan = _with_t1(scan, read_image(t1), registration)
+        scan = _with_t1(scan, t1, registration)
     if brain is not None:
         mask, warnings = _on_flair(brain, scan)
         if not mask.voxels.any():
             raise InputError(f"{brain}: the brain mask is empty; give one that marks the brain, or none")
-        scan = _noted(scan, warnings, brain=mask)
+        scan = _noted(scan, (*header_doubts(brain), *warnings), brain=mask)
     return scan
 
 
-def _with_t1(scan: Scan, t1: Volume, registration: bool) -> Scan:
+def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
+    t1 = read_image(path)
+    scan = _placed(_noted(scan, header_doubts(path)), t1, registration)
+    if scan.t1 is not None and scan.t1.voxels.min() == scan.t1.voxels.max():
+        raise GeometryError(f"{path}: does not meet the FLAIR where its header puts it; check that both are of one scan")
+    return scan
+
+
+def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
     flair, same = scan.flair, t1.geometry.same_grid(scan.flair.geometry)
+    shown = t1 if same else resample_to(t1, flair.geometry, float(t1.voxels.min()))
     if not registration:
-        if same:
-            return _noted(scan, (), t1=t1, t1_geometry=t1.geometry)
         said = "the T1w was resampled to the FLAIR's grid where its header puts it, without registration"
-        return _noted(scan, (said,), t1=resample_to(t1, flair.geometry), t1_geometry=t1.geometry)
+        return _noted(scan, () if same else (said,), t1=shown, t1_geometry=t1.geometry)
     found = align(flair, t1)
     if found.doubt:
         where = "it stays" if same else "it was resampled"
         said = (
             f"the T1w cannot be registered to the FLAIR ({found.doubt}): {where} where its header puts it; check that it is one"
         )
-        return _noted(scan, (said,), t1=t1 if same else resample_to(t1, flair.geometry), t1_geometry=t1.geometry)
+        return _noted(scan, (said,), t1=shown, t1_geometry=t1.geometry)
     if same and found.distance <= tolerance(flair, t1):
         return _noted(scan, (), t1=t1, t1_geometry=t1.geometry)
     said = f"the T1w was registered to the FLAIR: moved by up to {found.distance:.1f} mm, turned by {found.degrees:.1f} degrees"
@@ -113,7 +120,7 @@ def read_given_mask(path: Path, scan: Scan, threshold: float | None = None, labe
         GeometryError: it lies on neither grid.
     """
     volume, warnings = _on_flair(path, scan, threshold, label)
-    return GivenMask(path.name, volume, warnings)
+    return GivenMask(plain_name(path.name), volume, (*header_doubts(path), *warnings))
 
 
 def _on_flair(
@@ -137,7 +144,7 @@ def _on_flair(
         moved = resample_to(share, scan.flair.geometry)
     else:
         moved = resample_aligned(share, scan.alignment, scan.flair.geometry)
-    said = f"{path.name} lies on the T1w's grid: resampled to the FLAIR's"
+    said = f"{plain_name(path.name)} lies on the T1w's grid: resampled to the FLAIR's"
     return moved.with_voxels(moved.voxels >= HALF), (*warnings, said)
 
 
@@ -146,13 +153,13 @@ def _thresholded(path: Path, values: Volume, threshold: float | None) -> tuple[V
     if not np.isfinite(voxels).all():
         raise InputError(f"{path}: holds NaN or infinite values; replace them (for example: fslmaths -nan)")
     if threshold is not None:
-        return values.with_voxels(voxels >= threshold), (f"{path.name} was cut at {threshold:g}",)
+        return values.with_voxels(voxels >= threshold), (f"{plain_name(path.name)} was cut at {threshold:g}",)
     found = np.unique(voxels)
     if len(found) <= 2 and (found[0] == 0 or (len(found) == 1 and found[0] > 0)):
         return values.with_voxels(voxels > 0), ()
     whole = bool((found == np.round(found)).all())
     if found[0] >= 0 and found[-1] <= 1 and not whole:
-        return values.with_voxels(voxels >= HALF), (f"{path.name} holds probabilities: cut at {HALF}",)
+        return values.with_voxels(voxels >= HALF), (f"{plain_name(path.name)} holds probabilities: cut at {HALF}",)
     shown = ", ".join(f"{v:g}" for v in found[:4])
     raise InputError(
         f"{path}: neither a binary mask nor probabilities from 0 to 1, its values are {shown}...; "

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import nn
 
 from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings
-from veridice.inference import Backend, deterministic_pass
+from veridice.inference import Backend, choose_backend, deterministic_pass
 from veridice.inputs import GivenMask, Scan
 from veridice.io.bids import write_text
 from veridice.io.nifti import read_image, read_mask
@@ -22,6 +23,7 @@ from veridice.lesions import Lesion, describe_lesions, label_lesions
 from veridice.mask_kinds import Material, draw_kinds, make_mask
 from veridice.overlap import dice
 from veridice.panel import Networks
+from veridice.processes import in_processes
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.spatial import resample_to
@@ -47,7 +49,8 @@ class KnownScan:
         scan: images.
         truth: true mask, FLAIR's grid.
         judged: voxels that count, FLAIR's grid.
-        facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``.
+        facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``,
+            ``slice_thickness`` (mm).
     """
 
     name: str
@@ -74,6 +77,7 @@ def simulated_scan(plan: PatientPlan, group: int) -> KnownScan:
         "severity": plan.severity,
         "load_ml": patient.lesion_load_ml,
         "whole_head": plan.whole_head,
+        "slice_thickness": max(flair.geometry.voxel_spacing),
     }
     name = patient_name(plan)
     scan = Scan(flair, resample_to(patient.t1, flair.geometry))
@@ -96,7 +100,13 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
         flair = flair.with_voxels(np.where(brain, flair.voxels, 0))
         t1 = t1.with_voxels(np.where(brain, t1.voxels, 0)) if t1 else None
     load = float(truth.sum() * flair.geometry.voxel_volume_ml)
-    facts = {"simulated": False, "severity": "", "load_ml": load, "whole_head": bool(case.brain_mask) and not stripped}
+    facts = {
+        "simulated": False,
+        "severity": "",
+        "load_ml": load,
+        "whole_head": bool(case.brain_mask) and not stripped,
+        "slice_thickness": max(flair.geometry.voxel_spacing),
+    }
     name = f"{case.id}{'-stripped' if stripped else ''}"
     return KnownScan(name, case.patient or case.id, group, Scan(flair, t1), truth, judged, facts)
 
@@ -202,21 +212,34 @@ def judge_all(
     count: int,
     seed: int,
     settings: InferenceSettings,
-    backend: Backend,
     folder: Path,
+    jobs: int,
     tick: Callable[[], None],
 ) -> Judged:
-    """Judge masks of every scan into ``folder``, one file a scan; what is there is kept."""
+    """Judge masks of every scan into ``folder``, one file a scan, in ``jobs`` processes; what is there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
-    tables: dict[str, list[dict[str, Any]]] = {"masks": [], "lesions": [], "scans": []}
-    for number, task in enumerate(tasks):
-        file = folder / f"{task.name}.json"
-        if not file.exists():
+    files = [folder / f"{task.name}.json" for task in tasks]
+    waiting = []
+    for number, (task, file) in enumerate(zip(tasks, files, strict=True)):
+        if file.exists():
+            tick()
+        else:
             rng = np.random.default_rng([seed, number, 11])
-            stranger = strangers[int(rng.integers(len(strangers)))]
-            rows = judged_masks(task.read(), task.networks, task.others, stranger, count, settings, backend, rng)
-            write_text(file, json.dumps(rows) + "\n")
+            waiting.append((task, strangers[int(rng.integers(len(strangers)))], rng, file))
+    work = partial(_judge_one, count=count, settings=settings)
+    for _, died in in_processes(waiting, work, jobs) if jobs > 1 else ((item, work(item)) for item in waiting):
+        if died is not None:
+            raise died
+        tick()
+    tables: dict[str, list[dict[str, Any]]] = {"masks": [], "lesions": [], "scans": []}
+    for file in files:
         for name, rows_of_scan in json.loads(file.read_text(encoding="utf-8")).items():
             tables[name] += rows_of_scan
-        tick()
     return Judged(**{name: pd.DataFrame(rows_of_all) for name, rows_of_all in tables.items()})
+
+
+def _judge_one(item: tuple[Task, Mask, np.random.Generator, Path], count: int, settings: InferenceSettings) -> None:
+    task, stranger, rng, file = item
+    backend = choose_backend(settings)
+    rows = judged_masks(task.read(), task.networks, task.others, stranger, count, settings, backend, rng)
+    write_text(file, json.dumps(rows) + "\n")

@@ -105,11 +105,11 @@ def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Pa
     with progress_bar() as progress:
         task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
         tick = partial(progress.advance, task)
-        strangers = _strangers(tasks[0].networks.grid_shape[0])
-        return judge_all(tasks, strangers, count, settings.seed, inference, choose_backend(inference), folder, tick)
+        shapes = strangers(tasks[0].networks.grid_shape[0])
+        return judge_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, tick)
 
 
-def _strangers(grid: int) -> list[Mask]:
+def strangers(grid: int) -> list[Mask]:
     """Lesions of the training donors on the cube, about where they would lie."""
     found = []
     for donor in choose_donors("training"):

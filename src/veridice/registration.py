@@ -163,5 +163,5 @@ def _placed(image: sitk.Image, geometry: Geometry) -> sitk.Image:
 
 def _coarse(image: sitk.Image, edge: float) -> sitk.Image:
     """Means of blocks of voxels, whose edges are at most this long where the image's own are not longer."""
-    shrink = [max(1, int(edge // spacing)) for spacing in image.GetSpacing()]
+    shrink = [max(1, min(n, int(edge // spacing))) for n, spacing in zip(image.GetSize(), image.GetSpacing(), strict=True)]
     return sitk.BinShrink(image, shrink)

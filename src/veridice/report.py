@@ -17,8 +17,6 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
 
 from veridice.case import Assessment
 from veridice.io.bids import file_stem, read_assessment
@@ -32,6 +30,8 @@ SLICES = 4
 DOUBTFUL = 0.5
 LISTED = 8
 """Lesions of each list."""
+FLATTEST = 3.0
+"""Longer side of a panel over the shorter, at most: voxel sizes that make no sense make no picture of a kilometre."""
 MASK_COLOUR = "#ff5a1f"
 OWN_COLOUR = "#35d0ff"
 
@@ -196,52 +196,71 @@ def _window(voxels: Voxels) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
+COLUMN, ABOVE, BELOW = 2.1, 0.3, 0.42
+"""Inches: width of a picture, room for titles, room for colour bars."""
+
+
 def _draw(panels: list[Panel], outlines: list[tuple[Voxels, str]], slices: list[int], spacing: Voxels) -> str:
-    width_mm, height_mm = (np.array(panels[0].voxels.shape[:2]) * spacing[:2]).tolist()
-    column = 2.1
-    row = column * height_mm / width_mm
-    size = (column * len(panels), row * len(slices) + 0.75)
-    figure, axes = plt.subplots(len(slices), len(panels), figsize=size, facecolor="black", squeeze=False)
-    bottom, top = 0.42 / size[1], 1 - 0.3 / size[1]
-    figure.subplots_adjust(0, bottom, 1, top, wspace=0.02, hspace=0.02)
-    for number, (axis_row, index) in enumerate(zip(axes, reversed(slices), strict=True)):
-        for axis, panel in zip(axis_row, panels, strict=True):
-            axis.axis("off")
-            shown = axis.imshow(
+    """All pictures in one pair of axes, in millimetres: axes of their own take a second to make."""
+    width, height = (np.array(panels[0].voxels.shape[:2]) * spacing[:2]).tolist()
+    gap, inch = 0.01 * width, width / COLUMN
+    across = len(panels) * (width + gap) - gap
+    up = len(slices) * (height + gap) - gap + (ABOVE + BELOW) * inch
+    figure = plt.figure(figsize=(across / inch, up / inch), facecolor="black")
+    axis = figure.add_axes((0, 0, 1, 1))
+    for row, index in enumerate(slices):
+        bottom = BELOW * inch + row * (height + gap)
+        for column, panel in enumerate(panels):
+            left = column * (width + gap)
+            place = (left, left + width, bottom, bottom + height)
+            axis.imshow(
                 _radiological(panel.voxels[:, :, index]),
                 cmap=panel.colours,
                 vmin=panel.low,
                 vmax=panel.high,
-                aspect=spacing[1] / spacing[0],
+                extent=place,
                 interpolation="nearest",
             )
             if panel.outlined:
                 for voxels, colour in outlines:
-                    mask = _radiological(voxels[:, :, index])
-                    if mask.any():
-                        axis.contour(mask, levels=[0.5], colors=[colour], linewidths=0.9)
-            if number == 0:
-                axis.set_title(panel.title, color="white", fontsize=10, pad=4)
-            if number == len(slices) - 1:
-                _colour_bar(figure, axis, shown, panel)
-        axis_row[0].text(0.02, 0.5, "R", color="white", fontsize=9, transform=axis_row[0].transAxes, va="center")
-        axis_row[0].text(0.98, 0.5, "L", color="white", fontsize=9, transform=axis_row[0].transAxes, va="center", ha="right")
+                    _outline(axis, _radiological(voxels[:, :, index]), colour, place)
+        for text, where in (("R", 0.02), ("L", 0.98)):
+            side = "left" if text == "R" else "right"
+            axis.text(where * width, bottom + height / 2, text, color="white", fontsize=9, va="center", ha=side)
+    for column, panel in enumerate(panels):
+        middle = column * (width + gap) + width / 2
+        axis.text(middle, up - ABOVE * inch / 2, panel.title, color="white", fontsize=10, va="center", ha="center")
+        _colour_bar(axis, panel, middle, width, inch)
+    axis.set(xlim=(0, across), ylim=(0, up), aspect="auto")
+    axis.axis("off")
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130, facecolor="black")
     plt.close(figure)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
+def _outline(axis: Axes, mask: Voxels, colour: str, place: tuple[float, float, float, float]) -> None:
+    if not mask.any():
+        return
+    left, right, bottom, top = place
+    rows, columns = mask.shape
+    x = left + (np.arange(columns) + 0.5) * (right - left) / columns
+    y = top - (np.arange(rows) + 0.5) * (top - bottom) / rows
+    axis.contour(x, y, mask, levels=[0.5], colors=[colour], linewidths=0.9)
+
+
+def _colour_bar(axis: Axes, panel: Panel, middle: float, width: float, inch: float) -> None:
+    if panel.colours == "gray":
+        return
+    left, right = middle - 0.4 * width, middle + 0.4 * width
+    bottom, top = 0.26 * inch, 0.32 * inch
+    axis.imshow(np.linspace(0, 1, 256)[None], cmap=panel.colours, vmin=0, vmax=1, extent=(left, right, bottom, top))
+    for share in (0, 0.5, 1):
+        value = panel.low + share * (panel.high - panel.low)
+        axis.text(left + share * (right - left), 0.22 * inch, f"{value:g}", color="white", fontsize=7, va="top", ha="center")
+    axis.text(right + 0.03 * width, (bottom + top) / 2, panel.unit, color="white", fontsize=7, va="center")
+
+
 def _radiological(slice_: Voxels) -> Voxels:
     """Axial slice of a canonical volume as seen from the feet: right is left, front is up."""
     return slice_[::-1, ::-1].T
-
-
-def _colour_bar(figure: Figure, axis: Axes, shown: AxesImage, panel: Panel) -> None:
-    if panel.colours == "gray":
-        return
-    place = axis.get_position()
-    bar = figure.add_axes((place.x0 + 0.1 * place.width, 0.62 * place.y0, 0.8 * place.width, 0.12 * place.y0))
-    figure.colorbar(shown, cax=bar, orientation="horizontal", ticks=[panel.low, (panel.low + panel.high) / 2, panel.high])
-    bar.tick_params(colors="white", labelsize=7, length=2, pad=1)
-    bar.text(1.04, 0.5, panel.unit, transform=bar.transAxes, color="white", fontsize=7, va="center")

@@ -176,12 +176,12 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
     return GridTransform(volume.geometry, (box[0], box[1], box[2]), grid_shape)
 
 
-def resample_to(image: Volume, geometry: Geometry) -> Volume:
-    """Linear resampling of ``image`` to another grid through both affines; 0 outside it (float32)."""
+def resample_to(image: Volume, geometry: Geometry, outside: float = 0.0) -> Volume:
+    """Linear resampling of ``image`` to another grid through both affines; ``outside`` beyond it (float32)."""
     if image.geometry.same_grid(geometry):
         return image.with_voxels(image.voxels.astype(np.float32))
     source = nib.Nifti1Image(image.voxels.astype(np.float32), image.affine)
-    shown = nib.processing.resample_from_to(source, (geometry.shape, geometry.affine), order=1)
+    shown = nib.processing.resample_from_to(source, (geometry.shape, geometry.affine), order=1, cval=outside)
     return Volume(np.asarray(shown.dataobj, dtype=np.float32), geometry)
 
 

@@ -16,6 +16,7 @@ from veridice.brain import brain_mask, brain_probability, is_whole_head
 from veridice.config import InferenceSettings
 from veridice.descriptors import describe_scan
 from veridice.error_maps import error_map
+from veridice.errors import InputError
 from veridice.evidence import Reading, mask_evidence, native_samples
 from veridice.inference import (
     Backend,
@@ -72,12 +73,8 @@ def study_scan(
     flair, t1 = scan.flair, scan.t1
     with clock.stage("grid"):
         transform = fit_grid(flair, networks.grid_shape)
+        ranges = _intensity_ranges(scan, transform)
         images = grid_images(flair, t1, transform)
-        ranges = {
-            name: asdict(intensity_range(image, transform))
-            for name, image in (("flair", flair), ("t1", t1))
-            if image is not None
-        }
         warnings = image_warnings(images[0], images[1] if t1 is not None else None, flair.geometry, transform.geometry)
     with clock.stage("segmentation"):
         result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
@@ -102,6 +99,16 @@ def study_scan(
     preprocessing = {**transform.record(), **scan.record, "intensity_range": ranges, "whole_head": whole_head}
     said = (*scan.warnings, *warnings)
     return StudiedScan(scan, images, result, reading, descriptors, features, preprocessing, said)
+
+
+def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, dict[str, float]]:
+    ranges = {"flair": asdict(intensity_range(scan.flair, transform))}
+    if scan.t1 is not None:
+        try:
+            ranges["t1"] = asdict(intensity_range(scan.t1, transform))
+        except InputError as error:
+            raise InputError("the T1w shows nothing where the FLAIR shows the head; check that both are of one scan") from error
+    return ranges
 
 
 def scan_looks(scan: Scan, networks: Networks, backend: Backend) -> tuple[dict[str, float], Features]:

@@ -65,10 +65,12 @@ class Geometry:
 
     def same_grid(self, other: Geometry) -> bool:
         """Whether both grids have the same shape and their corners lie within ``AFFINE_TOLERANCE_MM``."""
-        if self.shape != other.shape:
-            return False
+        return self.shape == other.shape and self.distance(other) < AFFINE_TOLERANCE_MM
+
+    def distance(self, other: Geometry) -> float:
+        """How far apart (mm, along an axis) a corner of two grids of the same shape lies at most."""
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], [1.0], indexing="ij")).reshape(4, -1)
-        return bool(np.abs((self.affine - other.affine) @ corners).max() < AFFINE_TOLERANCE_MM)
+        return float(np.abs((self.affine - other.affine) @ corners).max())
 
     def describe(self) -> str:
         """Shape, spacing and orientation for messages, for example ``181x217x181 at 1.00x1.00x1.00 mm (RAS)``."""

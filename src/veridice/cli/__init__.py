@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import sys
 import warnings
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from veridice._version import __version__
+from veridice.case import plain_name
 from veridice.cli.common import DISCLAIMER
 from veridice.cli.learn import experiment, models, simulate, train
 from veridice.cli.scan import calibrate, check, demo
@@ -46,21 +46,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     # nibabel logs what it thinks of a header; what matters of it is said by our own messages.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
-    # A job that is terminated cleans up as one that is interrupted does.
-    for kind in ENDING_SIGNALS:
-        if signal.getsignal(kind) is not signal.SIG_IGN:  # as in a background job
-            signal.signal(kind, _interrupt)
     sys.exit(run(sys.argv[1:]))
-
-
-ENDING_SIGNALS = (signal.SIGINT, signal.SIGTERM)
-
-
-def _interrupt(_signal: int, _frame: Any) -> None:
-    """Begin to clean up; further signals would only disturb that."""
-    for kind in ENDING_SIGNALS:
-        signal.signal(kind, signal.SIG_IGN)
-    raise KeyboardInterrupt
 
 
 def run(arguments: list[str]) -> int:
@@ -83,5 +69,5 @@ def run(arguments: list[str]) -> int:
 
 
 def _fail(message: str, code: int) -> int:
-    sys.stderr.write(f"veridice: {' '.join(message.split())}\n")
+    sys.stderr.write(f"veridice: {plain_name(' '.join(message.split()))}\n")
     return code

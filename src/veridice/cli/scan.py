@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from importlib import resources
 from pathlib import Path
@@ -12,7 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from veridice.case import Assessment
+from veridice.case import Assessment, plain_name
 from veridice.checking import Request
 from veridice.checking import check as check_files
 from veridice.cli.common import (
@@ -73,7 +74,9 @@ def check(
         device=one_of(("auto", "cpu", "cuda"), device, "--device"),
         engine=one_of(("auto", "openvino", "torch"), engine, "--engine"),
     )
-    name = case or case_name(flair)
+    if mask_threshold is not None and not math.isfinite(mask_threshold):
+        raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
+    name = plain_name(case or case_name(flair))
     masks = mask or ()
     request = Request(name, flair, t1, brain_mask, masks, mask_threshold, mask_label, registration, calibration)
     assessment = _check(request, output, weights, settings)
@@ -172,7 +175,7 @@ def _print_assessment(assessment: Assessment, output: Path, true_dice: float | N
     if assessment.ranking:
         _print_ranking(assessment)
     report = output / f"{file_stem(assessment.case)}{REPORT_SUFFIX}"
-    out.print(f"report: {escape(str(report))}\nmaps:   {escape(str(output))}\n{DISCLAIMER}")
+    out.print(f"report: {escape(plain_name(str(report)))}\nmaps:   {escape(plain_name(str(output)))}\n{DISCLAIMER}")
 
 
 def _interval(assessment: Assessment) -> str:

@@ -14,15 +14,17 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from veridice.calibration import CalibrationSet, read_calibration
 from veridice.checking import Request
 from veridice.cli.common import Device, Engine, Passes, Seed, Weights, err, one_of, out, progress_bar
 from veridice.cohort import Run, Tally, run_cohort
 from veridice.config import InferenceSettings
-from veridice.errors import InputError
+from veridice.errors import InputError, OutputError
 from veridice.io.bids import make_folder, write_dataset_files
-from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter, validate_dataset
+from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter, validate_dataset, without_scans
 from veridice.io.masks import MaskFolder, split_place
 from veridice.networks.weights import bundled_weights
+from veridice.panel import CALIBRATION
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.processes import in_processes
 
@@ -85,8 +87,13 @@ def run(
     chosen = read_filter(bids_filter_file) if bids_filter_file else None
     scans = find_scans(bids_dir, participant_label or (), session_label or (), chosen)
     _refuse_same(bids_dir, output_dir)
+    everything = not (participant_label or session_label or chosen)
+    notes = _notes(without_scans(bids_dir, scans) if everything else [])
+    for note in notes:
+        err.print(f"[yellow]warning:[/yellow] {escape(note)}")
     if level == "group":
-        _group(name, bids_dir, output_dir, scans)
+        known = read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION)
+        _group({"name": name, "notes": notes}, bids_dir, output_dir, scans, known)
         return
     settings = InferenceSettings(
         passes=passes,
@@ -107,6 +114,12 @@ def run(
     with _somewhere(scheduler, queues, _processes(n_jobs, mem_gb)) as runner:
         tally = _participants(tasks, runner, output_dir)
     raise typer.Exit(1 if tally.failed else 0)
+
+
+def _notes(absent: list[str]) -> list[str]:
+    if not absent:
+        return []
+    return [f"no FLAIR was found of {len(absent)} subjects: {', '.join(absent[:5])}{' ...' if absent[5:] else ''}"]
 
 
 def _refuse_same(bids_dir: Path, output_dir: Path) -> None:
@@ -132,7 +145,8 @@ def _tasks(
                 found = folder.of(scan)
                 given, label = [found.path], found.label if mask_label is None else mask_label
             except InputError as error:
-                problem = str(error)
+                # It goes into tables and reports, which name no folders of this machine.
+                problem = str(error).replace(str(folder.folder), folder.folder.name)
         request = reading(scan.name, scan.flair, scan.t1, masks=given, mask_label=label)
         checksum = checksums.setdefault(label, settings_checksum(request, weights, settings))
         tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksum, problem))
@@ -193,18 +207,27 @@ def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally
     return tally
 
 
-def _group(name: str, bids_dir: Path, output: Path, scans: Sequence[BidsScan]) -> None:
-    from veridice.group import describe_study, expected_failures, tabulate, write_tables
+def _group(said: dict[str, Any], bids_dir: Path, output: Path, scans: Sequence[BidsScan], calibration: CalibrationSet) -> None:
+    from veridice.group import describe_study, expected_failures, known_values, tabulate, without_shared_warnings, write_tables
     from veridice.group_report import write_group_report
 
     if not output.is_dir():
         raise InputError(f"{output}: no such folder; run the participant level first")
     table = tabulate(output, bids_dir, scans)
     write_tables(output, table)
-    facts = {**describe_study(output, table), "name": name}
-    shown = table.assign(status=table["status"].replace("missing", "failed"))
-    write_group_report(shown, expected_failures(table), facts, output, output / "report.html")
+    facts = {**describe_study(output, table), **said}
+    # Another calibration than that of the judgements would speak of other predictions.
+    if facts.get("calibration", {}).get("source") == calibration.source:
+        facts["known_values"] = known_values(calibration, table, facts["min_dice"])
+    shown, shared = without_shared_warnings(table.assign(status=table["status"].replace("missing", "failed")))
+    # The page says by itself what the intervals rest on.
+    shared = [text for text in shared if "rests on simulated" not in text]
+    facts["notes"] = [*said["notes"], *(f"Of every scan: {text}." for text in shared)]
+    try:
+        write_group_report(shown, expected_failures(table), facts, output, output / "report.html")
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     counts = Counter(table["verdict"].dropna())
-    said = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject"))
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject"))
     absent = int((table["status"] != "done").sum())
-    err.print(escape(f"{len(table)} scans: {said}, {absent} without a judgement -> {output / 'report.html'}"))
+    err.print(escape(f"{len(table)} scans: {verdicts}, {absent} without a judgement -> {output / 'report.html'}"))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import os
 import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import pandas as pd
 from filelock import FileLock, Timeout
 
 from veridice._version import __version__
-from veridice.case import Assessment
+from veridice.case import Assessment, plain_name
 from veridice.errors import InputError, OutputError
 from veridice.io.nifti import SUFFIXES, write_image
 from veridice.volume import Volume
@@ -74,7 +76,7 @@ def case_name(flair: Path) -> str:
     stem = flair.name
     for suffix in SUFFIXES:
         stem = stem.removesuffix(suffix)
-    return re.sub(r"_(FLAIR|flair)$", "", stem) or "scan"
+    return plain_name(re.sub(r"_(FLAIR|flair)$", "", stem)) or "scan"
 
 
 def file_stem(case: str) -> str:
@@ -97,6 +99,7 @@ def make_folder(folder: Path) -> None:
 
 
 LOCK = ".veridice.lock"
+TURN = ".veridice-turn.lock"
 
 
 @contextlib.contextmanager
@@ -132,9 +135,10 @@ def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
     Raises:
         OutputError: one would be.
     """
-    results = {(folder / f"{file_stem(case)}_{name}.nii.gz").resolve() for name in MAP_NAMES.values()}
+    # Not Path.resolve, which fails on links that lead to themselves.
+    results = {os.path.realpath(folder / f"{file_stem(case)}_{name}.nii.gz") for name in MAP_NAMES.values()}
     for path in inputs:
-        if path.resolve() in results:
+        if os.path.realpath(path) in results:
             raise OutputError(f"{path}: would be overwritten by a result of the same name; give another -o folder")
 
 
@@ -142,24 +146,77 @@ def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
 def staged_output(folder: Path) -> Iterator[Path]:
     """A hidden folder inside ``folder`` whose files move there when the block ends well, and vanish when it does not.
 
+    Whoever is killed leaves his hidden folder; the next one to write here sweeps it away.
+
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full.
     """
-    created = not folder.exists()
+    created = not os.path.lexists(folder)
     stage: Path | None = None
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        stage = Path(tempfile.mkdtemp(prefix=".veridice-", dir=folder))
-        yield stage
-        for file in sorted(stage.iterdir()):
-            file.replace(folder / file.name)
+        with _short_turn(folder):
+            _sweep(folder)
+            stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
+            lock = FileLock(stage / LOCK).acquire()
+        with lock:
+            yield stage
+            with _short_turn(folder):
+                _publish(stage, folder)
     except OSError as error:
         raise OutputError(f"{folder}: {_how_to_mend(error)}") from error
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
-        if created and folder.is_dir() and not any(folder.iterdir()):
+        if created and os.path.isdir(folder) and not any(folder.iterdir()):  # noqa: PTH112 Path.is_dir fails on long names
             folder.rmdir()
+
+
+STAGE = ".veridice-"
+PATIENCE_S = 60
+
+
+@contextlib.contextmanager
+def _short_turn(folder: Path) -> Iterator[None]:
+    """One process at a time sweeps or moves files, so that the results of two runs do not mix."""
+    try:
+        lock = FileLock(folder / TURN, timeout=PATIENCE_S).acquire()
+    except Timeout as error:
+        raise OutputError(f"{folder}: another veridice writes there; wait for it, or give another -o folder") from error
+    with lock:
+        try:
+            yield
+        finally:
+            (folder / TURN).unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left: a hidden folder whose lock nobody holds any more."""
+    for left in folder.glob(f"{STAGE}*/"):
+        with contextlib.suppress(OSError), FileLock(left / LOCK, timeout=0):  # held, or of another user
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _publish(stage: Path, folder: Path) -> None:
+    """Move the files; an assessment goes last and an old one first, so that where one lies, all of it lies."""
+    files = [file for file in stage.iterdir() if file.name != LOCK]
+    files.sort(key=lambda file: file.name.endswith(ASSESSMENT_SUFFIX))
+    for target in (folder / file.name for file in files):
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder where a result should go; give another -o folder")
+    try:
+        _move(files, folder)
+    except KeyboardInterrupt:
+        _move([file for file in files if file.exists()], folder)
+        raise
+
+
+def _move(files: list[Path], folder: Path) -> None:
+    for file in files:
+        if file.name.endswith(ASSESSMENT_SUFFIX):
+            (folder / file.name).unlink(missing_ok=True)
+    for file in files:
+        file.replace(folder / file.name)
 
 
 def _how_to_mend(error: OSError) -> str:
@@ -198,29 +255,34 @@ def write_table(folder: Path, case: str, name: str, rows: list[dict[str, Any]], 
     return file
 
 
-def write_dataset_files(folder: Path) -> None:
-    """What makes ``folder`` a BIDS data set of derivatives; what is there already stays, and is ignored as before.
+def write_dataset_files(folder: Path, goes_to: Path | None = None) -> None:
+    """What makes a folder a BIDS data set of derivatives; what is there already stays, and is ignored as before.
+
+    Args:
+        folder: where the files are written.
+        goes_to: the folder that they will be moved to; None: ``folder`` itself.
 
     Raises:
-        OutputError: the folder cannot be written.
+        OutputError: they cannot be written.
     """
+    place = goes_to or folder
     description = {
         "Name": "veridice: quality of lesion segmentations",
         "BIDSVersion": "1.10.0",
         "DatasetType": "derivative",
         "GeneratedBy": [{"Name": "veridice", "Version": __version__}],
     }
-    ignored = folder / ".bidsignore"
+    ignored = place / ".bidsignore"
     try:
-        if not (folder / "dataset_description.json").exists():
+        if not (place / "dataset_description.json").exists():
             write_json(folder / "dataset_description.json", description)
-        if not (folder / "README.md").exists():
+        if not (place / "README.md").exists():
             write_text(folder / "README.md", README)
         known = ignored.read_text(encoding="utf-8").splitlines() if ignored.exists() else []
         if more := [pattern for pattern in UNKNOWN_TO_BIDS if pattern not in known]:
-            write_text(ignored, "\n".join([*known, *more]) + "\n")
+            write_text(folder / ".bidsignore", "\n".join([*known, *more]) + "\n")
     except (OSError, ValueError) as error:
-        raise OutputError(f"{folder}: cannot be written ({error}); give a folder of yours to -o") from error
+        raise OutputError(f"{place}: cannot be written ({error}); give a folder of yours to -o") from error
 
 
 README = """# veridice: can these lesion masks be trusted?
@@ -233,9 +295,13 @@ table. Maps lie on the FLAIR's own grid. Research use only, not a medical device
 
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    # Two runs may write the same file at the same time.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

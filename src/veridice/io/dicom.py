@@ -13,6 +13,8 @@ from veridice.errors import InputError
 from veridice.volume import Volume
 
 SECONDS = 300
+UNEVEN = b"Interslice distance varies"
+"""What dcm2niix says of slices that it stacks as if they lay evenly."""
 MOST_FILES = 20_000
 """A series has hundreds of files; a folder with more than this was hardly meant."""
 
@@ -60,6 +62,8 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
             raise InputError(f"{folder}: holds no DICOM series that can be read{code}; give the folder of one")
         if len(files) > 1:
             raise InputError(f"{folder}: holds {len(files)} DICOM series; give the folder of one")
+        if UNEVEN in done.stdout:
+            raise InputError(f"{folder}: a slice is missing, or they do not lie evenly; copy the whole series")
         try:
             return read(files[0])
         except InputError as error:

@@ -160,6 +160,12 @@ def find_scans(
     return scans
 
 
+def without_scans(folder: Path, scans: Sequence[BidsScan]) -> list[str]:
+    """Subjects of a data set that none of ``scans`` is of, with ``sub-``."""
+    found = {f"sub-{scan.subject}" for scan in scans}
+    return sorted(path.name for path in folder.glob("sub-*") if path.is_dir() and path.name not in found)
+
+
 def _choose(files: pd.DataFrame, query: Mapping[str, Any]) -> pd.DataFrame:
     for name, value in query.items():
         column = ENTITIES.get(name, name)

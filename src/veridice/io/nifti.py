@@ -3,6 +3,7 @@ line."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import os
 import zlib
@@ -15,6 +16,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError
 
+from veridice.case import plain_name
 from veridice.errors import GeometryError, InputError
 from veridice.io.dicom import read_dicom_folder
 from veridice.types import Mask
@@ -31,6 +33,15 @@ MGH_PLACED = slice(28, 30)
 """Bytes of an MGH file that say whether its place in space is known; nibabel fills in a guess where it is not."""
 TRAILING_BYTES = 2**20
 """Room for the header, its extensions and padding beside the voxels of a compressed file."""
+PADDING_BYTES = 4096
+"""What may follow the voxels of a NIfTI file; a whole slice more than that is one that the header does not speak of."""
+SMALLEST_EDGE_MM, LONGEST_EDGE_MM = 0.01, 100.0
+"""Of a voxel; outside them the header's lengths are no millimetres."""
+SMALLEST_CONTRAST, LARGEST_CONTRAST = 1e-30, 1e30
+"""Between them float32 can scale an image without running out of range."""
+APART_MM = 1.0
+"""Two places of a header that differ by more than this somewhere in the image contradict each other."""
+UNITS = {1: "metres", 3: "micrometres"}
 
 
 def read_image(path: Path, grid: Geometry | None = None) -> Volume:
@@ -51,9 +62,37 @@ def read_image(path: Path, grid: Geometry | None = None) -> Volume:
     if not np.isfinite(voxels).all():
         bad = int(voxels.size - np.isfinite(voxels).sum())
         raise InputError(f"{path}: {bad} voxels are NaN or infinite; replace them (for example: fslmaths -nan)")
-    if voxels.min() == voxels.max():
-        raise InputError(f"{path}: every voxel is {voxels.min():g}, the image is empty; export it again")
+    low, high = float(voxels.min()), float(voxels.max())
+    if low == high:
+        raise InputError(f"{path}: every voxel is {low:g}, the image is empty; export it again")
+    if not SMALLEST_CONTRAST < high - low < LARGEST_CONTRAST:
+        raise InputError(f"{path}: its values run from {low:g} to {high:g}; scale them to an ordinary range")
     return volume
+
+
+def header_doubts(path: Path) -> tuple[str, ...]:
+    """Where the header of a file that can be read contradicts itself, in plain words."""
+    if path.is_dir():
+        return ()
+    try:
+        image = nib.load(path, mmap=False)
+    except (ImageFileError, OSError) as error:
+        raise InputError(f"{path}: was changed while it was read; wait until it is written, then try again") from error
+    if not isinstance(image, nib.Nifti1Image):
+        return ()
+    said, header, name = [], image.header, plain_name(path.name)
+    if int(header["sform_code"]) and int(header["qform_code"]):
+        try:
+            apart = Geometry(image.shape[:3], header.get_qform()).distance(Geometry(image.shape[:3], header.get_sform()))
+        except (HeaderDataError, ValueError, GeometryError):
+            said.append(f"{name}: its qform cannot be used; it lies where the sform puts it")
+        else:
+            if apart > APART_MM:
+                said.append(f"{name}: qform and sform put it up to {apart:.1f} mm apart; the sform was taken: check the sides")
+    units = UNITS.get(int(header["xyzt_units"]) % 8)
+    if units:
+        said.append(f"{name}: its header gives lengths in {units}; they were taken for millimetres")
+    return tuple(said)
 
 
 def read_label(path: Path, grid: Geometry, label: int) -> Mask:
@@ -109,9 +148,10 @@ def _require_grid(path: Path, volume: Volume, grid: Geometry | None, mend: str) 
 
 
 def _read(path: Path) -> Volume:
-    if path.is_dir():
-        return read_dicom_folder(path, _read_file)
-    return _read_file(path)
+    try:
+        return read_dicom_folder(path, _read_file) if path.is_dir() else _read_file(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror or error}); check the path and your rights") from error
 
 
 def _read_file(path: Path) -> Volume:
@@ -123,25 +163,57 @@ def _read_file(path: Path) -> Volume:
         raise InputError(f"{path}: Analyze and NIfTI pairs do not say for certain what is left and right; give one .nii.gz")
     if not path.name.endswith(SUFFIXES):
         raise InputError(f"{path}: no image file ({', '.join(SUFFIXES)}); of DICOM give the folder of one series")
+    before = path.stat()
     try:
-        image = nib.load(path)
+        # Not mapped: a mapped file that somebody cuts short ends the process.
+        image = nib.load(path, mmap=False)
         if not isinstance(image, nib.Nifti1Image | nib.MGHImage):
             raise InputError(f"{path}: is {type(image).__name__}, not NIfTI; convert it to .nii.gz")
         promised = _check_header(path, image)
         if path.name.endswith(ZIPPED):
-            image = type(image).from_bytes(_decompressed(path, promised))
+            content = _decompressed(path, promised)
+            image = type(image).from_bytes(content)
+        _require_no_more(path, image, promised, len(content) if path.name.endswith(ZIPPED) else before.st_size)
         voxels = np.asarray(image.dataobj, dtype=np.float32)
     except (ImageFileError, HeaderDataError, MGHError, KeyError) as error:
         raise InputError(f"{path}: not a readable image file ({_one_line(error)}); export or convert it again") from error
-    except (gzip.BadGzipFile, zlib.error, EOFError, OSError, ValueError) as error:
+    except PermissionError:
+        raise
+    except (gzip.BadGzipFile, zlib.error, EOFError, OSError, ValueError, TypeError) as error:
         raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
     except (MemoryError, OverflowError) as error:
         raise InputError(f"{path}: larger than this machine's memory; crop or resample it") from error
+    finally:
+        _require_unchanged(path, before)
+    geometry = _geometry(path, image)
+    return Volume(voxels.reshape(geometry.shape), geometry)
+
+
+def _geometry(path: Path, image: Any) -> Geometry:
     try:
-        geometry = Geometry(voxels.shape[:3], image.affine)
+        geometry = Geometry(image.shape[:3], image.affine)
     except GeometryError as error:
         raise GeometryError(f"{path}: {error}") from error
-    return Volume(voxels.reshape(geometry.shape), geometry)
+    edges = geometry.voxel_spacing
+    if min(edges) < SMALLEST_EDGE_MM or max(edges) > LONGEST_EDGE_MM:
+        size = " x ".join(f"{edge:g}" for edge in edges)
+        raise GeometryError(f"{path}: its voxels measure {size} mm; repair the header, whose lengths should be millimetres")
+    return geometry
+
+
+def _require_unchanged(path: Path, before: os.stat_result) -> None:
+    after = path.stat()
+    if (after.st_mtime_ns, after.st_size, after.st_ino) != (before.st_mtime_ns, before.st_size, before.st_ino):
+        raise InputError(f"{path}: was changed while it was read; wait until it is written, then try again")
+
+
+def _require_no_more(path: Path, image: Any, promised: int, size: int) -> None:
+    """NIfTI only: what follows the voxels in MGH files are tags of any length."""
+    if isinstance(image, nib.MGHImage):
+        return
+    slice_bytes = promised // max(image.shape[:3])
+    if size - image.dataobj.offset - promised >= max(slice_bytes, PADDING_BYTES):
+        raise InputError(f"{path}: holds more voxels than its header promises; convert it again")
 
 
 def _decompressed(path: Path, promised: int) -> bytes:
@@ -156,7 +228,7 @@ def _decompressed(path: Path, promised: int) -> bytes:
 def _check_header(path: Path, image: Any) -> int:
     """Refuse everything that can be refused before a voxel is decompressed; returns the bytes of all voxels."""
     header, shape = image.header, image.shape
-    if min(shape, default=0) < 1 or len(shape) < 3:
+    if min(shape, default=0) < 1 or len(shape) < 3 or min(shape[:3]) < 2:
         raise InputError(f"{path}: has shape {shape}; a three-dimensional scan is needed")
     if any(n > 1 for n in shape[3:]):
         raise InputError(
@@ -166,6 +238,8 @@ def _check_header(path: Path, image: Any) -> int:
         raise InputError(f"{path}: voxels are {_type_name(header)}; one real number a voxel is needed: convert it")
     if not _is_placed(path, header):
         raise GeometryError(f"{path}: its header does not say where it lies in space; convert from DICOM again")
+    if isinstance(image, nib.Nifti1Image) and image.dataobj.offset < header.single_vox_offset:
+        raise InputError(f"{path}: says that its voxels begin within the header; convert it again")
     count = int(np.prod([int(n) for n in shape], dtype=object))
     promised = count * header.get_data_dtype().itemsize
     room = path.stat().st_size * (MAXIMUM_DEFLATE_RATIO if path.name.endswith(ZIPPED) else 1)
@@ -183,10 +257,12 @@ def _check_header(path: Path, image: Any) -> int:
 
 
 def _is_placed(path: Path, header: Any) -> bool:
-    if "sform_code" in header:
-        return bool(int(header["sform_code"]) or int(header["qform_code"]))
     with gzip.open(path) if path.name.endswith(ZIPPED) else path.open("rb") as stream:
-        return bool(any(stream.read(MGH_PLACED.stop)[MGH_PLACED]))
+        if "sform_code" not in header:
+            return bool(any(stream.read(MGH_PLACED.stop)[MGH_PLACED]))
+        # nibabel makes up voxel sizes where they are 0 or negative; only the qform needs them.
+        sizes = type(header).from_fileobj(stream, check=False)["pixdim"][1:4]
+    return bool(int(header["sform_code"]) or (int(header["qform_code"]) and sizes.min() > 0))
 
 
 def _type_name(header: Any) -> str:
@@ -195,6 +271,9 @@ def _type_name(header: Any) -> str:
 
 
 def _available_memory() -> int:
+    """Bytes; with what the system only keeps to read files faster, where it says so."""
+    with contextlib.suppress(OSError, StopIteration), Path("/proc/meminfo").open() as lines:
+        return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
     return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 

@@ -81,6 +81,7 @@ function fillVerdict(td, row) {
   shape.setAttribute("aria-hidden", "true");
   sign.append(shape, ` ${WORDS[verdict]}`);
   td.append(sign);
+  if (cell("rating", row)) td.append(element("div", "small", `rated: ${cell("rating", row)}`));
 }
 
 function fillDice(td, row) {

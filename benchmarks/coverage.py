@@ -1,0 +1,121 @@
+"""Does the interval keep its promise? On simulated patients of reserved people who calibrated nothing, masks of all kinds.
+
+    python benchmarks/coverage.py -o runs/coverage -n 500
+
+Judges our own mask and two of other kinds of every patient with the weights that ship (hours; interrupt, give it again), then
+says how often the true Dice lies in the interval, by what, how wide it is, how many scans are decided, how many accepted fail.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from veridice.calibration import dice_intervals
+from veridice.config import InferenceSettings, load_training_settings
+from veridice.failure_detection import bootstrap
+from veridice.judge_data import Judged, Task, judge_all, patient_name, simulated_scan
+from veridice.judge_recipes import strangers
+from veridice.networks.weights import bundled_weights, load_network
+from veridice.panel import Judge, load_judge, load_networks
+from veridice.simulate.cohort import COHORTS
+from veridice.training import progress_bar
+from veridice.verdict import decide
+
+DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"
+SEED, MASKS, MIN_DICE = 6000, 2, 0.75
+LOADS, THICKNESSES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
+
+
+def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> Judged:
+    """Masks with their true Dice and all scores, scans with their looks; files that are there are kept."""
+    taught = load_training_settings("default").predictor.calibration_donors.split(",")
+    if set(taught) & set(DONORS.split(",")):
+        raise SystemExit("these people calibrated the interval")
+    networks = load_networks(bundled_weights())
+    cohort = replace(
+        COHORTS["test"], name="coverage", donors=DONORS, seed=SEED, severity_shares=COHORTS["training"].severity_shares
+    )
+    segmenters = [load_network(folder, "segmenter")[0] for folder in others]
+    plans = [cohort.plan(index) for index in range(patients)]
+    tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1), networks, segmenters) for plan in plans]
+    with progress_bar() as progress:
+        bar = progress.add_task("patients", total=patients, note="")
+        tick = partial(progress.advance, bar)
+        shapes = strangers(networks.grid_shape[0])
+        return judge_all(tasks, shapes, MASKS, SEED, InferenceSettings(), folder, jobs, tick)
+
+
+def judged(rows: Judged, judge: Judge, coverage: float) -> pd.DataFrame:
+    """With prediction, interval and verdict as ``check`` gives them; empty masks, which have no interval, are left out."""
+    looks = [judge.familiarity.distance(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()]
+    known = dict(zip(rows.scans["scan"], np.array(looks) <= judge.familiarity.limit, strict=True))
+    masks = rows.masks[rows.masks["lesion_count"] > 0].reset_index(drop=True)
+    masks = masks.assign(known=masks["scan"].map(known))
+    predicted, spread = judge.predictor.predict(masks)
+    low, high = dice_intervals(judge.calibration, predicted, spread, coverage).T
+    verdict = [decide((a, b), MIN_DICE, k) for a, b, k in zip(low, high, masks["known"], strict=True)]
+    return masks.assign(predicted=predicted, low=low, high=high, verdict=verdict, covered=masks["dice"].between(low, high))
+
+
+def share(table: pd.DataFrame, column: str) -> str:
+    """Mean of a column of truths with its interval over resampled patients."""
+    values, people = table[column].to_numpy(float), table["person"].to_numpy()
+    found = bootstrap(lambda v: float(v.mean()), values, clusters=people, resamples=2000)
+    return f"{100 * values.mean():5.1f} % ({100 * found.low:.1f} to {100 * found.high:.1f})"
+
+
+def report(table: pd.DataFrame) -> list[str]:
+    """What is said of the intervals."""
+    error = np.abs(table["predicted"] - table["dice"])
+    rank = stats.spearmanr(table["predicted"], table["dice"]).statistic
+    lines = [
+        f"{len(table)} masks of {table['person'].nunique()} simulated patients; Spearman {rank:.3f}, error {error.mean():.3f}",
+        f"coverage {share(table, 'covered')}; width {(table['high'] - table['low']).mean():.3f}",
+    ]
+    groups = {
+        "kind": table["kind"],
+        "severity": table["severity"],
+        "load, ml": pd.cut(table["load_ml"], LOADS, right=False).astype(str),
+        "slices, mm": pd.cut(table["slice_thickness"], THICKNESSES, right=False).astype(str),
+        "whole head": table["whole_head"].astype(str),
+        "known": table["known"].astype(str),
+        "predicted Dice": pd.cut(table["predicted"], (-0.01, 0.25, 0.5, 0.75, 1)).astype(str),
+    }
+    for title, group in groups.items():
+        for name, rows in table.groupby(group):
+            width = (rows["high"] - rows["low"]).mean()
+            lines.append(f"  {title} {name!s:14s} n {len(rows):4d}  coverage {share(rows, 'covered')}  width {width:.3f}")
+    table = table.assign(decided=table["verdict"] != "review", failed=table["dice"] < MIN_DICE)
+    for title, rows in (("all", table), ("own, ordinary", table[(table["severity"] == "ordinary") & (table["kind"] == "own")])):
+        accepted, rejected = rows[rows["verdict"] == "accept"], rows[rows["verdict"] == "reject"]
+        lines.append(f"{title}: {len(rows)} masks, decided {share(rows, 'decided')}")
+        if len(accepted):
+            lines.append(f"  {len(accepted)} accepted, of which failed {share(accepted, 'failed')}")
+        if len(rejected):
+            lines.append(f"  {len(rejected)} rejected, of which failed {share(rejected, 'failed')}")
+    return lines
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/coverage"))
+    parser.add_argument("-n", type=int, default=500)
+    parser.add_argument("--others", type=Path, nargs="*", default=[Path(f"resume/fold-{n}") for n in range(3)])
+    parser.add_argument("--coverage", type=float, default=0.9)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    rows = evidence(options.output, options.n, options.others, options.jobs)
+    table = judged(rows, load_judge(bundled_weights()), options.coverage)
+    sys.stdout.write("\n".join(report(table)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
