@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from test_registration import FLAIR, OBLIQUE, T1, head, rigid
@@ -115,3 +116,16 @@ def test_a_brain_mask(files: dict[str, Path], tmp_path: Path) -> None:
     write_image(tmp_path / "b.nii.gz", cube(FLAIR.geometry, 0))
     with pytest.raises(InputError, match="empty"):
         read_scan(files["flair"], brain=tmp_path / "b.nii.gz")
+
+
+def test_one_label_of_many_is_the_mask(scan_files: dict[str, Path], tmp_path: Path) -> None:
+    """As SAMSEG writes it: .mgz with 99 for lesions among tissues."""
+    image = nib.load(scan_files["mask"])
+    mask = np.asarray(image.dataobj) > 0
+    labels = np.where(mask, 99, 2).astype(np.float32)
+    nib.save(nib.MGHImage(labels, image.affine), tmp_path / "seg.mgz")
+    scan = read_scan(scan_files["flair"])
+    given = read_given_mask(tmp_path / "seg.mgz", scan, label=99)
+    np.testing.assert_array_equal(given.volume.voxels, mask)
+    assert "label 99 of seg.mgz" in " ".join(given.warnings)
+    assert not read_given_mask(tmp_path / "seg.mgz", scan, label=77).volume.voxels.any()
