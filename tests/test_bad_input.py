@@ -421,7 +421,7 @@ def test_wrong_usage_is_exit_2(name: str, alone: Arguments, capsys: pytest.Captu
 
 
 def test_more_voxels_than_memory(alone: Arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nifti, "_available_memory", lambda: 1000)
+    monkeypatch.setattr(nifti, "available_memory", lambda: 1000)
     assert cli.run(command(alone)) == 3
     assert "GiB of memory" in capsys.readouterr().err
 

@@ -234,9 +234,9 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
 def test_the_memory_at_hand_is_asked_before_voxels_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.nii").write_bytes(nifti_bytes())
     needed = GOOD.size * 4 * nifti.WORKING_COPIES
-    monkeypatch.setattr(nifti, "_available_memory", lambda: needed)
+    monkeypatch.setattr(nifti, "available_memory", lambda: needed)
     assert read_image(tmp_path / "a.nii").shape == GOOD.shape
-    monkeypatch.setattr(nifti, "_available_memory", lambda: needed - 1)
+    monkeypatch.setattr(nifti, "available_memory", lambda: needed - 1)
     with pytest.raises(InputError) as caught:
         read_image(tmp_path / "a.nii")
     said_in_one_line(caught, tmp_path / "a.nii", "GiB of memory")

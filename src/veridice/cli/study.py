@@ -23,6 +23,7 @@ from veridice.errors import InputError, OutputError
 from veridice.io.bids import make_folder, write_dataset_files
 from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter, validate_dataset, without_scans
 from veridice.io.masks import MaskFolder, split_place
+from veridice.io.nifti import available_memory
 from veridice.networks.weights import bundled_weights
 from veridice.panel import CALIBRATION
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
@@ -65,7 +66,9 @@ def run(
     mask_threshold: Annotated[float | None, typer.Option(help="As in check.")] = None,
     mask_label: Annotated[int | None, typer.Option(help="As in check; SAMSEG's is known.")] = None,
     registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
-    n_jobs: Annotated[int | None, typer.Option(min=1, max=512, help="Processes; else one for two processors.")] = None,
+    n_jobs: Annotated[
+        int | None, typer.Option(min=1, max=512, help="Processes; else one a processor, as memory allows.")
+    ] = None,
     mem_gb: Annotated[float | None, typer.Option(min=1, help="Memory to stay below; fewer processes if need be.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler (tcp://...).")] = None,
     slurm: Annotated[Path | None, typer.Option(help="TOML: start workers as Slurm jobs with these resources.")] = None,
@@ -168,11 +171,12 @@ def _print_plan(tasks: Sequence[ScanTask]) -> None:
 
 
 def _processes(n_jobs: int | None, mem_gb: float | None) -> tuple[int, int]:
-    """Processes, and threads of each; never more threads than processors."""
+    """Processes, and threads of each: one a processor, as far as memory goes; docs/study.md has what was measured."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    jobs = n_jobs or max(1, cores // 2)
-    if mem_gb is not None:
-        jobs = max(1, min(jobs, int(mem_gb / WORKER_GB)))
+    room = available_memory() / 2**30 if mem_gb is None and n_jobs is None else mem_gb
+    jobs = n_jobs or cores
+    if room is not None:
+        jobs = max(1, min(jobs, int(room / WORKER_GB)))
     return jobs, max(1, cores // jobs)
 
 

@@ -247,7 +247,7 @@ def _check_header(path: Path, image: Any) -> int:
         raise InputError(
             f"{path}: the header promises {promised:,} bytes of voxels, more than the file can hold; copy it again"
         )
-    needed, available = count * BYTES_PER_VOXEL_IN_MEMORY * WORKING_COPIES, _available_memory()
+    needed, available = count * BYTES_PER_VOXEL_IN_MEMORY * WORKING_COPIES, available_memory()
     if needed > available:
         raise InputError(
             f"{path}: {count:,} voxels need about {needed / 2**30:.1f} GiB of memory, {available / 2**30:.1f} are free; "
@@ -270,7 +270,7 @@ def _type_name(header: Any) -> str:
     return "RGB colours" if dtype.fields else "complex numbers" if dtype.kind == "c" else str(dtype)
 
 
-def _available_memory() -> int:
+def available_memory() -> int:
     """Bytes; with what the system only keeps to read files faster, where it says so."""
     with contextlib.suppress(OSError, StopIteration), Path("/proc/meminfo").open() as lines:
         return 1024 * next(int(line.split()[1]) for line in lines if line.startswith("MemAvailable:"))
