@@ -9,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from veridice.config import LARGEST_SEED
+from veridice.config import LARGEST_SEED, InferenceSettings
 
 DISCLAIMER = "Research use only; not a medical device."
 
@@ -34,6 +34,22 @@ def one_of(known: tuple[str, ...], value: str, option: str) -> Any:
     if value not in known:
         raise typer.BadParameter(f"'{value}' is none of {', '.join(known)}", param_hint=option)
     return value
+
+
+def inference_settings(passes: int, seed: int, min_dice: float, coverage: float, device: str, engine: str) -> InferenceSettings:
+    """Settings of a judgement from options.
+
+    Raises:
+        typer.BadParameter: device or engine is none that there is.
+    """
+    return InferenceSettings(
+        passes=passes,
+        seed=seed,
+        min_dice=min_dice,
+        coverage=coverage,
+        device=one_of(("auto", "cpu", "cuda"), device, "--device"),
+        engine=one_of(("auto", "openvino", "torch"), engine, "--engine"),
+    )
 
 
 def progress_bar() -> Progress:

@@ -25,7 +25,7 @@ from veridice.cli.common import (
     Passes,
     Seed,
     Weights,
-    one_of,
+    inference_settings,
     out,
     progress_bar,
 )
@@ -66,14 +66,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Judge the lesion segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
-    settings = InferenceSettings(
-        passes=passes,
-        seed=seed,
-        min_dice=min_dice,
-        coverage=coverage,
-        device=one_of(("auto", "cpu", "cuda"), device, "--device"),
-        engine=one_of(("auto", "openvino", "torch"), engine, "--engine"),
-    )
+    settings = inference_settings(passes, seed, min_dice, coverage, device, engine)
     if mask_threshold is not None and not math.isfinite(mask_threshold):
         raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
     name = plain_name(case or case_name(flair))

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from veridice.calibration import CalibrationSet, read_calibration
 from veridice.checking import Request
-from veridice.cli.common import Device, Engine, Passes, Seed, Weights, err, one_of, out, progress_bar
+from veridice.cli.common import Device, Engine, Passes, Seed, Weights, err, inference_settings, one_of, out, progress_bar
 from veridice.cohort import Run, Tally, run_cohort
 from veridice.config import InferenceSettings
 from veridice.errors import InputError, OutputError
@@ -101,14 +101,7 @@ def run(
         known = read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION)
         _group({"name": name, "notes": notes}, bids_dir, output_dir, scans, known)
         return
-    settings = InferenceSettings(
-        passes=passes,
-        seed=seed,
-        min_dice=min_dice,
-        coverage=coverage,
-        device=one_of(("auto", "cpu", "cuda"), device, "--device"),
-        engine=one_of(("auto", "openvino", "torch"), engine, "--engine"),
-    )
+    settings = inference_settings(passes, seed, min_dice, coverage, device, engine)
     reading = partial(Request, mask_threshold=mask_threshold, registration=registration, calibration=calibration)
     tasks = _tasks(scans, reading, masks, mask_label, output_dir, weights or bundled_weights(), settings)
     if dry_run:
