@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
-from veridice.assess import Judgement, assess_masks, assess_scan
-from veridice.calibration import dice_intervals
+from veridice.assess import Judgement, _worth, assess_masks, assess_scan
+from veridice.calibration import CalibrationSet, dice_intervals
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
 from veridice.inputs import GivenMask, Scan
@@ -17,6 +18,7 @@ from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import read_card, save_network
 from veridice.panel import load_networks
 from veridice.study import own_mask
+from veridice.types import Mask
 from veridice.volume import Geometry, Volume
 
 SETTINGS = InferenceSettings(passes=3)
@@ -124,3 +126,20 @@ def test_weights_for_different_cubes_are_refused(tiny_weights: Path) -> None:
     save_network(tiny_weights, RegressionNet(**card["arguments"]), {**card, "grid": 64})
     with pytest.raises(WeightsError, match="different cubes"):
         load_networks(tiny_weights)
+
+
+def test_how_much_a_look_is_worth() -> None:
+    known = CalibrationSet(source="", simulated=True, patients=20, predicted=(0.5,) * 20, spread=(0.1,) * 20, dice=(0.6,) * 20)
+
+    def worth(predicted: float, mask: Mask, is_known: bool = True) -> tuple[float | None, ...]:
+        opinion = SimpleNamespace(mask=mask)
+        decision = SimpleNamespace(opinion=opinion, predicted_dice=predicted, spread=0.1)
+        return tuple(_worth(decision, known, 0.75, is_known).values())
+
+    full, empty = np.ones((2, 2, 2), bool), np.zeros((2, 2, 2), bool)
+    # All residuals are one spread above the prediction.
+    assert worth(0.5, full) == pytest.approx((1.0, 0.15))
+    assert worth(0.7, full) == pytest.approx((0.0, 0.0))
+    assert worth(0.4, empty) == pytest.approx((0.6, 0.45))
+    assert worth(0.7, full, is_known=False) == pytest.approx((0.75, 0.28125))
+    assert worth(0.1, full, is_known=False) == pytest.approx((1.0, 0.55))

@@ -182,18 +182,18 @@ def decide_all(
 def _worth(decision: Decision, calibration: CalibrationSet, min_dice: float, known: bool) -> dict[str, float | None]:
     """How much a look is worth: the chance of failure, and the expected shortfall of the Dice, which a person would make good.
 
-    An empty mask has a Dice of 1 or 0. Of a scan that the models do not know any Dice is as likely as any other.
+    An empty mask has a Dice of 1 or 0. Of a scan that the models do not know any Dice is as likely as any other, unless a worse
+    one is predicted.
     """
     predicted = decision.predicted_dice
+    expected = expected_shortfall(calibration, predicted, decision.spread, min_dice)
+    if not decision.opinion.mask.any():
+        expected = (1 - predicted, min_dice * (1 - predicted))
     if not known:
-        chance, gain = min_dice, min_dice**2 / 2
-    elif not decision.opinion.mask.any():
-        chance, gain = 1 - predicted, min_dice * (1 - predicted)
-    elif (expected := expected_shortfall(calibration, predicted, decision.spread, min_dice)) is not None:
-        chance, gain = expected
-    else:
-        return {"failure_probability": None, "expected_gain": None}
-    return {"failure_probability": chance, "expected_gain": gain}
+        chance, gain = expected or (0.0, 0.0)
+        expected = (max(chance, min_dice), max(gain, min_dice**2 / 2))
+    chance_and_gain = expected or (None, None)
+    return dict(zip(("failure_probability", "expected_gain"), chance_and_gain, strict=True))
 
 
 def unfamiliarity(studied: StudiedScan, judge: Judge) -> float | None:
