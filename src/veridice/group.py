@@ -126,8 +126,8 @@ def _row(output: Path, scan: BidsScan) -> dict[str, Any]:
 
 
 def _judged(output: Path, record: Record) -> dict[str, Any]:
-    by_kind = {suffix: name for suffix in (ASSESSMENT_SUFFIX, REPORT_SUFFIX, THUMBNAIL_SUFFIX) for name in record.files
-               if name.endswith(suffix)}  # fmt: skip
+    suffixes = (ASSESSMENT_SUFFIX, REPORT_SUFFIX, THUMBNAIL_SUFFIX)
+    by_kind = {suffix: name for name in record.files for suffix in suffixes if name.endswith(suffix)}
     assessment = read_assessment(output / by_kind.get(ASSESSMENT_SUFFIX, "absent"))
     low, high = assessment.interval or (None, None)
     scores = {name: assessment.scores.get(name) for name in COLUMNS if name in assessment.scores}
