@@ -19,11 +19,11 @@ from veridice import cli, scores
 from veridice.case import Case
 from veridice.config import load_training_settings
 from veridice.errors import ConfigError, InputError
-from veridice.experiment import evaluation, methods, stages
+from veridice.experiment import evaluation, methods, stages, studies
 from veridice.experiment.figure1 import choose_loads
 from veridice.experiment.inputs import find_start
 from veridice.experiment.learnt import combination, forest_on_simple_features
-from veridice.experiment.protocol import ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
+from veridice.experiment.protocol import METHODS, ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
 from veridice.experiment.resampling import draw_weights
 from veridice.experiment.run import described
 from veridice.experiment.studies import stored_name
@@ -286,10 +286,7 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     assert set(tested.groupby("case")["fold"].nunique()) == {1} and tested["case"].nunique() == 8
     per_case = tested.groupby("case")["method"].apply(set)
     assert all(methods_ == per_case.iloc[0] for methods_ in per_case)
-    expected = {"entropy_sum", "error_sum", "volume", "pairwise_dice", "ensemble", "test_time_augmentation", "combination"}
-    expected |= {"regressor_image", "regressor_error_out_of_fold", "reverse_classification", "training_mean", "random_forest"}
-    expected |= {"random_forest_unseen_scanner", "combination_unseen_scanner"}
-    assert expected <= per_case.iloc[0]
+    assert per_case.iloc[0] == {*METHODS, "random_forest_unseen_scanner", "combination_unseen_scanner"}
     few = tested["method"].str.endswith("_unseen_scanner")
     assert tested.loc[(tested["kind"] == "dice") & ~few, "score"].notna().all()
     made = list((output / "results").iterdir())
@@ -309,6 +306,23 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     experiment.write_text(experiment.read_text().replace("passes = 2", "passes = 3"))
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 3
     assert "another 'passes'" in capsys.readouterr().err
+
+
+def test_some_methods_alone(experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    output = experiment.parent / "some"
+    monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
+    monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count, seed: draw_weights(patients, 50, seed))
+    for unasked in ("_regress", "reverse_classification", "augmented_masks"):
+        monkeypatch.setattr(studies if unasked == "augmented_masks" else stages, unasked, None)
+    asked = ["experiment", str(experiment), "-o", str(output)]
+    assert cli.run([*asked, "--methods", "pairwise_dice, random_forest"]) == 0, capsys.readouterr().err
+    made = {"volume", "training_mean", "pairwise_dice", "random_forest", "random_forest_unseen_scanner"}
+    assert set(read_cases(output / "results" / "cases.csv")["method"]) == made
+    assert (output / "results" / "summary.html").exists()
+    assert cli.run(asked) == 3
+    assert "another 'methods'" in capsys.readouterr().err
+    assert cli.run([*asked, "--methods", "astrology"]) == 3
+    assert "method 'astrology' is unknown" in capsys.readouterr().err
 
 
 def test_inner_segmenters_never_saw_the_cases_they_are_asked_about(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -106,16 +106,20 @@ def train(
 
 
 def experiment(
-    config: Annotated[str, typer.Argument(help="TOML file, or a shipped one: laptop, paper.")],
+    config: Annotated[str, typer.Argument(help="TOML file, or a shipped one: laptop, paper, real-10.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Everything goes here; given again, it goes on.")],
     data: Annotated[Path | None, typer.Option(help="What the folders of the sources are relative to.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes that simulate.")] = 2,
+    methods: Annotated[
+        str, typer.Option(help="Some methods of the ladder, with commas between; volume and training_mean are always there.")
+    ] = "",
 ) -> None:
     """The paper's experiment: which quality score finds the failed segmentations? Five folds, resumable."""
     from veridice.experiment.protocol import load_experiment
     from veridice.experiment.run import run_experiment
 
-    results = run_experiment(load_experiment(config, data), output, jobs, lambda line: err.print(escape(line)))
+    settings = load_experiment(config, data, [name.strip() for name in methods.split(",") if name.strip()])
+    results = run_experiment(settings, output, jobs, lambda line: err.print(escape(line)))
     err.print(escape(f"tables and figures -> {results}"))
 
 

@@ -82,7 +82,7 @@ def with_validation_of(cases: pd.DataFrame, others: pd.DataFrame) -> pd.DataFram
     Raises:
         InputError: see :func:`check_cases`; as when the other one lacks a method.
     """
-    known = others[others["split"] == "validation"]
+    known = others[(others["split"] == "validation") & others["method"].isin(cases["method"])]
     known = known.assign(case="fold " + known["fold"].astype(str) + ": " + known["case"])
     parts = [cases[cases["split"] == "test"], *(known.assign(fold=fold) for fold in sorted(cases["fold"].unique()))]
     return check_cases(pd.concat(parts, ignore_index=True))

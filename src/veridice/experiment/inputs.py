@@ -77,7 +77,8 @@ def claim(settings: ExperimentSettings, folder: Path) -> tuple[TrainingSettings,
     start = find_start(settings, training)
     stored = folder / BEGUN
     begun: dict[str, Any] = {
-        "settings": settings.model_dump(mode="json", exclude={"name"}),
+        # Whoever names no methods has all, as before there was a choice.
+        "settings": settings.model_dump(mode="json", exclude={"name"} if settings.methods else {"name", "methods"}),
         "training": training.model_dump(mode="json"),
         "start": {name: card.sha256 for name, card in start.cards.items()},
     }

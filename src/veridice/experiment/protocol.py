@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
@@ -17,10 +17,32 @@ from veridice.case import Case
 from veridice.config import LARGEST_SEED, Settings, load_settings, load_training_settings
 from veridice.errors import InputError
 from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
+from veridice.quality_data import CHANNELS
+from veridice.scores import SCORES
 from veridice.simulate.cohort import COHORTS
 
 Split = Literal["train", "validation", "test"]
 Objects = np.ndarray[tuple[int], np.dtype[np.object_]]
+REGRESSED = {
+    f"regressor-{pair}-{targets}": f"regressor_{pair}{'' if targets == 'own' else '_out_of_fold'}"
+    for pair in CHANNELS
+    for targets in ("own", "out-of-fold")
+}
+"""Stage of each regression network, by input pair and training targets, and its method."""
+BASELINES = ("volume", "training_mean")
+"""Always there: what nobody may skip."""
+METHODS = (
+    *BASELINES,
+    *(name for name in SCORES if name != "sample_agreement"),  # says what pairwise Dice says
+    "true_error_sum",
+    "true_absolute_error_sum",
+    "test_time_augmentation",
+    "ensemble",
+    *REGRESSED.values(),
+    "reverse_classification",
+    "random_forest",
+    "combination",
+)
 
 
 class Source(Settings):
@@ -51,6 +73,7 @@ class ExperimentSettings(Settings):
     regressor_steps: int = Field(300, ge=1)
     refit_steps: int = Field(150, ge=1, description="of regressors without one scanner, in the last fold")
     patients: int = Field(0, ge=0, description="of the simulated cohort; 0: all of it")
+    methods: tuple[str, ...] = Field((), description="of the ladder; none: all. volume and training_mean are always there")
     calibration: str = Field("", description="case table of another experiment whose validation cases stand in for its own")
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
@@ -60,23 +83,32 @@ class ExperimentSettings(Settings):
             raise ValueError("name either a simulated cohort or sources")
         if self.cohort and self.cohort not in COHORTS:
             raise ValueError(f"cohort '{self.cohort}' is unknown; use one of {', '.join(COHORTS)}")
+        for method in self.methods:
+            if method not in METHODS:
+                raise ValueError(f"method '{method}' is unknown; use some of {', '.join(METHODS)}")
         for source in self.sources:
             if source.layout not in (*LAYOUTS, "manifest"):
                 raise ValueError(f"layout '{source.layout}' is unknown; use one of {', '.join(LAYOUTS)}, manifest")
         return self
 
+    def wants(self, method: str) -> bool:
+        """Whether a method is one of those that were asked for."""
+        return not self.methods or method in (*BASELINES, *self.methods)
 
-def load_experiment(name: str, data: Path | None = None) -> ExperimentSettings:
+
+def load_experiment(name: str, data: Path | None = None, methods: Sequence[str] = ()) -> ExperimentSettings:
     """Read experiment settings: a shipped profile (``laptop``, ``paper``) or a TOML file.
 
     Args:
         name: profile or file.
         data: what the folders of sources are relative to; the working folder when absent.
+        methods: instead of those that the settings name.
 
     Raises:
         ConfigError: not there, not TOML, or a setting is wrong.
     """
-    settings = load_settings(ExperimentSettings, name, files("veridice") / "configs" / "experiments")
+    instead = {"methods": tuple(methods)} if methods else {}
+    settings = load_settings(ExperimentSettings, name, files("veridice") / "configs" / "experiments", **instead)
     load_training_settings(settings.training)
     if data is None:
         return settings

@@ -59,18 +59,18 @@ def replicate(pool: Pool, weights: Weights) -> dict[str, Numbers]:
     """Every measure of a method in every resample, each (resamples,); NaN where a resample has none."""
     risk = 1.0 - pool.dice
     area = _area(weights, pool.confidence, risk)
-    optimal, random = _area(weights, pool.dice, risk), _mean(weights, risk)
+    optimal, random = _area(weights, pool.dice, risk), mean(weights, risk)
     room = np.where(random - optimal > 1e-12, random - optimal, np.nan)
     found, wanted = ~pool.rejected, ~pool.failed
     return {
-        "dice_mean_after": _ratio(weights @ (found * pool.dice), weights @ found),
-        "precision_failures": _ratio(weights @ (pool.rejected & pool.failed), weights @ pool.rejected),
-        "recall_failures": _ratio(weights @ (pool.rejected & pool.failed), weights @ pool.failed),
-        "precision_acceptable": _ratio(weights @ (found & wanted), weights @ found),
-        "recall_acceptable": _ratio(weights @ (found & wanted), weights @ wanted),
-        "pearson_r": _pearson(weights, pool.prediction[None], pool.dice[None]),
-        "spearman": _pearson(weights, _ranks(weights, pool.confidence), _ranks(weights, pool.dice)),
-        "mae": _mean(weights, np.abs(pool.error)),
+        "dice_mean_after": ratio(weights @ (found * pool.dice), weights @ found),
+        "precision_failures": ratio(weights @ (pool.rejected & pool.failed), weights @ pool.rejected),
+        "recall_failures": ratio(weights @ (pool.rejected & pool.failed), weights @ pool.failed),
+        "precision_acceptable": ratio(weights @ (found & wanted), weights @ found),
+        "recall_acceptable": ratio(weights @ (found & wanted), weights @ wanted),
+        "pearson_r": pearson(weights, pool.prediction[None], pool.dice[None]),
+        "spearman": pearson(weights, _ranks(weights, pool.confidence), _ranks(weights, pool.dice)),
+        "mae": mean(weights, np.abs(pool.error)),
         "auroc_failure": _auroc(weights, pool.confidence, pool.failed),
         "auroc_worst_fifth": _auroc(weights, pool.confidence, pool.worst),
         "aurc": area,
@@ -80,15 +80,17 @@ def replicate(pool: Pool, weights: Weights) -> dict[str, Numbers]:
     }
 
 
-def _ratio(part: Any, whole: Any) -> Numbers:
+def ratio(part: Any, whole: Any) -> Numbers:
+    """Sums over the drawn cases as shares; NaN where the whole is nothing."""
     return np.asarray(part / np.where(whole > 0, whole, np.nan))
 
 
-def _mean(weights: Weights, values: Numbers) -> Numbers:
+def mean(weights: Weights, values: Numbers) -> Numbers:
+    """Mean over the drawn cases."""
     return np.asarray(weights @ values / weights.sum(axis=1))
 
 
-def _pearson(weights: Weights, first: Any, second: Any) -> Numbers:
+def pearson(weights: Weights, first: Any, second: Any) -> Numbers:
     """Weighted correlation of two sides that are each (resamples or 1, cases)."""
     share = weights / weights.sum(axis=1, keepdims=True)
     first, second = np.broadcast_to(first, weights.shape), np.broadcast_to(second, weights.shape)
@@ -117,7 +119,7 @@ def _auroc(weights: Weights, confidence: Numbers, failed: Flags) -> Numbers:
     bad, good = weights[:, failed], weights[:, ~failed]
     lower, higher = confidence[failed][:, None], confidence[~failed]
     won = (lower < higher) + 0.5 * (lower == higher)
-    return _ratio(((bad @ won) * good).sum(axis=1), bad.sum(axis=1) * good.sum(axis=1))
+    return ratio(((bad @ won) * good).sum(axis=1), bad.sum(axis=1) * good.sum(axis=1))
 
 
 def _area(weights: Weights, ranking: Numbers, risk: Numbers) -> Numbers:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from veridice.experiment import evaluation, figures, paper, tables
+from veridice.experiment.findings import findings
 
 CASES = "cases.csv"
 COMBINED = "combination"
@@ -27,6 +28,16 @@ def write_results(folder: Path) -> None:
         InputError: a table is damaged.
         OutputError: ``folder`` cannot be written.
     """
+    judged = write_tables(folder)
+    present = set(judged["method"])
+    figures.figure2(judged, folder)
+    figures.figure3(judged, folder)
+    figures.risk_coverage(judged, folder, [name for name in DRAWN if name in present])
+    figures.calibration(judged, folder, [name for name in CALIBRATED if name in present])
+
+
+def write_tables(folder: Path) -> pd.DataFrame:
+    """The tables alone; returns the judged test cases. Raises as :func:`write_results` does."""
     cases = evaluation.check_cases(tables.read_cases(folder / CASES))
     refits = tables.read_refits(folder / tables.REFITS)
     names = sorted(cases["method"].unique())
@@ -41,17 +52,14 @@ def write_results(folder: Path) -> None:
         "groups": evaluation.by_group(judged),
         "shift": _shift(cases, judged, refits),
         "table1": paper.table1(folds),
+        "findings": findings(judged),
         "judged": judged,
     }
     for name, table in written.items():
         tables.write_csv(folder / f"{name}.csv", table)
-    for name in ("ladder", "table1", "groups"):
+    for name in ("ladder", "table1", "findings", "groups"):
         tables.write_markdown(folder / f"{name}.md", written[name])
-    present = set(judged["method"])
-    figures.figure2(judged, folder)
-    figures.figure3(judged, folder)
-    figures.risk_coverage(judged, folder, [name for name in DRAWN if name in present])
-    figures.calibration(judged, folder, [name for name in CALIBRATED if name in present])
+    return judged
 
 
 def _shift(cases: pd.DataFrame, judged: pd.DataFrame, refits: pd.DataFrame) -> pd.DataFrame:

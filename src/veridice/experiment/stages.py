@@ -29,7 +29,7 @@ from veridice.experiment.figure1 import choose_loads, store_slices
 from veridice.experiment.inputs import Start
 from veridice.experiment.learnt import Numbers, combination, forest_on_simple_features
 from veridice.experiment.methods import reverse_classification
-from veridice.experiment.protocol import ExperimentSettings, inner_folds
+from veridice.experiment.protocol import METHODS, REGRESSED, ExperimentSettings, inner_folds
 from veridice.experiment.regress import fit_and_predict, refit_without_scanners
 from veridice.experiment.studies import LabelledScan, Panel, read_numbers, stored_name, study_cases
 from veridice.experiment.tables import REFITS, write_cases, write_csv
@@ -123,11 +123,11 @@ def run_fold(fold: Fold) -> None:
             _study(fold, parts)
     for targets, folder in (("own", STUDIES), ("out-of-fold", OUT_OF_FOLD)):
         for pair in CHANNELS:
-            with fold.stage(f"regressor-{pair}-{targets}") as due:
-                if due:
+            with fold.stage(name := f"regressor-{pair}-{targets}") as due:
+                if due and fold.settings.wants(REGRESSED[name]):
                     _regress(fold, pair, targets, folder)
     with fold.stage("atlas") as due:
-        if due:
+        if due and fold.settings.wants(ATLAS):
             _atlas(fold)
     if fold.number == 0:
         with fold.stage("figure1") as due:
@@ -159,7 +159,7 @@ def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
     inner = {case.id: members[number] for number, part in enumerate(parts) for case in part}
 
     def panel(network: nn.Module, ensemble: Sequence[nn.Module]) -> Panel:
-        augmentations = settings.test_time_augmentations
+        augmentations = settings.test_time_augmentations if settings.wants("test_time_augmentation") else 0
         return Panel(network, ensemble, reconstructor, backend, settings.passes, augmentations, settings.seed)
 
     with progress_bar() as progress:
@@ -202,7 +202,9 @@ def _regress(fold: Fold, pair: RegressorInput, targets: str, folder: str) -> Non
 
 
 def _refit(fold: Fold) -> None:
-    train, validation = fold.of("train"), fold.of("validation")
+    # Where the regressor is no method that was asked for, nothing is refitted.
+    train = fold.of("train") if fold.settings.wants("regressor_uncertainty_out_of_fold") else []
+    validation = fold.of("validation")
     known, checks = _files(fold, train, OUT_OF_FOLD), _files(fold, validation, STUDIES)
     settings = with_steps(fold.training, "regressor", fold.settings.refit_steps)
     table = refit_without_scanners(train, validation, known, checks, settings, fold.folder / "regressor-refits")
@@ -228,7 +230,7 @@ def _atlas(fold: Fold) -> None:
             maps = read(case)
             predicted[case.id] = reverse_classification(maps["flair"], maps["segmentation"], references, fold.settings.seed)
             progress.advance(task)
-    _store(fold, "reverse_classification", predicted)
+    _store(fold, ATLAS, predicted)
 
 
 def _store(fold: Fold, method: str, predicted: dict[str, float]) -> None:
@@ -237,15 +239,10 @@ def _store(fold: Fold, method: str, predicted: dict[str, float]) -> None:
     write_text(folder / f"{method}.json", json.dumps(predicted, indent=1) + "\n")
 
 
-REGRESSED = {
-    f"regressor-{pair}-{targets}": f"regressor_{pair}{'' if targets == 'own' else '_out_of_fold'}"
-    for pair in CHANNELS
-    for targets in ("own", "out-of-fold")
-}
+ATLAS = "reverse_classification"
+LEARNT = ("random_forest", "combination")
 FEWEST_PEOPLE = 3
 DESCRIPTIONS = ("dice", "dice_native", "load_ml")
-NO_METHODS = ("lesion_count", "mask_contrast", "sample_agreement")
-"""Features, no methods; the agreement with its own mean says what the pairwise one says."""
 
 
 def score_table(fold: Fold) -> pd.DataFrame:
@@ -255,7 +252,8 @@ def score_table(fold: Fold) -> pd.DataFrame:
     judged = [*fold.of("validation"), *fold.of("test")]
     predictions = {
         name: json.loads((fold.folder / "predictions" / f"{stored}.json").read_text(encoding="utf-8"))
-        for stored, name in (REGRESSED | {"reverse_classification": "reverse_classification"}).items()
+        for stored, name in (REGRESSED | {ATLAS: ATLAS}).items()
+        if fold.settings.wants(name)
     }
     mean = float(np.mean([numbers["dice"] for numbers in learnt.values()]))
     predictions["training_mean"] = dict.fromkeys([case.id for case in judged], mean)
@@ -272,7 +270,7 @@ def score_table(fold: Fold) -> pd.DataFrame:
             "dataset": case.dataset,
             **{name: own[case.id][name] for name in DESCRIPTIONS},
         }
-        scores = {name: value for name, value in own[case.id].items() if name not in (*DESCRIPTIONS, *NO_METHODS)}
+        scores = {name: value for name, value in own[case.id].items() if name in METHODS and fold.settings.wants(name)}
         rows += [{**shared, "method": name, "score": value, "kind": "score"} for name, value in scores.items()]
         rows += [{**shared, "method": name, "score": each[case.id], "kind": "dice"} for name, each in predictions.items()]
     return pd.DataFrame(rows)
@@ -298,11 +296,13 @@ def _learnt_from(
     people = [case.patient or case.id for case in train]
     seed = fold.settings.seed
     if len(set(people)) < FEWEST_PEOPLE:  # too little to learn from
-        return {name: dict.fromkeys(asked, np.nan) for name in ("random_forest", "combination")}
-    return {
-        "random_forest": forest_on_simple_features(numbers, asked, seed),
-        "combination": combination(numbers, people, asked, seed),
-    }
+        return {name: dict.fromkeys(asked, np.nan) for name in LEARNT if fold.settings.wants(name)}
+    predicted = {}
+    if fold.settings.wants("random_forest"):
+        predicted["random_forest"] = forest_on_simple_features(numbers, asked, seed)
+    if fold.settings.wants("combination"):
+        predicted["combination"] = combination(numbers, people, asked, seed)
+    return predicted
 
 
 def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: Path, start: Start) -> TrainingSettings:

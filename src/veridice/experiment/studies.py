@@ -42,7 +42,7 @@ class Panel:
         reconstructor: rebuilds the FLAIR.
         backend: device and precision.
         passes: stochastic ones.
-        augmentations: changed images for test-time augmentation.
+        augmentations: changed images for test-time augmentation; 0: none.
         seed: of passes and changes.
     """
 
@@ -102,9 +102,9 @@ def study(scan: LabelledScan, panel: Panel, pool: int) -> tuple[dict[str, Any], 
         sample_masks=result.sample_masks,
     )
     numbers = {**_truths(scan, segmentation), **all_scores(maps), **_errors_of_the_truth(scan, panel)}
-    numbers["test_time_augmentation"] = pairwise_agreement(
-        augmented_masks(panel.segmenter, images, panel.backend, panel.augmentations, panel.seed)
-    )
+    if panel.augmentations:
+        changed = augmented_masks(panel.segmenter, images, panel.backend, panel.augmentations, panel.seed)
+        numbers["test_time_augmentation"] = pairwise_agreement(changed)
     if panel.members:
         numbers["ensemble"] = pairwise_agreement(ensemble_masks(panel.members, images, panel.backend))
     contrast = images[0][mask].mean() - np.median(images[0][images[0] > 0]) if mask.any() else 0.0
