@@ -270,6 +270,16 @@ def test_groups(judged: pd.DataFrame) -> None:
     assert datasets["n"].sum() == PATIENTS and len(datasets) == 3
 
 
+def test_a_group_of_one_case_a_fold_keeps_its_order(judged: pd.DataFrame) -> None:
+    rare = judged.groupby("fold")["case"].transform("min") == judged["case"]
+    one_each = judged.assign(severity=np.where(rare, "rare", ""), dice=np.where(rare, 0.6 + judged["fold"] / 10, 0.9))
+    table = evaluation.by_group(one_each, ["severity"]).set_index("method")
+    rows = one_each[rare & (one_each["method"] == "entropy_sum")]
+    wanted = roc_auc_score(rows["dice"] >= 0.75, rows["confidence"])
+    assert table.loc["entropy_sum", "n"] == FOLDS and table.loc["entropy_sum", "auroc_failure"] == wanted != 0.5
+    assert table.loc["training_mean", "auroc_failure"] == 0.5
+
+
 def test_table1_is_medians_over_folds_beside_the_papers(judged: pd.DataFrame) -> None:
     folds = evaluation.fold_table(judged)
     table = paper.table1(folds).set_index(["measure", "source"])

@@ -85,7 +85,7 @@ def test_a_fold_says_whose_lesions_it_knows(tmp_path: Path) -> None:
     (tmp_path / "participants.tsv").write_text("\n".join(["participant_id\tseverity\tdonors", *lines]) + "\n")
     table = pd.DataFrame([{"fold": fold, "case": name} for fold in (0, 1) for name in people])
     found = described(table, {0: ["s2"], 1: ["s1", "s4"]}, tmp_path)
-    assert found["donor"].tolist() == ["", "known", "known", "new", "", "new", "new", "known"]
+    assert found["donor"].tolist() == ["none", "known", "known", "new", "none", "new", "new", "known"]
     assert (found["severity"] == "hard").all()
 
 

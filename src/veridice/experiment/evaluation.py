@@ -24,7 +24,7 @@ COLUMNS = {
     "patient": "whose scan; drawn as a whole when resampling",
     "dataset": "scanner group",
     "severity": "how hard a simulated scan was made; empty for a real one",
-    "donor": "known: the fold trained on the lesions of this simulated patient's donor; new: it did not; empty: no donor",
+    "donor": "known: the fold trained on lesions of this simulated patient's donors; new: it did not; none: lesions of nobody; or empty",
     "load_ml": "true lesion volume",
     "dice": "true hard Dice on the cube",
     "dice_native": "true hard Dice in the scan's own grid",
@@ -164,16 +164,20 @@ def _validation_area(rows: pd.DataFrame) -> float:
     return fd.risk_coverage(confidence, validation["dice"].to_numpy(float)).area
 
 
-def pool(rows: pd.DataFrame) -> Pool:
+def pool(rows: pd.DataFrame, every: pd.DataFrame | None = None) -> Pool:
     """Columns of one method's test cases.
 
     One that is constant in every fold orders no cases: what differs is the fold, and where each fold's constant is the mean
     Dice of its other cases, that would even be a relation turned upside down.
+
+    Args:
+        rows: the cases.
+        every: all of the method's, where ``rows`` are some; these say what is constant.
     """
-    dice, folds = rows["dice"].to_numpy(float), rows["fold"]
+    dice, seen = rows["dice"].to_numpy(float), rows if every is None else every
 
     def levelled(column: str) -> Any:
-        constant = (rows.groupby(folds)[column].nunique() <= 1).all()
+        constant = (seen.groupby("fold")[column].nunique() <= 1).all()
         return np.zeros(len(rows)) if constant else rows[column].to_numpy(float)
 
     return Pool(
@@ -335,11 +339,11 @@ def judged_refits(refits: pd.DataFrame, method: str) -> tuple[pd.DataFrame, pd.D
 
 def by_group(judged: pd.DataFrame, groupings: Sequence[str] = ("dataset", "severity", "donor")) -> pd.DataFrame:
     """How well failures are found among the test cases of each data set, severity and kind of donor, all folds together."""
-    rows = []
+    rows, every = [], dict(list(judged.groupby("method")))
     for grouping in groupings:
         known = judged[judged[grouping].notna() & (judged[grouping] != "")]
         for (group, method), test in known.groupby([grouping, "method"], sort=True):
-            measures = _measures(pool(test))
+            measures = _measures(pool(test, every[method]))
             wanted = ("failures", "rejected", "mae", "auroc_failure", "precision_failures", "recall_failures")
             row = {"grouping": grouping, "group": group, "method": method, "n": len(test)}
             rows.append(row | {"dice_mean": measures["dice_mean_before"]} | {name: measures[name] for name in wanted})

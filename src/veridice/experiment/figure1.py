@@ -15,7 +15,7 @@ from veridice.experiment.studies import LabelledScan, Panel
 from veridice.inference import reconstruct, stochastic_passes
 from veridice.types import Voxels
 
-COLUMNS = ("T1w", "true mask", "prediction", "uncertainty", "input of the Rec U-net", "reconstruction", "error map")
+COLUMNS = ("T1w", "true mask", "prediction", "uncertainty, 0 to 1 bit", "input of the Rec U-net", "reconstruction", "error map, ±0.5")
 LOADS = {"small": 0.1, "medium": 0.5, "large": 0.9}
 """Quantile of the loads, among the cases that have lesions."""
 
@@ -59,7 +59,7 @@ def figure1(stored: Path, folder: Path) -> None:
     with np.load(stored) as content:
         slices = {name: content[name] for name in LOADS if name in content}
         captions = {name: str(content[f"caption-{name}"]) for name in slices}
-    size = (11.0, 1.75 * len(slices) + 0.4)
+    size = (11.0, 1.65 * len(slices) + 0.3)
     with saved(folder, "figure1", len(COLUMNS), size, rows=len(slices)) as (_, panels):
         for row, (name, images) in enumerate(slices.items()):
             _draw_row(panels[row * len(COLUMNS) : (row + 1) * len(COLUMNS)], images, captions[name], titled=row == 0)
@@ -74,6 +74,7 @@ def _draw_row(panels: Sequence[Axes], images: Voxels, caption: str, titled: bool
         axes.imshow(image.T[:, ::-1], origin="lower", **style)
         axes.set_xticks([])
         axes.set_yticks([])
+        axes.spines[:].set_visible(False)
         if titled:
             axes.set_title(title, fontsize=8)
     panels[0].set_ylabel(caption, fontsize=8)

@@ -67,8 +67,8 @@ def findings(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.D
             interval = percentiles(claim.statistic(rows, drawn))
             ends = {"value": float(claim.statistic(rows, once)[0]), "low": interval.low, "high": interval.high}
             word = claim.word(interval.low, interval.high)
-            made.append({"paper": claim.text, "here": word, "measured": claim.measured, "n": len(patients), **ends})
-    return pd.DataFrame(made, columns=["paper", "here", "measured", "n", "value", "low", "high"])
+            made.append({"paper": claim.text, "here": word, **ends, "n": len(patients), "measured": claim.measured})
+    return pd.DataFrame(made, columns=["paper", "here", "value", "low", "high", "n", "measured"])
 
 
 def _of_score(method: str) -> Statistic:

@@ -137,7 +137,7 @@ def described(table: pd.DataFrame, taught: Mapping[int, Sequence[str]], cohort_f
     known = {fold: set().union(*(lesions[patient] for patient in patients)) for fold, patients in taught.items()}
 
     def donor(fold: int, case: str) -> str:
-        return "" if not lesions[case] else "known" if lesions[case] & known[fold] else "new"
+        return "none" if not lesions[case] else "known" if lesions[case] & known[fold] else "new"
 
     donors = [donor(fold, case) for fold, case in zip(table["fold"], table["case"], strict=True)]
     return table.assign(severity=table["case"].map(people["severity"]), donor=donors)
