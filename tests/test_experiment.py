@@ -387,7 +387,7 @@ def test_a_case_that_cannot_be_read_is_named_and_left_out(experiment: Path, monk
     assert cli.run(["experiment", str(experiment), "-o", str(folder / "out")]) == 130
     left_out = (folder / "out" / "left-out.txt").read_text()
     assert left_out.startswith("=c/3: mask-3.nii.gz") and str(folder) not in left_out
-    assert "=c/3" not in (folder / "out" / "folds.csv").read_text()
+    assert "=c/3" not in (folder / "out" / "splits.csv").read_text()
 
 
 def test_nobody_is_tested_whom_the_start_learnt_from(

@@ -26,7 +26,7 @@ from veridice.simulate.cohort import COHORTS, write_cohort
 from veridice.simulate.donors import all_donors
 from veridice.training import progress_bar
 
-SETTINGS, FOLDS, LEFT_OUT, RESULTS = "settings.toml", "folds.csv", "left-out.txt", "results"
+SETTINGS, SPLITS, LEFT_OUT, RESULTS = "settings.toml", "splits.csv", "left-out.txt", "results"
 TIMES = "times.csv"
 
 
@@ -60,7 +60,7 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     write_text(folder / LEFT_OUT, "".join(f"{line}\n" for line in (*unread, *unusable)))
     refuse_known_people(start, _people(cases, settings, folder))
     table = assign_folds(cases, settings, lesion_donors(folder / "cohort") if settings.cohort else None)
-    write_csv(folder / FOLDS, table)
+    write_csv(folder / SPLITS, table)
     folds = [make_fold(number, cases, table, folder, settings, training, inference, start) for number in range(settings.folds)]
     for fold in folds:
         fold.require_enough_patients()
@@ -75,7 +75,7 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     results = folder / RESULTS
     results.mkdir(exist_ok=True)
     write_cases(results / CASES, table if others is None else with_validation_of(table, others))
-    for path in (folder / SETTINGS, folder / FOLDS, folder / LEFT_OUT, folds[-1].folder / REFITS):
+    for path in (folder / SETTINGS, folder / SPLITS, folder / LEFT_OUT, folds[-1].folder / REFITS):
         shutil.copyfile(path, results / path.name)
     write_csv(results / TIMES, _times(folds))
     write_results(results)
