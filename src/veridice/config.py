@@ -251,7 +251,7 @@ def load_settings(model: type[SomeSettings], name_or_path: str, shipped: Travers
         first = error.errors()[0]
         field = ".".join(str(part) for part in first["loc"])
         place = f"field '{field}': " if field else ""
-        raise ConfigError(f"{name_or_path}: {place}{first['msg']}") from error
+        raise ConfigError(f"{name_or_path}: {place}{first['msg'].removeprefix('Value error, ')}") from error
 
 
 def to_toml(settings: Settings) -> str:
