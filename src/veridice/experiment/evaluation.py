@@ -24,7 +24,7 @@ COLUMNS = {
     "patient": "whose scan; drawn as a whole when resampling",
     "dataset": "scanner group",
     "severity": "how hard a simulated scan was made; empty for a real one",
-    "donor": "known: the fold trained on lesions of this simulated patient's donors; new: it did not; none: lesions of nobody; or empty",
+    "donor": "known: the fold trained on lesions of this simulated patient's donors; new: it did not; none: nobody's; or empty",
     "load_ml": "true lesion volume",
     "dice": "true hard Dice on the cube",
     "dice_native": "true hard Dice in the scan's own grid",

@@ -15,7 +15,15 @@ from veridice.experiment.studies import LabelledScan, Panel
 from veridice.inference import reconstruct, stochastic_passes
 from veridice.types import Voxels
 
-COLUMNS = ("T1w", "true mask", "prediction", "uncertainty, 0 to 1 bit", "input of the Rec U-net", "reconstruction", "error map, ±0.5")
+COLUMNS = (
+    "T1w",
+    "true mask",
+    "prediction",
+    "uncertainty, 0 to 1 bit",
+    "input of the Rec U-net",
+    "reconstruction",
+    "error map, ±0.5",
+)
 LOADS = {"small": 0.1, "medium": 0.5, "large": 0.9}
 """Quantile of the loads, among the cases that have lesions."""
 
