@@ -339,11 +339,11 @@ def judged_refits(refits: pd.DataFrame, method: str) -> tuple[pd.DataFrame, pd.D
 
 def by_group(judged: pd.DataFrame, groupings: Sequence[str] = ("dataset", "severity", "donor")) -> pd.DataFrame:
     """How well failures are found among the test cases of each data set, severity and kind of donor, all folds together."""
-    rows, every = [], dict(list(judged.groupby("method")))
+    rows, every = [], {str(method): test for method, test in judged.groupby("method")}
     for grouping in groupings:
         known = judged[judged[grouping].notna() & (judged[grouping] != "")]
         for (group, method), test in known.groupby([grouping, "method"], sort=True):
-            measures = _measures(pool(test, every[method]))
+            measures = _measures(pool(test, every[str(method)]))
             wanted = ("failures", "rejected", "mae", "auroc_failure", "precision_failures", "recall_failures")
             row = {"grouping": grouping, "group": group, "method": method, "n": len(test)}
             rows.append(row | {"dice_mean": measures["dice_mean_before"]} | {name: measures[name] for name in wanted})
