@@ -18,6 +18,7 @@ from veridice.case import Case
 from veridice.config import InferenceSettings, load_training_settings, with_steps
 from veridice.experiment.protocol import load_experiment, read_cases
 from veridice.experiment.regress import fit_and_predict
+from veridice.experiment.run import SPLITS
 from veridice.experiment.studies import LabelledScan, read_numbers, stored_name
 from veridice.failure_detection import failure_auroc
 from veridice.inference import Backend, choose_backend, reconstruct, stochastic_passes
@@ -37,7 +38,7 @@ PAPER_THRESHOLDS = {"entropy_sum": 1100.0, "error_sum": -100_000 / 255}
 
 def of_split(run: Path, number: int, cases: list[Case], split: str) -> list[Case]:
     """Cases of one split of a fold."""
-    table = pd.read_csv(run / "folds.csv", dtype=str).set_index("case")[f"fold-{number}"]
+    table = pd.read_csv(run / SPLITS, dtype=str).set_index("case")[f"fold-{number}"]
     return [case for case in cases if table.get(case.id) == split]
 
 

@@ -312,15 +312,20 @@ def test_some_methods_alone(experiment: Path, monkeypatch: pytest.MonkeyPatch, c
     output = experiment.parent / "some"
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
     monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count, seed: draw_weights(patients, 50, seed))
-    for unasked in ("_regress", "reverse_classification", "augmented_masks"):
-        monkeypatch.setattr(studies if unasked == "augmented_masks" else stages, unasked, None)
+    monkeypatch.setattr(stages, "_regress", None)
+    monkeypatch.setattr(stages, "reverse_classification", None)
+    monkeypatch.setattr(studies, "augmented_masks", None)
+    monkeypatch.setattr(studies, "ensemble_masks", None)
     asked = ["experiment", str(experiment), "-o", str(output)]
     assert cli.run([*asked, "--methods", "pairwise_dice, random_forest"]) == 0, capsys.readouterr().err
+    assert not list(output.glob("fold-*/stages/regressor-*")) and not list(output.glob("fold-*/stages/atlas*"))
     made = {"volume", "training_mean", "pairwise_dice", "random_forest", "random_forest_unseen_scanner"}
     assert set(read_cases(output / "results" / "cases.csv")["method"]) == made
     assert (output / "results" / "summary.html").exists()
     assert cli.run(asked) == 3
     assert "another 'methods'" in capsys.readouterr().err
+    assert cli.run([*asked, "--methods", "random_forest,volume,pairwise_dice"]) == 0
+    assert cli.run([*asked, "--methods", ","]) == 2
     assert cli.run([*asked, "--methods", "astrology"]) == 3
     assert "method 'astrology' is unknown" in capsys.readouterr().err
 

@@ -229,8 +229,8 @@ def load_training_settings(name_or_path: str) -> TrainingSettings:
 SomeSettings = TypeVar("SomeSettings", bound="Settings")
 
 
-def load_settings(model: type[SomeSettings], name_or_path: str, shipped: Traversable, **instead: object) -> SomeSettings:
-    """Read a TOML file, or one of those in the package's folder ``shipped`` by its name; ``instead`` of its own fields.
+def load_settings(model: type[SomeSettings], name_or_path: str, shipped: Traversable, **overrides: object) -> SomeSettings:
+    """Read a TOML file, or one of those in the package's folder ``shipped`` by its name; ``overrides`` replace its fields.
 
     Raises:
         ConfigError: no such file or name, not TOML, or a field that is unknown or out of range.
@@ -244,7 +244,7 @@ def load_settings(model: type[SomeSettings], name_or_path: str, shipped: Travers
         names = sorted(p.name.removesuffix(".toml") for p in shipped.iterdir() if p.name.endswith(".toml"))
         raise ConfigError(f"no configuration '{name_or_path}': give a TOML file or one of {', '.join(names)}")
     try:
-        return model.model_validate(tomllib.loads(content.decode()) | instead)
+        return model.model_validate(tomllib.loads(content.decode()) | overrides)
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{name_or_path}: not TOML ({error})") from error
     except ValidationError as error:

@@ -118,7 +118,10 @@ def experiment(
     from veridice.experiment.protocol import load_experiment
     from veridice.experiment.run import run_experiment
 
-    settings = load_experiment(config, data, [name.strip() for name in methods.split(",") if name.strip()])
+    asked = [name.strip() for name in methods.split(",") if name.strip()]
+    if methods and not asked:
+        raise typer.BadParameter("name at least one method", param_hint="--methods")
+    settings = load_experiment(config, data, asked)
     results = run_experiment(settings, output, jobs, lambda line: err.print(escape(line)))
     err.print(escape(f"tables and figures -> {results}"))
 

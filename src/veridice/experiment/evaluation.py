@@ -164,7 +164,7 @@ def _validation_area(rows: pd.DataFrame) -> float:
     return fd.risk_coverage(confidence, validation["dice"].to_numpy(float)).area
 
 
-def pool(rows: pd.DataFrame, every: pd.DataFrame | None = None) -> Pool:
+def pool(rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> Pool:
     """Columns of one method's test cases.
 
     One that is constant in every fold orders no cases: what differs is the fold, and where each fold's constant is the mean
@@ -172,9 +172,9 @@ def pool(rows: pd.DataFrame, every: pd.DataFrame | None = None) -> Pool:
 
     Args:
         rows: the cases.
-        every: all of the method's, where ``rows`` are some; these say what is constant.
+        whole: all of the method's, where ``rows`` are some; these say what is constant.
     """
-    dice, seen = rows["dice"].to_numpy(float), rows if every is None else every
+    dice, seen = rows["dice"].to_numpy(float), rows if whole is None else whole
 
     def levelled(column: str) -> Any:
         constant = (seen.groupby("fold")[column].nunique() <= 1).all()
@@ -245,7 +245,7 @@ def ladder(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.Dat
     and who is in the lowest fifth stay as they are: the intervals are of the choice of test patients, not of training.
     """
     rows = []
-    for method, test in _by_method(judged):
+    for method, test in by_method(judged):
         known = pool(test)
         drawn = replicate(known, draw_weights(test["patient"], resamples, seed))
         counts = {"n": len(test), "patients": test["patient"].nunique(), "unscored": int(test["score"].isna().sum())}
@@ -259,7 +259,7 @@ def ladder(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.Dat
     return _best_first(pd.DataFrame(rows))
 
 
-def _by_method(judged: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+def by_method(judged: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Test rows of each method, all in the same order of cases, so that resamples of two methods are of the same cases."""
     groups = judged.sort_values(["case"], kind="stable").groupby("method", sort=True)
     return [(str(method), rows.reset_index(drop=True)) for method, rows in groups]
@@ -282,7 +282,7 @@ def paired_gains(
 
     The measures must be ones of which lower is better. Baselines that are not in the table are left out.
     """
-    methods = _by_method(judged)
+    methods = by_method(judged)
     pools = {method: pool(test) for method, test in methods}
     weights = draw_weights(methods[0][1]["patient"], resamples, seed)
     drawn = {method: replicate(known, weights) for method, known in pools.items()}
@@ -304,12 +304,12 @@ def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 200
     ``loss`` is above zero where they are worse, with the 95 % interval over the same resampled patients.
     """
     rows = []
-    others = dict(_by_method(unseen)) if len(unseen) else {}
-    for method, test in _by_method(judged):
+    others = dict(by_method(unseen)) if len(unseen) else {}
+    for method, test in by_method(judged):
         if method not in others:
             continue
         both = test[test["case"].isin(others[method]["case"])]
-        pools = [pool(both), pool(others[method])]
+        pools = [pool(both, test), pool(others[method])]
         weights = draw_weights(both["patient"], resamples, seed)
         seen_draws, unseen_draws = (replicate(known, weights) for known in pools)
         points = [_measures(known) for known in pools]
@@ -339,12 +339,12 @@ def judged_refits(refits: pd.DataFrame, method: str) -> tuple[pd.DataFrame, pd.D
 
 def by_group(judged: pd.DataFrame, groupings: Sequence[str] = ("dataset", "severity", "donor")) -> pd.DataFrame:
     """How well failures are found among the test cases of each data set, severity and kind of donor, all folds together."""
-    rows, every = [], {str(method): test for method, test in judged.groupby("method")}
+    rows, whole = [], {str(method): test for method, test in judged.groupby("method")}
     for grouping in groupings:
         known = judged[judged[grouping].notna() & (judged[grouping] != "")]
         for (group, method), test in known.groupby([grouping, "method"], sort=True):
-            measures = _measures(pool(test, every[str(method)]))
-            wanted = ("failures", "rejected", "mae", "auroc_failure", "precision_failures", "recall_failures")
+            measures = _measures(pool(test, whole[str(method)]))
+            wanted = ("failures", "rejected", "pearson_r", "mae", "auroc_failure", "precision_failures", "recall_failures")
             row = {"grouping": grouping, "group": group, "method": method, "n": len(test)}
             rows.append(row | {"dice_mean": measures["dice_mean_before"]} | {name: measures[name] for name in wanted})
     return pd.DataFrame(rows)

@@ -6,18 +6,17 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from veridice.case import Case
-from veridice.config import LARGEST_SEED, Settings, load_settings, load_training_settings
+from veridice.config import LARGEST_SEED, RegressorInput, Settings, load_settings, load_training_settings
 from veridice.errors import InputError
 from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
-from veridice.quality_data import CHANNELS
 from veridice.scores import SCORES
 from veridice.simulate.cohort import COHORTS
 
@@ -25,7 +24,7 @@ Split = Literal["train", "validation", "test"]
 Objects = np.ndarray[tuple[int], np.dtype[np.object_]]
 REGRESSED = {
     f"regressor-{pair}-{targets}": f"regressor_{pair}{'' if targets == 'own' else '_out_of_fold'}"
-    for pair in CHANNELS
+    for pair in get_args(RegressorInput)
     for targets in ("own", "out-of-fold")
 }
 """Stage of each regression network, by input pair and training targets, and its method."""
@@ -77,15 +76,20 @@ class ExperimentSettings(Settings):
     calibration: str = Field("", description="case table of another experiment whose validation cases stand in for its own")
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        """In one order, each once, with the baselines."""
+        if unknown := sorted(set(methods) - set(METHODS)):
+            raise ValueError(f"method '{unknown[0]}' is unknown; use some of {', '.join(METHODS)}")
+        return tuple(name for name in METHODS if name in {*methods, *BASELINES}) if methods else ()
+
     @model_validator(mode="after")
     def _has_data(self) -> Self:
         if bool(self.cohort) == bool(self.sources):
             raise ValueError("name either a simulated cohort or sources")
         if self.cohort and self.cohort not in COHORTS:
             raise ValueError(f"cohort '{self.cohort}' is unknown; use one of {', '.join(COHORTS)}")
-        for method in self.methods:
-            if method not in METHODS:
-                raise ValueError(f"method '{method}' is unknown; use some of {', '.join(METHODS)}")
         for source in self.sources:
             if source.layout not in (*LAYOUTS, "manifest"):
                 raise ValueError(f"layout '{source.layout}' is unknown; use one of {', '.join(LAYOUTS)}, manifest")
@@ -93,7 +97,7 @@ class ExperimentSettings(Settings):
 
     def wants(self, method: str) -> bool:
         """Whether a method is one of those that were asked for."""
-        return not self.methods or method in (*BASELINES, *self.methods)
+        return not self.methods or method in self.methods
 
 
 def load_experiment(name: str, data: Path | None = None, methods: Sequence[str] = ()) -> ExperimentSettings:
@@ -107,8 +111,8 @@ def load_experiment(name: str, data: Path | None = None, methods: Sequence[str] 
     Raises:
         ConfigError: not there, not TOML, or a setting is wrong.
     """
-    instead = {"methods": tuple(methods)} if methods else {}
-    settings = load_settings(ExperimentSettings, name, files("veridice") / "configs" / "experiments", **instead)
+    overrides = {"methods": tuple(methods)} if methods else {}
+    settings = load_settings(ExperimentSettings, name, files("veridice") / "configs" / "experiments", **overrides)
     load_training_settings(settings.training)
     if data is None:
         return settings

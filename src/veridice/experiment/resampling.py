@@ -59,7 +59,7 @@ def replicate(pool: Pool, weights: Weights) -> dict[str, Numbers]:
     """Every measure of a method in every resample, each (resamples,); NaN where a resample has none."""
     risk = 1.0 - pool.dice
     area = _area(weights, pool.confidence, risk)
-    optimal, random = _area(weights, pool.dice, risk), mean(weights, risk)
+    optimal, random = _area(weights, pool.dice, risk), weighted_mean(weights, risk)
     room = np.where(random - optimal > 1e-12, random - optimal, np.nan)
     found, wanted = ~pool.rejected, ~pool.failed
     return {
@@ -68,9 +68,9 @@ def replicate(pool: Pool, weights: Weights) -> dict[str, Numbers]:
         "recall_failures": ratio(weights @ (pool.rejected & pool.failed), weights @ pool.failed),
         "precision_acceptable": ratio(weights @ (found & wanted), weights @ found),
         "recall_acceptable": ratio(weights @ (found & wanted), weights @ wanted),
-        "pearson_r": pearson(weights, pool.prediction[None], pool.dice[None]),
-        "spearman": pearson(weights, _ranks(weights, pool.confidence), _ranks(weights, pool.dice)),
-        "mae": mean(weights, np.abs(pool.error)),
+        "pearson_r": weighted_pearson(weights, pool.prediction[None], pool.dice[None]),
+        "spearman": weighted_pearson(weights, _ranks(weights, pool.confidence), _ranks(weights, pool.dice)),
+        "mae": weighted_mean(weights, np.abs(pool.error)),
         "auroc_failure": _auroc(weights, pool.confidence, pool.failed),
         "auroc_worst_fifth": _auroc(weights, pool.confidence, pool.worst),
         "aurc": area,
@@ -85,12 +85,12 @@ def ratio(part: Any, whole: Any) -> Numbers:
     return np.asarray(part / np.where(whole > 0, whole, np.nan))
 
 
-def mean(weights: Weights, values: Numbers) -> Numbers:
+def weighted_mean(weights: Weights, values: Numbers) -> Numbers:
     """Mean over the drawn cases."""
     return np.asarray(weights @ values / weights.sum(axis=1))
 
 
-def pearson(weights: Weights, first: Any, second: Any) -> Numbers:
+def weighted_pearson(weights: Weights, first: Any, second: Any) -> Numbers:
     """Weighted correlation of two sides that are each (resamples or 1, cases)."""
     share = weights / weights.sum(axis=1, keepdims=True)
     first, second = np.broadcast_to(first, weights.shape), np.broadcast_to(second, weights.shape)

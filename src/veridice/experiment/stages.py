@@ -123,12 +123,15 @@ def run_fold(fold: Fold) -> None:
             _study(fold, parts)
     for targets, folder in (("own", STUDIES), ("out-of-fold", OUT_OF_FOLD)):
         for pair in CHANNELS:
-            with fold.stage(name := f"regressor-{pair}-{targets}") as due:
-                if due and fold.settings.wants(REGRESSED[name]):
-                    _regress(fold, pair, targets, folder)
-    with fold.stage("atlas") as due:
-        if due and fold.settings.wants(ATLAS):
-            _atlas(fold)
+            name = f"regressor-{pair}-{targets}"
+            if fold.settings.wants(REGRESSED[name]):
+                with fold.stage(name) as due:
+                    if due:
+                        _regress(fold, pair, targets, folder)
+    if fold.settings.wants(ATLAS):
+        with fold.stage("atlas") as due:
+            if due:
+                _atlas(fold)
     if fold.number == 0:
         with fold.stage("figure1") as due:
             if due:
@@ -159,14 +162,17 @@ def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
     inner = {case.id: members[number] for number, part in enumerate(parts) for case in part}
 
     def panel(network: nn.Module, ensemble: Sequence[nn.Module]) -> Panel:
-        augmentations = settings.test_time_augmentations if settings.wants("test_time_augmentation") else 0
+        # The combination is made of all scores.
+        augmented = settings.wants("test_time_augmentation") or settings.wants("combination")
+        augmentations = settings.test_time_augmentations if augmented else 0
         return Panel(network, ensemble, reconstructor, backend, settings.passes, augmentations, settings.seed)
 
     with progress_bar() as progress:
         train = fold.of("train")
         task = progress.add_task(f"fold {fold.number}: scans", total=len(fold.cases) + len(train), note="")
         tick = partial(progress.advance, task)
-        study_cases(fold.cases, lambda _case: panel(segmenter, members), data, pool, fold.folder / STUDIES, tick)
+        ensemble = members if settings.wants("ensemble") else ()
+        study_cases(fold.cases, lambda _case: panel(segmenter, ensemble), data, pool, fold.folder / STUDIES, tick)
         # Its members know the case, so that an ensemble would be no fair evidence there.
         study_cases(train, lambda case: panel(inner[case.id], ()), data, pool, fold.folder / OUT_OF_FOLD, tick)
 
@@ -295,14 +301,14 @@ def _learnt_from(
     numbers, asked = [known[case.id] for case in train], {case.id: own[case.id] for case in judged}
     people = [case.patient or case.id for case in train]
     seed = fold.settings.seed
+    wanted = [name for name in LEARNT if fold.settings.wants(name)]
     if len(set(people)) < FEWEST_PEOPLE:  # too little to learn from
-        return {name: dict.fromkeys(asked, np.nan) for name in LEARNT if fold.settings.wants(name)}
-    predicted = {}
-    if fold.settings.wants("random_forest"):
-        predicted["random_forest"] = forest_on_simple_features(numbers, asked, seed)
-    if fold.settings.wants("combination"):
-        predicted["combination"] = combination(numbers, people, asked, seed)
-    return predicted
+        return {name: dict.fromkeys(asked, np.nan) for name in wanted}
+    learners = {
+        "random_forest": lambda: forest_on_simple_features(numbers, asked, seed),
+        "combination": lambda: combination(numbers, people, asked, seed),
+    }
+    return {name: learners[name]() for name in wanted}
 
 
 def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: Path, start: Start) -> TrainingSettings:
