@@ -294,8 +294,6 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
         path.name for path in made
     }
     before = [path.read_bytes() for path in made]
-    assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0
-    assert [path.read_bytes() for path in made] == before
     elsewhere = experiment.parent / "elsewhere"
     for path in [file for pattern in TO_GO_ON_ELSEWHERE for file in output.glob(pattern)]:
         (elsewhere / path.relative_to(output)).parent.mkdir(parents=True, exist_ok=True)

@@ -55,6 +55,7 @@ def test_a_cube_is_made_once_and_again_when_its_scan_changes(study: Path) -> Non
     assert prepare(cases, study).real[0].file != first
 
 
+@pytest.mark.slow
 def test_simulated_patients_come_to_the_cube_with_their_truth(tmp_path: Path) -> None:
     settings = DataSettings(grid=32, simulated_patients=1, jobs=1)
     (plan,) = planned_patients("train", settings)
