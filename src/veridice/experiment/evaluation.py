@@ -191,38 +191,26 @@ def pool(rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> Pool:
     )
 
 
-def _of_few(known: Pool) -> dict[str, float | int]:
-    """What a handful of cases can tell."""
-    found = fd.detection(known.rejected, known.failed)
-    return {
-        "failures": int(known.failed.sum()),
-        "rejected": int(known.rejected.sum()),
-        "pearson_r": fd.pearson(known.prediction, known.dice).r,
-        "mae": float(np.abs(known.error).mean()),
-        "auroc_failure": fd.failure_auroc(known.confidence, known.failed),
-        "precision_failures": found.failures[0],
-        "recall_failures": found.failures[1],
-    }
-
-
 def _measures(known: Pool) -> dict[str, float | int]:
     curve, found = fd.risk_coverage(known.confidence, known.dice), fd.detection(known.rejected, known.failed)
     kept, linear = known.dice[~known.rejected], fd.pearson(known.prediction, known.dice)
-    few = _of_few(known)
     return {
-        **{name: few[name] for name in ("failures", "rejected")},
+        "failures": int(known.failed.sum()),
+        "rejected": int(known.rejected.sum()),
         "dice_deviation": float(known.dice.std(ddof=1)) if len(known.dice) > 1 else np.nan,
         "dice_mean_before": float(known.dice.mean()),
         "dice_mean_after": float(kept.mean()) if len(kept) else np.nan,
         "dice_median_before": float(np.median(known.dice)),
         "dice_median_after": float(np.median(kept)) if len(kept) else np.nan,
-        **{name: few[name] for name in ("precision_failures", "recall_failures")},
+        "precision_failures": found.failures[0],
+        "recall_failures": found.failures[1],
         "precision_acceptable": found.acceptable[0],
         "recall_acceptable": found.acceptable[1],
         "pearson_r": linear.r,
         "pearson_p": linear.p,
         "spearman": fd.spearman(known.confidence, known.dice).r,
-        **{name: few[name] for name in ("mae", "auroc_failure")},
+        "mae": float(np.abs(known.error).mean()),
+        "auroc_failure": fd.failure_auroc(known.confidence, known.failed),
         "auroc_worst_fifth": fd.failure_auroc(known.confidence, known.worst),
         "aurc": curve.area,
         "aurc_optimal": curve.optimal,
@@ -355,7 +343,8 @@ def by_group(judged: pd.DataFrame, groupings: Sequence[str] = ("dataset", "sever
     for grouping in groupings:
         known = judged[judged[grouping].notna() & (judged[grouping] != "")]
         for (group, method), test in known.groupby([grouping, "method"], sort=True):
-            measures = _of_few(pool(test, whole[str(method)]))
-            row = {"grouping": grouping, "group": group, "method": method, "n": len(test), "dice_mean": test["dice"].mean()}
-            rows.append(row | measures)
+            measures = _measures(pool(test, whole[str(method)]))
+            wanted = ("failures", "rejected", "pearson_r", "mae", "auroc_failure", "precision_failures", "recall_failures")
+            row = {"grouping": grouping, "group": group, "method": method, "n": len(test)}
+            rows.append(row | {"dice_mean": measures["dice_mean_before"]} | {name: measures[name] for name in wanted})
     return pd.DataFrame(rows)

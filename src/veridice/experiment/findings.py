@@ -72,9 +72,10 @@ def findings(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.D
     folds and what was fitted on validation stay as they are. Nothing is corrected for the number of claims.
     """
     rows, made = dict(by_method(judged)), []
+    patients = judged.drop_duplicates("case").sort_values("case")["patient"]
+    weights = draw_weights(patients, resamples, seed) if len(patients) else np.empty((0, 0))
     for claim in (claim for claim in CLAIMS if set(claim.methods) <= set(rows)):
-        patients = rows[claim.methods[0]]["patient"]
-        drawn = claim.statistic(rows, draw_weights(patients, resamples, seed))
+        drawn = claim.statistic(rows, weights)
         enough = np.isfinite(drawn).mean() >= FEWEST_FINITE
         interval = percentiles(drawn if enough else drawn[:0])
         value = float(claim.statistic(rows, np.ones((1, len(patients))))[0])
