@@ -122,6 +122,13 @@ def test_folders_of_sources_are_relative_to_the_data(tmp_path: Path) -> None:
     assert [source.folder for source in settings.sources] == [str(tmp_path / "a"), "/b"]
 
 
+def test_results_name_no_folders_of_a_machine(tmp_path: Path) -> None:
+    settings = load_experiment("real-10", tmp_path / "secret" / "scans").model_copy(update={"start": "../somebody/weights"})
+    shown = settings.for_results()
+    assert [source.folder for source in shown.sources] == ["scans"]
+    assert (shown.start, shown.training, shown.calibration) == ("weights", settings.training, settings.calibration)
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -99,6 +99,20 @@ class ExperimentSettings(Settings):
         """Whether a method is one of those that were asked for."""
         return not self.methods or method in self.methods
 
+    def for_results(self) -> Self:
+        """With the last part alone of every path that leads out of the working folder: results name no folders of a machine."""
+        sources = tuple(
+            source.model_copy(update={"folder": _last_part(source.folder), "manifest": _last_part(source.manifest)})
+            for source in self.sources
+        )
+        paths = {name: _last_part(getattr(self, name)) for name in ("training", "start", "calibration")}
+        return self.model_copy(update={**paths, "sources": sources})
+
+
+def _last_part(path: str) -> str:
+    given = Path(path)
+    return given.name if given.is_absolute() or ".." in given.parts else path
+
 
 def load_experiment(name: str, data: Path | None = None, methods: Sequence[str] = ()) -> ExperimentSettings:
     """Read experiment settings: a shipped profile (``laptop``, ``paper``) or a TOML file.

@@ -75,7 +75,8 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     results = folder / RESULTS
     results.mkdir(exist_ok=True)
     write_cases(results / CASES, table if others is None else with_validation_of(table, others))
-    for path in (folder / SETTINGS, folder / SPLITS, folder / LEFT_OUT, folds[-1].folder / REFITS):
+    write_text(results / SETTINGS, to_toml(settings.for_results()))
+    for path in (folder / SPLITS, folder / LEFT_OUT, folds[-1].folder / REFITS):
         shutil.copyfile(path, results / path.name)
     write_csv(results / TIMES, _times(folds))
     write_results(results)
