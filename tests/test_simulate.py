@@ -9,8 +9,6 @@ from collections import Counter
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -19,7 +17,7 @@ from veridice.simulate.acquisition import Frame, acquire
 from veridice.simulate.anatomy import Head, shape_head
 from veridice.simulate.cohort import COHORTS
 from veridice.simulate.donors import all_donors, choose_donors, load_anatomy, load_lesions
-from veridice.simulate.fields import distance_mm, enlarge, interpolate_axis, smooth_field
+from veridice.simulate.fields import distance_mm, enlarge, smooth_field
 from veridice.simulate.lesions import make_lesions
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
 from veridice.simulate.plan import PatientPlan, draw_plan
@@ -108,25 +106,6 @@ def test_donors_that_cannot_make_a_patient(selection: str, message: str) -> None
 
 
 # Fields
-
-
-@given(
-    shape=st.tuples(*[st.integers(2, 7)] * 3),
-    axis=st.integers(0, 2),
-    positions=st.lists(st.floats(0, 1), min_size=1, max_size=6),
-)
-def test_interpolation_along_an_axis_is_that_of_scipy(shape: tuple[int, ...], axis: int, positions: list[float]) -> None:
-    volume = np.random.default_rng(0).random(shape).astype(np.float32)
-    places = np.array(positions) * (shape[axis] - 1)
-    grid = [places if a == axis else np.arange(n, dtype=float) for a, n in enumerate(shape)]
-    expected = ndimage.map_coordinates(volume, np.meshgrid(*grid, indexing="ij"), order=1)
-    assert np.allclose(interpolate_axis(volume, places, axis), expected, atol=1e-5)
-
-
-def test_interpolation_is_zero_outside_and_constant_to_the_voxels_edge() -> None:
-    line = np.array([2.0, 4.0], np.float32).reshape(2, 1, 1)
-    values = interpolate_axis(line, np.array([-0.6, -0.4, 0.5, 1.4, 1.6]), 0).ravel()
-    assert values.tolist() == [0, 2, 3, 4, 0]
 
 
 def test_enlarged_fields_pass_through_their_lattice() -> None:

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 
 from veridice.errors import InputError
 from veridice.overlap import dice
-from veridice.spatial import GridTransform, fit_grid, foreground_mask, scan_on_grid
+from veridice.spatial import GridTransform, fit_grid, foreground_mask, interpolate_axis, scan_on_grid
 from veridice.volume import Geometry, Volume
 
 
@@ -224,3 +224,22 @@ def test_an_empty_brain_mask_is_refused() -> None:
     scan = Volume(np.random.default_rng(0).random(geometry.shape).astype(np.float32), geometry)
     with pytest.raises(InputError):
         fit_grid(scan, (8, 8, 8), np.zeros(geometry.shape, dtype=bool))
+
+
+@given(
+    shape=st.tuples(*[st.integers(2, 7)] * 3),
+    axis=st.integers(0, 2),
+    positions=st.lists(st.floats(0, 1), min_size=1, max_size=6),
+)
+def test_interpolation_along_an_axis_is_that_of_scipy(shape: tuple[int, ...], axis: int, positions: list[float]) -> None:
+    volume = np.random.default_rng(0).random(shape).astype(np.float32)
+    places = np.array(positions) * (shape[axis] - 1)
+    grid = [places if a == axis else np.arange(n, dtype=float) for a, n in enumerate(shape)]
+    expected = ndimage.map_coordinates(volume, np.meshgrid(*grid, indexing="ij"), order=1)
+    assert np.allclose(interpolate_axis(volume, places, axis), expected, atol=1e-5)
+
+
+def test_interpolation_is_zero_outside_and_constant_to_the_voxels_edge() -> None:
+    line = np.array([2.0, 4.0], np.float32).reshape(2, 1, 1)
+    values = interpolate_axis(line, np.array([-0.6, -0.4, 0.5, 1.4, 1.6]), 0).ravel()
+    assert values.tolist() == [0, 2, 3, 4, 0]

@@ -103,12 +103,8 @@ class GridTransform:
     def to_crop(self, grid_voxels: Voxels, region: tuple[slice, slice, slice]) -> Voxels:
         """Part of a map on the cube, trilinearly, on the crop's voxels (canonically oriented): see :meth:`crop_region`."""
         step = 1.0 / self.scale
-        offset = (np.array([side.start for side in region]) + 0.5) * step - 0.5
-        shape = tuple(side.stop - side.start for side in region)
-        moved: Voxels = ndimage.affine_transform(
-            np.asarray(grid_voxels, np.float32), step, offset=offset, output_shape=shape, order=1, mode="nearest"
-        )
-        return moved
+        places = [_places(step[axis], range(side.start, side.stop)) for axis, side in enumerate(region)]
+        return _interpolate(grid_voxels, places)
 
     def record(self) -> dict[str, Any]:
         """What a sidecar needs to repeat the step: JSON-ready, without paths."""
@@ -127,8 +123,42 @@ def _canonical_orientation() -> np.ndarray[Any, Any]:
 
 
 def _scale_axes(voxels: Voxels, scale: np.ndarray[Any, Any], shape: tuple[int, ...], order: Literal[1, 3] = 1) -> Voxels:
+    if order == 1:
+        return _interpolate(voxels, [_places(scale[axis], range(shape[axis])) for axis in range(3)])
     offset = 0.5 * scale - 0.5
     return ndimage.affine_transform(voxels, scale, offset=offset, output_shape=shape, order=order, mode="nearest")
+
+
+def _places(scale: float, wanted: range) -> np.ndarray[Any, Any]:
+    """Where voxels of a row lie among those of another one that is as long, edges on edges, ``scale`` of which make one."""
+    return (np.arange(wanted.start, wanted.stop) + 0.5) * scale - 0.5
+
+
+def _interpolate(voxels: Voxels, places: list[np.ndarray[Any, Any]]) -> Voxels:
+    """Trilinearly at the fractional ``places`` along each axis, edge values beyond the edges; what shrinks most goes first."""
+    shown: Voxels = np.ascontiguousarray(voxels, np.float32)
+    for axis in sorted(range(3), key=lambda a: len(places[a]) / shown.shape[a]):
+        shown = interpolate_axis(shown, places[axis].clip(0, shown.shape[axis] - 1), axis)
+    return shown
+
+
+def interpolate_axis(volume: Voxels, positions: np.ndarray[Any, Any], axis: int) -> Voxels:
+    """Values of ``volume`` (x, y, z) at fractional ``positions`` (n,) along one axis; 0 outside it.
+
+    Between the last voxel and half a voxel beyond it the last value holds, since voxels have a width.
+    """
+    length = volume.shape[axis]
+    lower = np.floor(positions).astype(int)
+    share = (positions - lower).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
+    first = np.take(volume, lower.clip(0, length - 1), axis)
+    values = np.take(volume, (lower + 1).clip(0, length - 1), axis)
+    values -= first
+    values *= share
+    values += first
+    outside = (positions < -0.5) | (positions > length - 0.5)
+    if outside.any():
+        values[tuple(outside if a == axis else slice(None) for a in range(3))] = 0
+    return values
 
 
 def foreground_mask(voxels: Voxels) -> Mask:

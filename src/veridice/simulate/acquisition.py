@@ -12,8 +12,9 @@ import torchio as tio
 from scipy import fft
 
 from veridice.simulate.anatomy import turn
-from veridice.simulate.fields import interpolate_axis, smooth_field
+from veridice.simulate.fields import smooth_field
 from veridice.simulate.scanners import AcquisitionPlan
+from veridice.spatial import interpolate_axis
 from veridice.types import Voxels
 from veridice.volume import Geometry, Volume
 

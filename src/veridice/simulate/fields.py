@@ -7,28 +7,10 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from veridice.spatial import interpolate_axis
 from veridice.types import Mask, Voxels
 
 Array = np.ndarray[Any, Any]
-
-
-def interpolate_axis(volume: Array, positions: Array, axis: int) -> Array:
-    """Values of ``volume`` (x, y, z) at fractional ``positions`` (n,) along one axis; 0 outside it.
-
-    Between the last voxel and half a voxel beyond it the last value holds, since voxels have a width.
-    """
-    length = volume.shape[axis]
-    lower = np.floor(positions).astype(int)
-    share = (positions - lower).astype(np.float32).reshape([-1 if a == axis else 1 for a in range(3)])
-    first = np.take(volume, lower.clip(0, length - 1), axis)
-    values = np.take(volume, (lower + 1).clip(0, length - 1), axis)
-    values -= first
-    values *= share
-    values += first
-    outside = (positions < -0.5) | (positions > length - 0.5)
-    if outside.any():
-        values[tuple(outside if a == axis else slice(None) for a in range(3))] = 0
-    return values
 
 
 def enlarge(coarse: Array, shape: tuple[int, ...], factor: float) -> Array:
