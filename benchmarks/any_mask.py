@@ -1,13 +1,12 @@
-"""How well is the Dice of any mask predicted for people who were left out? From the rows of ``veridice train predictor``.
+"""How well is the Dice of any mask predicted for people who were left out? From the tables of ``veridice train predictor``.
 
-``python benchmarks/any_mask.py runs/default/predictor``: each real person is predicted by a judge that learnt from all others,
+``python benchmarks/any_mask.py results/judge`` (or ``runs/default/predictor``): each real person is predicted by a judge that learnt from all others,
 each simulated validation patient by one that learnt from the training rows; beside it what single numbers say.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 
 import numpy as np
@@ -24,10 +23,9 @@ SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "
 RESAMPLES = 1000
 
 
-def read_rows(folder: Path, table: str) -> pd.DataFrame:
-    """One table of all scans in a folder of rows."""
-    files = sorted(folder.glob("*.json"))
-    rows = pd.DataFrame([row for file in files for row in json.loads(file.read_text(encoding="utf-8"))[table]])
+def read_rows(folder: Path, split: str, table: str) -> pd.DataFrame:
+    """One table of a split."""
+    rows = pd.read_csv(folder / f"{split}-{table}.csv.gz", keep_default_na=False, na_values=[""])
     # The same mask of a scan counts once.
     return rows.drop_duplicates(["scan", "kind", "dice", *(["agreement_mean"] if table == "masks" else ["number"])])
 
@@ -80,10 +78,10 @@ def lesion_auroc(known: pd.DataFrame, asked: pd.DataFrame) -> tuple[np.ndarray, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("rows", type=Path)
+    parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
-    known, checks = read_rows(folder / "train", "masks"), read_rows(folder / "validation", "masks")
-    lesions = read_rows(folder / "train", "lesions")
+    known, checks = read_rows(folder, "train", "masks"), read_rows(folder, "validation", "masks")
+    lesions = read_rows(folder, "train", "lesions")
     real = known[~known["simulated"]]
     parts, confidence, truths = [], [], []
     for person in sorted(real["person"].unique()):

@@ -94,8 +94,12 @@ def test_from_scans_to_a_judge(
     stored = sorted((output / "predictor" / "train").glob("*.json"))
     assert {path.stem for path in stored} >= {"real-scan-train", "real-scan-train-stripped"}
     times = [path.stat().st_mtime_ns for path in stored]
+    table = output / "predictor" / "train-masks.csv.gz"
+    before, rows = table.read_bytes(), pd.read_csv(table)
+    assert len(rows) == (4 + 2) * 5 and set(FEATURES) <= set(rows)
     assert cli.run(command) == 0
     assert [path.stat().st_mtime_ns for path in stored] == times
+    assert table.read_bytes() == before
 
 
 def test_confidence_in_lesions_follows_what_is_known() -> None:

@@ -17,7 +17,7 @@ from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings
 from veridice.inference import Backend, choose_backend, deterministic_pass
 from veridice.inputs import GivenMask, Scan
-from veridice.io.bids import write_text
+from veridice.io.bids import staged_output, write_text
 from veridice.io.nifti import read_image, read_mask
 from veridice.lesions import Lesion, describe_lesions, label_lesions
 from veridice.mask_kinds import Material, draw_kinds, make_mask
@@ -204,6 +204,15 @@ class Judged:
     masks: pd.DataFrame
     lesions: pd.DataFrame
     scans: pd.DataFrame
+
+    def write(self, folder: Path, name: str) -> None:
+        """Masks and lesions as ``NAME-masks.csv.gz`` and ``NAME-lesions.csv.gz``: floats as single precision has them, the
+        same bytes for the same rows.
+        """
+        with staged_output(folder) as stage:
+            for table, rows in (("masks", self.masks), ("lesions", self.lesions)):
+                file = stage / f"{name}-{table}.csv.gz"
+                rows.to_csv(file, index=False, float_format="%.7g", compression={"method": "gzip", "mtime": 1})
 
 
 def judge_all(

@@ -106,7 +106,9 @@ def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Pa
         task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
         tick = partial(progress.advance, task)
         shapes = strangers(tasks[0].networks.grid_shape[0])
-        return judge_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, tick)
+        judged = judge_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, tick)
+    judged.write(folder.parent, folder.name)
+    return judged
 
 
 def strangers(grid: int) -> list[Mask]:
