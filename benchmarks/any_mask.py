@@ -1,7 +1,8 @@
 """How well is the Dice of any mask predicted for people who were left out? From the tables of ``veridice train predictor``.
 
-``python benchmarks/any_mask.py results/judge`` (or ``runs/default/predictor``): each real person is predicted by a judge that learnt from all others,
-each simulated validation patient by one that learnt from the training rows; beside it what single numbers say.
+``python benchmarks/any_mask.py results/judge`` (or ``runs/default/predictor``): each real person is predicted by a judge that
+learnt from all others, each simulated validation patient by one that learnt from the training rows; beside it what single
+numbers say.
 """
 
 from __future__ import annotations

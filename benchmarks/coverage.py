@@ -1,9 +1,11 @@
 """Does the interval keep its promise? On simulated patients of reserved people who calibrated nothing, masks of all kinds.
 
     python benchmarks/coverage.py -o runs/coverage -n 500
+    python benchmarks/coverage.py --table results/judge/coverage-masks.csv.gz
 
-Judges our own mask and two of other kinds of every patient with the weights that ship (hours; interrupt, give it again), then
-says how often the true Dice lies in the interval, by what, how wide it is, how many scans are decided, how many accepted fail.
+The first judges our own mask and two of other kinds of every patient with the weights that ship (hours; interrupt, give it
+again) and keeps a table; the second has it from the table. Both say how often the true Dice lies in the interval, by what, how
+wide it is, how many scans are decided, how many accepted fail.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from scipy import stats
 from veridice.calibration import dice_intervals
 from veridice.config import InferenceSettings, load_training_settings
 from veridice.failure_detection import bootstrap
-from veridice.judge_data import Judged, Task, judge_all, patient_name, simulated_scan
+from veridice.judge_data import Task, judge_all, patient_name, simulated_scan
 from veridice.judge_recipes import strangers
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.panel import Judge, load_judge, load_networks
@@ -34,8 +36,8 @@ SEED, MASKS, MIN_DICE = 6000, 2, 0.75
 LOADS, THICKNESSES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 
 
-def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> Judged:
-    """Masks with their true Dice and all scores, scans with their looks; files that are there are kept."""
+def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.DataFrame:
+    """Masks with their true Dice, all scores and the unfamiliarity of their scan; files that are there are kept."""
     taught = load_training_settings("default").predictor.calibration_donors.split(",")
     if set(taught) & set(DONORS.split(",")):
         raise SystemExit("these people calibrated the interval")
@@ -50,15 +52,18 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> Judg
         bar = progress.add_task("patients", total=patients, note="")
         tick = partial(progress.advance, bar)
         shapes = strangers(networks.grid_shape[0])
-        return judge_all(tasks, shapes, MASKS, SEED, InferenceSettings(), folder, jobs, tick)
+        rows = judge_all(tasks, shapes, MASKS, SEED, InferenceSettings(), folder / "patients", jobs, tick)
+    familiarity = load_judge(bundled_weights()).familiarity
+    looks = {row.scan: familiarity.distance(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()}
+    masks = rows.masks.assign(unfamiliarity=rows.masks["scan"].map(looks))
+    replace(rows, masks=masks).write(folder, "coverage")
+    return masks
 
 
-def judged(rows: Judged, judge: Judge, coverage: float) -> pd.DataFrame:
+def judged(masks: pd.DataFrame, judge: Judge, coverage: float) -> pd.DataFrame:
     """With prediction, interval and verdict as ``check`` gives them; empty masks, which have no interval, are left out."""
-    looks = [judge.familiarity.distance(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()]
-    known = dict(zip(rows.scans["scan"], np.array(looks) <= judge.familiarity.limit, strict=True))
-    masks = rows.masks[rows.masks["lesion_count"] > 0].reset_index(drop=True)
-    masks = masks.assign(known=masks["scan"].map(known))
+    masks = masks[masks["lesion_count"] > 0].reset_index(drop=True)
+    masks = masks.assign(known=masks["unfamiliarity"] <= judge.familiarity.limit)
     predicted, spread = judge.predictor.predict(masks)
     low, high = dice_intervals(judge.calibration, predicted, spread, coverage).T
     verdict = [decide((a, b), MIN_DICE, k) for a, b, k in zip(low, high, masks["known"], strict=True)]
@@ -107,13 +112,17 @@ def report(table: pd.DataFrame) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("-o", "--output", type=Path, default=Path("runs/coverage"))
+    parser.add_argument("--table", type=Path, help="of an earlier run: nothing is judged anew")
     parser.add_argument("-n", type=int, default=500)
     parser.add_argument("--others", type=Path, nargs="*", default=[Path(f"resume/fold-{n}") for n in range(3)])
     parser.add_argument("--coverage", type=float, default=0.9)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    rows = evidence(options.output, options.n, options.others, options.jobs)
-    table = judged(rows, load_judge(bundled_weights()), options.coverage)
+    if options.table:
+        masks = pd.read_csv(options.table, keep_default_na=False, na_values=[""])
+    else:
+        masks = evidence(options.output, options.n, options.others, options.jobs)
+    table = judged(masks, load_judge(bundled_weights()), options.coverage)
     sys.stdout.write("\n".join(report(table)) + "\n")
 
 
