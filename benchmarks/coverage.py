@@ -54,7 +54,7 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.D
         shapes = strangers(networks.grid_shape[0])
         rows = judge_all(tasks, shapes, MASKS, SEED, InferenceSettings(), folder / "patients", jobs, tick)
     familiarity = load_judge(bundled_weights()).familiarity
-    looks = {row.scan: familiarity.distance(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()}
+    looks = {row.scan: familiarity.unfamiliarity(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()}
     masks = rows.masks.assign(unfamiliarity=rows.masks["scan"].map(looks))
     replace(rows, masks=masks).write(folder, "coverage")
     return masks
@@ -63,7 +63,7 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.D
 def judged(masks: pd.DataFrame, judge: Judge, coverage: float) -> pd.DataFrame:
     """With prediction, interval and verdict as ``check`` gives them; empty masks, which have no interval, are left out."""
     masks = masks[masks["lesion_count"] > 0].reset_index(drop=True)
-    masks = masks.assign(known=masks["unfamiliarity"] <= judge.familiarity.limit)
+    masks = masks.assign(known=masks["unfamiliarity"] <= 1)
     predicted, spread = judge.predictor.predict(masks)
     low, high = dice_intervals(judge.calibration, predicted, spread, coverage).T
     verdict = [decide((a, b), MIN_DICE, k) for a, b, k in zip(low, high, masks["known"], strict=True)]

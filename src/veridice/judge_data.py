@@ -32,6 +32,8 @@ from veridice.training_data import ignored_voxels, read_second
 from veridice.types import Mask
 
 OWN_KIND = "own"
+WITH = "dice_with_"
+"""Begins the names of columns: Dice with an earlier mask of the same scan, by its kind."""
 LESIONS_KEPT = 40
 """Lesions of a mask that are kept as examples for the confidence in single ones."""
 REAL_LESION = 0.1
@@ -134,7 +136,7 @@ def judged_masks(
         rng: of kinds and damages.
 
     Returns:
-        ``masks``: a row each with ``kind``, ``dice``, facts and all scores. ``lesions``: rows of
+        ``masks``: a row each with ``kind``, ``dice``, facts, all scores and :data:`WITH`. ``lesions``: rows of
         :class:`veridice.lesions.Lesion` with ``real``, whether it is one. ``scans``: one row, ``descriptors`` and ``features``.
     """
     studied = study_scan(known.scan, networks, settings, backend, Clock(), None)
@@ -142,6 +144,7 @@ def judged_masks(
     transform = studied.reading.transform
     masks: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
+    made: list[tuple[str, Mask]] = []
     for kind in [OWN_KIND, *draw_kinds(count, rng)]:
         own = kind == OWN_KIND
         given = None if own else transform.to_native(make_mask(kind, material, rng).astype(np.float32)) >= 0.5
@@ -150,7 +153,9 @@ def judged_masks(
         opinion = judge_mask(volume, studied, networks, backend, Clock())
         true = dice(mask & known.judged, known.truth & known.judged).dice
         names = {"scan": known.name, "person": known.person, "group": known.group, "kind": kind, "dice": true}
-        masks.append({**names, **known.facts, **opinion.scores})
+        with_earlier = {f"{WITH}{other}": dice(mask, drawn).dice for other, drawn in made}
+        made.append((kind, mask))
+        masks.append({**names, **known.facts, **opinion.scores, **with_earlier})
         lesions += [{**names, **row} for row in _lesion_rows(mask, known, studied)]
     looks = {"descriptors": studied.descriptors, "features": [round(float(value), 5) for value in studied.features]}
     return {"masks": masks, "lesions": lesions, "scans": [{"scan": known.name, "person": known.person, **known.facts, **looks}]}
