@@ -27,6 +27,8 @@ RESAMPLES = 1000
 def read_rows(folder: Path, split: str, table: str) -> pd.DataFrame:
     """One table of a split."""
     rows = pd.read_csv(folder / f"{split}-{table}.csv.gz", keep_default_na=False, na_values=[""])
+    if table == "masks":
+        rows = rows[rows["lesion_count"] > 0]  # an empty one is decided upon without a prediction
     # The same mask of a scan counts once.
     return rows.drop_duplicates(["scan", "kind", "dice", *(["agreement_mean"] if table == "masks" else ["number"])])
 

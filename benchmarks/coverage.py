@@ -23,7 +23,7 @@ from scipy import stats
 from veridice.calibration import dice_intervals
 from veridice.config import InferenceSettings, load_training_settings
 from veridice.failure_detection import bootstrap
-from veridice.judge_data import Task, judge_all, patient_name, simulated_scan
+from veridice.judge_data import Task, has_t1, judge_all, patient_name, simulated_scan
 from veridice.judge_recipes import strangers
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.panel import Judge, load_judge, load_networks
@@ -47,7 +47,7 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.D
     )
     segmenters = [load_network(folder, "segmenter")[0] for folder in others]
     plans = [cohort.plan(index) for index in range(patients)]
-    tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1), networks, segmenters) for plan in plans]
+    tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), networks, segmenters) for plan in plans]
     with progress_bar() as progress:
         bar = progress.add_task("patients", total=patients, note="")
         tick = partial(progress.advance, bar)
@@ -91,6 +91,7 @@ def report(table: pd.DataFrame) -> list[str]:
         "load, ml": pd.cut(table["load_ml"], LOADS, right=False).astype(str),
         "slices, mm": pd.cut(table["slice_thickness"], THICKNESSES, right=False).astype(str),
         "whole head": table["whole_head"].astype(str),
+        "T1w": table["t1"].astype(str),
         "known": table["known"].astype(str),
         "predicted Dice": pd.cut(table["predicted"], (-0.01, 0.25, 0.5, 0.75, 1)).astype(str),
     }
@@ -99,7 +100,8 @@ def report(table: pd.DataFrame) -> list[str]:
             width = (rows["high"] - rows["low"]).mean()
             lines.append(f"  {title} {name!s:14s} n {len(rows):4d}  coverage {share(rows, 'covered')}  width {width:.3f}")
     table = table.assign(decided=table["verdict"] != "review", failed=table["dice"] < MIN_DICE)
-    for title, rows in (("all", table), ("own, ordinary", table[(table["severity"] == "ordinary") & (table["kind"] == "own")])):
+    ordinary = table[table["severity"] == "ordinary"]
+    for title, rows in (("all", table), ("ordinary", ordinary), ("ordinary, own", ordinary[ordinary["kind"] == "own"])):
         accepted, rejected = rows[rows["verdict"] == "accept"], rows[rows["verdict"] == "reject"]
         lines.append(f"{title}: {len(rows)} masks, decided {share(rows, 'decided')}")
         if len(accepted):

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from veridice.assess import Judgement, _worth, assess_masks, assess_scan
 from veridice.calibration import CalibrationSet, dice_intervals
@@ -17,7 +18,8 @@ from veridice.inputs import GivenMask, Scan
 from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import read_card, save_network
 from veridice.panel import load_networks
-from veridice.study import own_mask
+from veridice.spatial import fit_grid
+from veridice.study import NEAR_BRAIN, near_brain, own_mask
 from veridice.types import Mask
 from veridice.volume import Geometry, Volume
 
@@ -46,6 +48,24 @@ def test_the_own_mask_alone_is_the_judged_one(judged: Judgement, tiny_weights: P
     networks = load_networks(tiny_weights)
     alone = own_mask(tiny_scan["flair"], tiny_scan["t1"], networks.segmenter, networks.grid_shape[0], SETTINGS)
     np.testing.assert_array_equal(alone, judged.maps["lesion_mask"].voxels)
+
+
+def test_our_mask_ends_near_the_brain(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    flair, networks = tiny_scan["flair"], load_networks(tiny_weights)
+    whole = assess_masks("a", Scan(flair, tiny_scan["t1"]), [], networks, SETTINGS).maps["lesion_probability"].voxels
+    brain = np.zeros(flair.shape, bool)
+    half = flair.shape[0] // 2
+    brain[:half] = flair.voxels[:half] > 100
+    scan = Scan(flair, tiny_scan["t1"], brain=flair.with_voxels(brain))
+    cut = assess_masks("a", scan, [], networks, SETTINGS).maps["lesion_probability"].voxels
+    far = ndimage.distance_transform_edt(~brain) > 2 * NEAR_BRAIN
+    assert (whole[far] > 0).any() and not cut[far].any()
+    np.testing.assert_array_equal(cut[brain], whole[brain])
+
+
+def test_nothing_is_cut_where_no_brain_was_found(tiny_scan: dict[str, Volume]) -> None:
+    transform = fit_grid(tiny_scan["flair"], (32, 32, 32))
+    assert near_brain(np.zeros((32, 32, 32), bool), transform).all()
 
 
 @pytest.mark.parametrize("coverage", [0.5, 0.9])

@@ -62,7 +62,7 @@ def test_from_scans_to_a_judge(
 ) -> None:
     """Simulated patients are replaced by tiny scans; everything else is what ``train predictor`` does."""
 
-    def tiny(plan: PatientPlan, _group: int) -> KnownScan:
+    def tiny(plan: PatientPlan, _group: int, _t1: bool = True) -> KnownScan:
         return known_scan(tiny_scan, f"sim-{plan.seed}-{plan.index:05d}", plan.seed + plan.index)
 
     for module in (judge_recipes, known_looks):
@@ -85,8 +85,9 @@ def test_from_scans_to_a_judge(
     assert cli.run(command) == 0
     networks = load_networks(output / "weights")
     assert networks.judge is not None
-    assert networks.judge.calibration.n == 8 * 2
-    assert networks.judge.calibration.patients == 8
+    apart = pd.read_csv(output / "predictor" / "calibration-masks.csv.gz")
+    assert len(apart) == 8 * 2 and networks.judge.calibration.n == (apart["lesion_count"] > 0).sum() > 0
+    assert 0 < networks.judge.calibration.patients <= 8
     assert "simulated patients" in networks.judge.calibration.source
     assert networks.cards["predictor"].learnt_from["segmenter"] == networks.cards["segmenter"].sha256
     seen = pd.concat(pd.read_json(path) for path in (output / "predictor" / "looks").glob("*.json"))

@@ -34,6 +34,7 @@ from veridice.types import Mask
 OWN_KIND = "own"
 WITH = "dice_with_"
 """Begins the names of columns: Dice with an earlier mask of the same scan, by its kind."""
+FLAIR_ALONE = 5
 LESIONS_KEPT = 40
 """Lesions of a mask that are kept as examples for the confidence in single ones."""
 REAL_LESION = 0.1
@@ -52,7 +53,7 @@ class KnownScan:
         truth: true mask, FLAIR's grid.
         judged: voxels that count, FLAIR's grid.
         facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``,
-            ``slice_thickness`` (mm).
+            ``slice_thickness`` (mm), ``t1`` (whether there is one).
     """
 
     name: str
@@ -69,8 +70,13 @@ def patient_name(plan: PatientPlan) -> str:
     return f"sim-{plan.seed}-{plan.index:05d}"
 
 
-def simulated_scan(plan: PatientPlan, group: int) -> KnownScan:
-    """Simulate a patient; the T1w is resampled by the headers."""
+def has_t1(plan: PatientPlan) -> bool:
+    """Whether a simulated scan is judged with its T1w: all but every fifth."""
+    return plan.index % FLAIR_ALONE != 0
+
+
+def simulated_scan(plan: PatientPlan, group: int, t1: bool = True) -> KnownScan:
+    """Simulate a patient; the T1w, if it is wanted, is resampled by the headers."""
     patient = simulate_patient(plan)
     flair = patient.flair.with_voxels(patient.flair.voxels.astype(np.float32))
     truth = patient.lesions.voxels > 0
@@ -80,9 +86,10 @@ def simulated_scan(plan: PatientPlan, group: int) -> KnownScan:
         "load_ml": patient.lesion_load_ml,
         "whole_head": plan.whole_head,
         "slice_thickness": max(flair.geometry.voxel_spacing),
+        "t1": t1,
     }
     name = patient_name(plan)
-    scan = Scan(flair, resample_to(patient.t1, flair.geometry))
+    scan = Scan(flair, resample_to(patient.t1, flair.geometry) if t1 else None)
     return KnownScan(name, name, group, scan, truth, np.ones_like(truth), facts)
 
 
@@ -108,6 +115,7 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
         "load_ml": load,
         "whole_head": bool(case.brain_mask) and not stripped,
         "slice_thickness": max(flair.geometry.voxel_spacing),
+        "t1": t1 is not None,
     }
     name = f"{case.id}{'-stripped' if stripped else ''}"
     return KnownScan(name, case.patient or case.id, group, Scan(flair, t1), truth, judged, facts)
@@ -209,6 +217,11 @@ class Judged:
     masks: pd.DataFrame
     lesions: pd.DataFrame
     scans: pd.DataFrame
+
+    @property
+    def drawn(self) -> pd.DataFrame:
+        """Masks that are not empty: an empty one is decided upon without a prediction."""
+        return self.masks[self.masks["lesion_count"] > 0]
 
     def write(self, folder: Path, name: str) -> None:
         """Masks and lesions as ``NAME-masks.csv.gz`` and ``NAME-lesions.csv.gz``: floats as single precision has them, the

@@ -20,7 +20,7 @@ from veridice.config import InferenceSettings, TrainingSettings
 from veridice.errors import ConfigError
 from veridice.familiarity import Familiarity
 from veridice.inference import choose_backend
-from veridice.judge_data import Judged, KnownScan, Task, judge_all, patient_name, real_scan, simulated_scan
+from veridice.judge_data import Judged, KnownScan, Task, has_t1, judge_all, patient_name, real_scan, simulated_scan
 from veridice.known_looks import fit_to_looks, look_at_all, real_looks, simulated_looks
 from veridice.lesions import fit_lesion_model
 from veridice.networks.weights import WeightCard, load_network
@@ -61,15 +61,15 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
         raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
     known = _judge(_to_learn(settings, cases, networks, folds), stage.masks, settings, run / "train")
-    predictor, lesion_model = fit_predictor(known.masks, settings.seed), fit_lesion_model(known.lesions)
+    predictor, lesion_model = fit_predictor(known.drawn, settings.seed), fit_lesion_model(known.lesions)
     checked = _simulated(COHORTS["validation"], stage.validation_patients, networks, folds)
     checks = _judge(checked, stage.masks, settings, run / "validation")
     kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, networks, folds)
     apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
     familiarity = learn_looks(settings, cases, networks, run / "looks")
-    calibration = calibration_set(predictor, apart.masks, _source(settings, apart.masks))
+    calibration = calibration_set(predictor, apart.drawn, _source(settings, apart.drawn))
     judge = Judge(predictor, lesion_model, familiarity, calibration)
-    return [save_judge(weights, judge, _card(settings, cases, predictor, known.masks, checks.masks, networks))]
+    return [save_judge(weights, judge, _card(settings, cases, predictor, known.drawn, checks.drawn, networks))]
 
 
 def learn_looks(settings: TrainingSettings, cases: Sequence[Case], networks: Networks, folder: Path) -> Familiarity:
@@ -96,8 +96,12 @@ def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> C
 
 def _source(settings: TrainingSettings, known: pd.DataFrame) -> str:
     people, kinds = len(settings.predictor.calibration_donors.split(",")), known["kind"].nunique()
-    patients = f"{known['person'].nunique()} simulated patients of all severities"
-    return f"{patients} made of {people} people, {len(known)} masks of {kinds} kinds"
+    patients = f"{known['person'].nunique()} simulated patients of all severities, a fifth without T1w,"
+    return f"{patients} made of {people} people ({_brains(settings)} brains), {len(known)} masks of {kinds} kinds"
+
+
+def _brains(settings: TrainingSettings) -> int:
+    return sum(donor.kind == "anatomy" for donor in choose_donors(settings.predictor.calibration_donors))
 
 
 def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> Judged:
@@ -132,7 +136,7 @@ def _to_learn(settings: TrainingSettings, cases: Sequence[Case], networks: Netwo
     tasks = []
     for plan in planned_patients("train", data):
         group = plan.seed - COHORTS["training"].seed
-        tasks.append(task(patient_name(plan), group, partial(simulated_scan, plan, group)))
+        tasks.append(task(patient_name(plan), group, partial(simulated_scan, plan, group, has_t1(plan))))
     train = [case for case in cases if case.split == "train"]
     groups = real_groups(train, settings.data)
     for case in train:
@@ -150,7 +154,7 @@ def _calibration_cohort(settings: TrainingSettings) -> Cohort:
 def _simulated(cohort: Cohort, patients: int, networks: Networks, folds: dict[int, nn.Module]) -> list[Task]:
     plans = [cohort.plan(index) for index in range(patients)]
     others = list(folds.values())
-    return [Task(patient_name(plan), partial(simulated_scan, plan, -1), networks, others) for plan in plans]
+    return [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), networks, others) for plan in plans]
 
 
 def _card(

@@ -40,6 +40,8 @@ Features = np.ndarray[tuple[int], np.dtype[np.float64]]
 OWN = "own"
 """Name of our own mask among those that are judged."""
 HALF = 0.5
+NEAR_BRAIN = 2
+"""Voxels of the cube, about 3 mm, that a brain mask may be short of."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ def study_scan(
         brain, native_brain = find_brain(scan, images, transform, networks, backend)
     with clock.stage("native_samples"):
         probability = transform.to_native(result.maps.mean, order=3)
+        probability[~near_brain(brain, transform)] = 0
         reading = Reading(
             transform=transform,
             samples=native_samples(result.sample_masks, transform),
@@ -137,6 +140,16 @@ def find_brain(scan: Scan, images: Voxels, transform: GridTransform, networks: N
     # What is not the largest part stays out of the native mask, whose border is that of the shares.
     kept = np.where(ndimage.binary_dilation(mask), np.maximum(probability, 0.5 * mask), 0.0)
     return mask, transform.to_native(kept.astype(np.float32)) >= HALF
+
+
+def near_brain(brain: Mask, transform: GridTransform) -> Mask:
+    """The brain and :data:`NEAR_BRAIN` voxels around it, in the scan's own grid: farther out there is no lesion of the white
+    matter. Everything, where no brain was found.
+    """
+    if not brain.any():
+        return np.ones(transform.native.shape, bool)
+    near = ndimage.binary_dilation(brain, iterations=NEAR_BRAIN)
+    return transform.to_native(near.astype(np.float32)) >= HALF
 
 
 @dataclass(frozen=True)
@@ -205,7 +218,7 @@ def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> V
 
 
 def own_mask(flair: Volume, t1: Volume | None, segmenter: nn.Module, grid: int, settings: InferenceSettings) -> Mask:
-    """Our own segmentation of a scan alone, in the FLAIR's grid, the same that :func:`assess_scan` judges.
+    """Our own segmentation of a scan alone, in the FLAIR's grid: what :func:`assess_scan` judges before it is cut to the brain.
 
     Args:
         flair: the scan.
