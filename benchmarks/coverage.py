@@ -63,7 +63,7 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.D
 def judged(masks: pd.DataFrame, judge: Judge, coverage: float) -> pd.DataFrame:
     """With prediction, interval and verdict as ``check`` gives them; empty masks, which have no interval, are left out."""
     masks = masks[masks["lesion_count"] > 0].reset_index(drop=True)
-    masks = masks.assign(known=masks["unfamiliarity"] <= 1)
+    masks = masks.assign(known=(masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0))
     predicted, spread = judge.predictor.predict(masks)
     low, high = dice_intervals(judge.calibration, predicted, spread, coverage).T
     verdict = [decide((a, b), MIN_DICE, k) for a, b, k in zip(low, high, masks["known"], strict=True)]

@@ -100,6 +100,20 @@ def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[s
         assert any("do not know" in warning for warning in result.warnings) == (verdict == "review")
 
 
+@pytest.mark.parametrize("doubt", ["", "the T1w cannot be registered"])
+def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    networks = load_networks(tiny_weights)
+    familiarity = replace(networks.judge.familiarity, limits=np.full(3, 1e6))
+    networks = replace(networks, judge=replace(networks.judge, familiarity=familiarity))
+    flair = tiny_scan["flair"]
+    brain = flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 60))
+    scan = Scan(flair, tiny_scan["t1"], brain=brain, doubts=(doubt,) if doubt else ())
+    settings = InferenceSettings(passes=2, min_dice=0.0)
+    result = assess_masks("sub-1", scan, [GivenMask("m", bright(flair))], networks, settings).assessment
+    assert (result.verdict, result.for_review) == (("review", True) if doubt else ("accept", False))
+    assert any("accepted unseen" in warning for warning in result.warnings) == bool(doubt)
+
+
 def test_same_scan_gives_the_same_answer_whatever_ran_before(
     judged: Judgement, tiny_weights: Path, tiny_scan: dict[str, Volume]
 ) -> None:

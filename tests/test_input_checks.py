@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from veridice.input_checks import image_warnings, looks_swapped
+from veridice.input_checks import image_doubts, image_warnings, looks_swapped
 from veridice.types import Voxels
 from veridice.volume import Geometry
 
@@ -31,20 +31,21 @@ def test_swapped_images_are_told_and_right_ones_are_not() -> None:
 
 
 def test_a_right_pair_gives_no_warning() -> None:
-    assert image_warnings(FLAIR, T1, THIN, HEAD) == []
+    assert image_doubts(FLAIR, T1, HEAD) == [] and image_doubts(FLAIR, None, HEAD) == []
+    assert image_warnings(True, THIN) == []
 
 
 def test_each_doubt_is_named() -> None:
-    assert "swapped" in image_warnings(T1, FLAIR, THIN, HEAD)[0]
-    assert "same image" in image_warnings(FLAIR, FLAIR, THIN, HEAD)[0]
-    assert "no T1w" in image_warnings(FLAIR, None, THIN, HEAD)[0]
-    assert "6.0 mm thick" in image_warnings(FLAIR, T1, THICK, HEAD)[0]
+    assert "swapped" in image_doubts(T1, FLAIR, HEAD)[0]
+    assert "same image" in image_doubts(FLAIR, FLAIR, HEAD)[0]
+    assert "no T1w" in image_warnings(False, THIN)[0]
+    assert "6.0 mm thick" in image_warnings(True, THICK)[0]
 
 
 @pytest.mark.parametrize("spacing", [0.1, 100.0])
 def test_a_head_of_impossible_size_is_told(spacing: float) -> None:
     box = Geometry((32, 32, 32), np.diag([spacing, spacing, spacing, 1.0]))
-    assert "not like a whole human head" in image_warnings(FLAIR, T1, THIN, box)[0]
+    assert "not like a whole human head" in image_doubts(FLAIR, T1, box)[0]
 
 
 def test_an_image_without_tissue_is_not_an_error() -> None:

@@ -56,7 +56,7 @@ def test_a_t1w_elsewhere_is_registered(files: dict[str, Path], name: str) -> Non
 
 def test_a_t1w_that_cannot_be_registered_stays_where_its_header_puts_it(files: dict[str, Path]) -> None:
     scan = read_scan(files["flair"], files["noise"])
-    assert "cannot be registered" in scan.warnings[0] and "nothing in common" in scan.warnings[0]
+    assert "cannot be registered" in scan.doubts[0] and "nothing in common" in scan.doubts[0]
     assert scan.t1.geometry.same_grid(FLAIR.geometry)
 
 

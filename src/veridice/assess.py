@@ -21,7 +21,7 @@ from veridice.panel import Judge, Networks, describe_model
 from veridice.scores import lesion_volume_ml
 from veridice.study import OWN, Clock, Opinion, StudiedScan, Tick, judge_mask, study_scan
 from veridice.types import Mask
-from veridice.verdict import Verdict, decide, decide_by_rule, decide_empty
+from veridice.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
 from veridice.volume import Volume
 
 
@@ -103,9 +103,13 @@ def assess_masks(
     backend = choose_backend(settings)
     studied = study_scan(scan, networks, settings, backend, clock, tick)
     opinions = [judge_mask(mask, studied, networks, backend, clock) for mask in masks or (None,)]
+    calibration = networks.judge.calibration
+    min_dice = useful_dice(settings, calibration)
     with clock.stage("verdict"):
+        doubts = tuple(f"{doubt}; no mask is accepted unseen" for doubt in studied.doubts)
         oddities = _oddities(studied, networks.judge)
-        decisions = decide_all(opinions, studied, networks.judge, settings, known=not oddities)
+        known = not (doubts or oddities)
+        decisions = decide_all(opinions, studied, networks.judge, settings.coverage, min_dice, known)
     ranked = sorted(decisions, key=lambda decision: -decision.predicted_dice)
     best, decision = ranked[0].opinion, ranked[0]
     with clock.stage("native_maps"):
@@ -113,21 +117,27 @@ def assess_masks(
     with clock.stage("lesions"):
         numbers, lesions, missed = list_lesions(best.mask, studied)
     native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
-    voxel_ml, calibration = scan.flair.geometry.voxel_volume_ml, networks.judge.calibration
+    voxel_ml = scan.flair.geometry.voxel_volume_ml
     assessment = Assessment(
         case=case,
         verdict=decision.verdict,
         predicted_dice=decision.predicted_dice,
         interval=decision.interval,
         coverage=settings.coverage,
-        calibration=Calibration(source=calibration.source, n=calibration.n, simulated=calibration.simulated),
+        calibration=Calibration(
+            source=calibration.source,
+            n=calibration.n,
+            simulated=calibration.simulated,
+            accept_from=rule.threshold if (rule := calibration.rule_for(min_dice)) else None,
+        ),
+        for_review=not known,
         judged_mask=best.name,
         ranking=_ranking(ranked, voxel_ml) if len(masks) > 1 else (),
         scores={
             **best.scores,
             "predicted_spread": decision.spread,
             "unfamiliarity": unfamiliarity(studied, networks.judge),
-            **_worth(decision, networks.judge.calibration, settings.min_dice, known=not oddities),
+            **_worth(decision, calibration, min_dice, known),
         },
         volumes_ml={
             "judged_mask": lesion_volume_ml(best.mask, voxel_ml),
@@ -135,10 +145,16 @@ def assess_masks(
             "brain": lesion_volume_ml(studied.reading.native_brain, voxel_ml),
             "looks_missed": sum(lesion.volume_ml for lesion in missed),
         },
-        warnings=(*studied.warnings, *best.warnings, *oddities, *_calibration_warnings(calibration, settings)),
+        warnings=(
+            *studied.warnings,
+            *doubts,
+            *best.warnings,
+            *oddities,
+            *_calibration_warnings(calibration, settings.coverage, min_dice),
+        ),
         maps={},
         seconds=clock.seconds,
-        model=describe_model(networks, settings, backend.for_network(networks.segmenter)),
+        model=describe_model(networks, settings, min_dice, backend.for_network(networks.segmenter)),
         version=__version__,
     )
     return Judgement(assessment, native, lesions, missed, networks.judge.lesions, studied.preprocessing)
@@ -155,26 +171,33 @@ class Decision:
     verdict: Verdict
 
 
+def useful_dice(settings: InferenceSettings, calibration: CalibrationSet) -> float:
+    """Dice that a mask needs to be of use: the one asked for, else that of the calibration's own rule, else the paper's."""
+    if settings.min_dice is not None:
+        return settings.min_dice
+    return calibration.accept.min_dice if calibration.accept else MIN_DICE
+
+
 def decide_all(
-    opinions: Sequence[Opinion], studied: StudiedScan, judge: Judge, settings: InferenceSettings, known: bool
+    opinions: Sequence[Opinion], studied: StudiedScan, judge: Judge, coverage: float, min_dice: float, known: bool
 ) -> list[Decision]:
     """Predict, draw the interval and decide, for every mask of a scan.
 
     An empty mask has no evidence but the passes: its Dice is 1 or 0, expected as often 1 as a pass is empty too.
     """
     predicted, spread = judge.predictor.predict([opinion.scores for opinion in opinions])
-    ends = dice_intervals(judge.calibration, predicted, spread, settings.coverage)
-    rule = judge.calibration.accept
+    ends = dice_intervals(judge.calibration, predicted, spread, coverage)
+    rule = judge.calibration.rule_for(min_dice)
     decisions = []
     for number, opinion in enumerate(opinions):
         value, interval = float(predicted[number]), (float(ends[number, 0]), float(ends[number, 1]))
         if not opinion.mask.any():
             own_ml = lesion_volume_ml(studied.reading.own, studied.reading.geometry.voxel_volume_ml)
             value, interval, verdict = float(opinion.scores["agreement_mean"] or 0.0), (0.0, 1.0), decide_empty(own_ml)
-        elif rule is not None and rule.min_dice == settings.min_dice:
-            verdict = decide_by_rule(value, rule.threshold, interval, rule.min_dice, known)
+        elif rule is not None:
+            verdict = decide_by_rule(value, rule.threshold, interval, min_dice, known)
         else:
-            verdict = decide(interval, settings.min_dice, known)
+            verdict = decide(interval, min_dice, known)
         decisions.append(Decision(opinion, value, float(spread[number]), interval, verdict))
     return decisions
 
@@ -213,13 +236,13 @@ def _oddities(studied: StudiedScan, judge: Judge) -> tuple[str, ...]:
     return (f"the models do not know scans like this one, so no mask of it is accepted without a look{what}",)
 
 
-def _calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings) -> tuple[str, ...]:
+def _calibration_warnings(calibration: CalibrationSet, coverage: float, min_dice: float) -> tuple[str, ...]:
     said = []
     if calibration.simulated:
         said.append("the interval rests on simulated scans: recalibrate on scans of yours (veridice calibrate)")
-    if calibration.n < fewest_cases(settings.coverage):
-        said.append(f"{calibration.n} calibration cases are too few for a coverage of {settings.coverage:g}: no interval")
-    if calibration.accept is not None and calibration.accept.min_dice != settings.min_dice:
+    if calibration.n < fewest_cases(coverage):
+        said.append(f"{calibration.n} calibration cases are too few for a coverage of {coverage:g}: no interval")
+    if calibration.accept is not None and calibration.accept.min_dice != min_dice:
         said.append(f"the calibration's own threshold is for --min-dice {calibration.accept.min_dice:g} and was not used")
     return tuple(said)
 

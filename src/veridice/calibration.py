@@ -76,6 +76,10 @@ class CalibrationSet(BaseModel):
     def n(self) -> int:
         return len(self.dice)
 
+    def rule_for(self, min_dice: float) -> AcceptRule | None:
+        """The site's own rule, if it has one for this Dice."""
+        return self.accept if self.accept is not None and self.accept.min_dice == min_dice else None
+
 
 def read_calibration(path: Path) -> CalibrationSet:
     """Read ``calibration.json``.

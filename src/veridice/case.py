@@ -47,6 +47,7 @@ class Calibration(BaseModel):
     source: str = Field(description="what the calibration cases are")
     n: int = Field(description="number of calibration cases")
     simulated: bool = Field(False, description="whether any of them is simulated")
+    accept_from: float | None = Field(None, description="predicted Dice from which on its own rule accepts; none: the interval")
 
 
 class RankedMask(BaseModel):
@@ -76,6 +77,9 @@ class Assessment(BaseModel):
     interval: tuple[float, float] | None = Field(None, description="interval of the true Dice")
     coverage: float | None = Field(None, description="share of true values inside such intervals")
     calibration: Calibration | None = Field(None, description="what the interval rests on")
+    for_review: bool = Field(
+        False, description="nothing is accepted: no known kind of scan, or something is wrong with the files"
+    )
     scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.sum_grid")
     volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")
     warnings: tuple[str, ...] = Field(description="what a reader should know before trusting the numbers")

@@ -171,7 +171,9 @@ class InferenceSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     engine: Literal["auto", "openvino", "torch"] = Field("auto", description="auto: OpenVINO on a CPU where it is installed")
-    min_dice: float = Field(0.75, ge=0, le=1, description="Dice that a mask needs to be of use (paper: 0.75)")
+    min_dice: float | None = Field(
+        None, ge=0, le=1, description="Dice that a mask needs to be of use; none: the calibration's, else 0.75 (paper)"
+    )
     coverage: float = Field(0.9, gt=0, lt=1, description="share of scans whose true Dice lies in the interval")
 
 

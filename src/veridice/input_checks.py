@@ -15,27 +15,37 @@ HEAD_LEVEL = 0.15
 SAME_CORRELATION = 0.995
 
 
-def image_warnings(flair: Voxels, t1: Voxels | None, native: Geometry, cube: Geometry) -> list[str]:
-    """What a reader should know about the images before trusting the numbers.
+def image_doubts(flair: Voxels, t1: Voxels | None, cube: Geometry) -> list[str]:
+    """What is wrong with the images, so that no mask of them should be accepted unseen.
 
     Args:
         flair, t1: (x, y, z) on the cube, in [0, 1].
-        native: the scan's own grid.
         cube: the grid around the head.
     """
-    warnings = []
+    doubts = []
     extent = [round(n * spacing) for n, spacing in zip(cube.shape, cube.voxel_spacing, strict=True)]
     if min(extent) < SMALLEST_HEAD_MM or max(extent) > LARGEST_HEAD_MM:
         size = " x ".join(str(side) for side in extent)
-        warnings.append(f"what was imaged measures {size} mm, not like a whole human head: check voxel sizes and coverage")
+        doubts.append(f"what was imaged measures {size} mm, not like a whole human head: check voxel sizes and coverage")
+    if t1 is not None and looks_same(flair, t1):
+        doubts.append("FLAIR and T1w are the same image: give the T1w of this scan, or none")
+    elif t1 is not None and looks_swapped(flair, t1):
+        doubts.append("FLAIR and T1w look swapped (the 'T1w' has the contrast of a FLAIR): check the two files")
+    return doubts
+
+
+def image_warnings(t1: bool, native: Geometry) -> list[str]:
+    """What makes the judgement less certain.
+
+    Args:
+        t1: whether there is one.
+        native: the scan's own grid.
+    """
+    warnings = []
     if max(native.voxel_spacing) >= THICK_SLICE_MM:
         warnings.append(f"slices are {max(native.voxel_spacing):.1f} mm thick: small lesions may be lost between them")
-    if t1 is None:
+    if not t1:
         warnings.append("no T1w was given: judged from the FLAIR alone, which is less certain")
-    elif looks_same(flair, t1):
-        warnings.append("FLAIR and T1w are the same image: give the T1w of this scan, or none")
-    elif looks_swapped(flair, t1):
-        warnings.append("FLAIR and T1w look swapped (the 'T1w' has the contrast of a FLAIR): check the two files")
     return warnings
 
 

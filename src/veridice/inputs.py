@@ -28,6 +28,7 @@ class Scan:
         alignment: how the T1w was moved; None where it stayed.
         brain: given brain mask, boolean.
         warnings: what a reader should know.
+        doubts: those for which no mask of the scan should be accepted unseen.
         record: JSON-ready, how files were brought here.
     """
 
@@ -37,6 +38,7 @@ class Scan:
     alignment: Alignment | None = None
     brain: Volume | None = None
     warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
 
 
@@ -93,7 +95,7 @@ def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
         said = (
             f"the T1w cannot be registered to the FLAIR ({found.doubt}): {where} where its header puts it; check that it is one"
         )
-        return _noted(scan, (said,), t1=shown, t1_geometry=t1.geometry)
+        return replace(scan, doubts=(*scan.doubts, said), t1=shown, t1_geometry=t1.geometry)
     if same and found.distance <= tolerance(flair, t1):
         return _noted(scan, (), t1=t1, t1_geometry=t1.geometry)
     said = f"the T1w was registered to the FLAIR: moved by up to {found.distance:.1f} mm, turned by {found.degrees:.1f} degrees"

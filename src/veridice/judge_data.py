@@ -161,9 +161,10 @@ def judged_masks(
         opinion = judge_mask(volume, studied, networks, backend, Clock())
         true = dice(mask & known.judged, known.truth & known.judged).dice
         names = {"scan": known.name, "person": known.person, "group": known.group, "kind": kind, "dice": true}
+        facts = {**known.facts, "doubts": len(studied.doubts)}
         with_earlier = {f"{WITH}{other}": dice(mask, drawn).dice for other, drawn in made}
         made.append((kind, mask))
-        masks.append({**names, **known.facts, **opinion.scores, **with_earlier})
+        masks.append({**names, **facts, **opinion.scores, **with_earlier})
         lesions += [{**names, **row} for row in _lesion_rows(mask, known, studied)]
     looks = {"descriptors": studied.descriptors, "features": [round(float(value), 5) for value in studied.features]}
     return {"masks": masks, "lesions": lesions, "scans": [{"scan": known.name, "person": known.person, **known.facts, **looks}]}

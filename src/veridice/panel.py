@@ -135,7 +135,7 @@ def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: Grid
     }
 
 
-def describe_model(networks: Networks, settings: InferenceSettings, backend: Backend) -> dict[str, Any]:
+def describe_model(networks: Networks, settings: InferenceSettings, min_dice: float, backend: Backend) -> dict[str, Any]:
     """Provenance of a judgement: which weights, how many passes, on what."""
     return {
         "configuration": networks.cards["segmenter"].configuration,
@@ -145,6 +145,6 @@ def describe_model(networks: Networks, settings: InferenceSettings, backend: Bac
         "sum_grid": list(SUM_GRID),
         "passes": settings.passes,
         "seed": settings.seed,
-        "min_dice": settings.min_dice,
+        "min_dice": min_dice,
         **backend.describe(),
     }

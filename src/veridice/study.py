@@ -26,7 +26,7 @@ from veridice.inference import (
     reconstruct,
     stochastic_passes,
 )
-from veridice.input_checks import image_warnings
+from veridice.input_checks import image_doubts, image_warnings
 from veridice.inputs import GivenMask, Scan
 from veridice.panel import Networks, predict_all
 from veridice.scores import GridMaps, all_scores, lesion_count, mean_pairwise_dice
@@ -56,6 +56,7 @@ class StudiedScan:
         descriptors, features: of the image, from which it is told whether the models know its like.
         preprocessing: as in :class:`Judgement`.
         warnings: about scan and files.
+        doubts: those for which no mask of the scan should be accepted unseen.
     """
 
     scan: Scan
@@ -66,6 +67,7 @@ class StudiedScan:
     features: Features
     preprocessing: dict[str, Any]
     warnings: tuple[str, ...]
+    doubts: tuple[str, ...]
 
 
 def study_scan(
@@ -77,7 +79,7 @@ def study_scan(
         transform = fit_grid(flair, networks.grid_shape)
         ranges = _intensity_ranges(scan, transform)
         images = grid_images(flair, t1, transform)
-        warnings = image_warnings(images[0], images[1] if t1 is not None else None, flair.geometry, transform.geometry)
+        doubts = image_doubts(images[0], None if t1 is None else images[1], transform.geometry)
     with clock.stage("segmentation"):
         result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
     with clock.stage("brain"):
@@ -100,8 +102,9 @@ def study_scan(
         descriptors, features = _looks(images, brain, transform, networks, backend)
     whole_head = is_whole_head(images[0], brain)
     preprocessing = {**transform.record(), **scan.record, "intensity_range": ranges, "whole_head": whole_head}
-    said = (*scan.warnings, *warnings)
-    return StudiedScan(scan, images, result, reading, descriptors, features, preprocessing, said)
+    warnings = (*scan.warnings, *image_warnings(t1 is not None, flair.geometry))
+    said = (warnings, (*scan.doubts, *doubts))
+    return StudiedScan(scan, images, result, reading, descriptors, features, preprocessing, *said)
 
 
 def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, dict[str, float]]:

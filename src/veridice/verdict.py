@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Literal
 
 Verdict = Literal["accept", "review", "reject"]
+MIN_DICE = 0.75
+"""Dice that a mask needs to be of use, where nobody says (paper)."""
 EMPTY_IS_WRONG_ML = 0.1
 """An empty mask is rejected where our own has at least this volume: next to no scan that holds so much has none."""
 

@@ -22,6 +22,10 @@ Passes = Annotated[int, typer.Option(min=2, max=1000, help="Stochastic passes.")
 Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same scan and seed give the same answer.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Engine = Annotated[str, typer.Option(help="auto, openvino or torch: what runs the stochastic passes.")]
+MinDice = Annotated[
+    float | None,
+    typer.Option(min=0, max=1, help="Dice that a mask needs to be of use; that of a calibration of yours, else 0.75."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 
 
@@ -36,7 +40,9 @@ def one_of(known: tuple[str, ...], value: str, option: str) -> Any:
     return value
 
 
-def inference_settings(passes: int, seed: int, min_dice: float, coverage: float, device: str, engine: str) -> InferenceSettings:
+def inference_settings(
+    passes: int, seed: int, min_dice: float | None, coverage: float, device: str, engine: str
+) -> InferenceSettings:
     """Settings of a judgement from options.
 
     Raises:

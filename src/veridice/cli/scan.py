@@ -21,6 +21,7 @@ from veridice.cli.common import (
     AsJson,
     Device,
     Engine,
+    MinDice,
     Output,
     Passes,
     Seed,
@@ -56,7 +57,7 @@ def check(
     weights: Weights = None,
     passes: Passes = 20,
     seed: Seed = 0,
-    min_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice that a mask needs to be of use.")] = 0.75,
+    min_dice: MinDice = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
     calibration: Annotated[
         Path | None, typer.Option(help="calibration.json of your own (veridice calibrate); else the one that ships.")

@@ -16,7 +16,19 @@ from rich.table import Table
 
 from veridice.calibration import CalibrationSet, read_calibration
 from veridice.checking import Request
-from veridice.cli.common import Device, Engine, Passes, Seed, Weights, err, inference_settings, one_of, out, progress_bar
+from veridice.cli.common import (
+    Device,
+    Engine,
+    MinDice,
+    Passes,
+    Seed,
+    Weights,
+    err,
+    inference_settings,
+    one_of,
+    out,
+    progress_bar,
+)
 from veridice.cohort import Run, Tally, run_cohort
 from veridice.config import InferenceSettings
 from veridice.errors import InputError, OutputError
@@ -78,7 +90,7 @@ def run(
     weights: Weights = None,
     passes: Passes = 20,
     seed: Seed = 0,
-    min_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice that a mask needs to be of use.")] = 0.75,
+    min_dice: MinDice = None,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
     calibration: Annotated[Path | None, typer.Option(help="calibration.json of your own; else the one that ships.")] = None,
     device: Device = "auto",
