@@ -58,20 +58,26 @@ def test_calibrate_and_check(judged: Path, scan_files: dict[str, Path], capsys: 
     assert "&lt;b&gt;our clinic" in (scan_files["output"] / "sub-1_report.html").read_text()
 
 
-def test_the_dice_is_measured_where_a_truth_is_given(judged: Path) -> None:
+def with_truth(folder: Path) -> float:
+    """Writes maps, a truth and ``table.tsv``, which names it; returns the Dice of every case."""
     rng = np.random.default_rng(1)
     images = {"entropy": rng.random((5, 6, 7)), "own": np.zeros((5, 6, 7)), "given": rng.random((5, 6, 7)) > 0.5}
     for name, voxels in images.items():
-        nib.save(nib.Nifti1Image(np.asarray(voxels, np.float32), np.eye(4)), judged / "out" / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(np.asarray(voxels, np.float32), np.eye(4)), folder / "out" / f"{name}.nii.gz")
     truth = images["given"].copy()
     truth[:2] = False
-    nib.save(nib.Nifti1Image(truth.astype(np.uint8), np.eye(4)), judged / "truth.nii.gz")
-    table = pd.read_csv(judged / "table.csv", dtype=str, keep_default_na=False)
-    table.assign(dice="", truth="truth.nii.gz", patient="one").to_csv(judged / "table.tsv", sep="\t", index=False)
+    nib.save(nib.Nifti1Image(truth.astype(np.uint8), np.eye(4)), folder / "truth.nii.gz")
+    table = pd.read_csv(folder / "table.csv", dtype=str, keep_default_na=False)
+    table.assign(dice="", truth="truth.nii.gz", patient="one").to_csv(folder / "table.tsv", sep="\t", index=False)
+    return float(2 * truth.sum() / (truth.sum() + images["given"].sum()))
+
+
+def test_the_dice_is_measured_where_a_truth_is_given(judged: Path) -> None:
+    dice = with_truth(judged)
     assert cli.run(["calibrate", str(judged / "table.tsv"), "-o", str(judged / "c.json")]) == 0
     calibration = read_calibration(judged / "c.json")
-    assert set(calibration.dice) == {2 * truth.sum() / (truth.sum() + images["given"].sum())}
-    assert calibration.patients == 1
+    assert set(calibration.dice) == {dice}
+    assert (calibration.patients, calibration.simulated) == (1, False)
 
 
 @pytest.mark.parametrize(
@@ -81,11 +87,17 @@ def test_the_dice_is_measured_where_a_truth_is_given(judged: Path) -> None:
         (lambda t: t.assign(dice="good"), "line 2"),
         (lambda t: t.assign(dice="1.5"), "from 0 to 1"),
         (lambda t: t.assign(dice=""), "neither truth nor dice"),
-        (lambda t: t.assign(assessment="none.json"), "not a stored assessment"),
+        (lambda t: t.assign(assessment=["none.json", *t["assessment"][1:]]), "not a stored assessment"),
         (lambda t: t.iloc[:5], "too few"),
+        (lambda t: pd.concat([t, t.iloc[:1]]), "is there twice"),
+        (lambda t: t.assign(assessment=["out/old.json", *t["assessment"][1:]]), "different weights"),
+        (lambda t: t.assign(dice="", truth="table.csv", assessment=["out/bare.json", *t["assessment"][1:]]), "names no maps"),
     ],
 )
 def test_what_cannot_be_used_is_said(judged: Path, change: object, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    first = json.loads((judged / "out" / "c0_veridice.json").read_text())
+    (judged / "out" / "old.json").write_text(json.dumps({**first, "model": {"weights": {"predictor": "another"}}}))
+    (judged / "out" / "bare.json").write_text(json.dumps({**first, "maps": {}}))
     change(pd.read_csv(judged / "table.csv", dtype=str, keep_default_na=False)).to_csv(judged / "bad.csv", index=False)
     capsys.readouterr()
     assert cli.run(["calibrate", str(judged / "bad.csv"), "-o", str(judged / "c.json")]) == 3
@@ -98,3 +110,86 @@ def test_a_share_that_cannot_be_shown(judged: Path, capsys: pytest.CaptureFixtur
     command = ["calibrate", str(judged / "table.csv"), "-o", str(judged / "c.json"), "--accepted-share", "0.95"]
     assert cli.run(command) == 3
     assert "cannot show" in capsys.readouterr().err
+
+
+def many(folder: Path, count: int, **changes: object) -> Path:
+    """A table of ``count`` results like the first one, with other names; nine of ten are good."""
+    first = json.loads((folder / "out" / "c0_veridice.json").read_text())
+    rng = np.random.default_rng(0)
+    rows = []
+    for number in range(count):
+        row = {**first, "case": f"m{number}", "predicted_dice": float(rng.uniform(0.6, 0.9)), **changes}
+        (folder / "out" / f"m{number}.json").write_text(json.dumps(row))
+        rows.append({"assessment": f"out/m{number}.json", "dice": 0.2 if number % 10 == 0 else 0.95})
+    pd.DataFrame(rows).to_csv(folder / "many.csv", index=False)
+    return folder / "many.csv"
+
+
+def test_a_sites_rule_decides_and_brings_its_own_dice(
+    judged: Path, scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    made = judged / "c.json"
+    command = ["calibrate", str(many(judged, 200)), "-o", str(made), "--min-dice", "0.6", "--accepted-share", "0.8"]
+    assert cli.run(command) == 0
+    rule = read_calibration(made).accept
+    assert rule is not None and rule.min_dice == 0.6
+    made.write_text(made.read_text().replace(f'"threshold": {rule.threshold}', '"threshold": 0.0'))
+    capsys.readouterr()
+    arguments = [f"--{name}={path}" for name, path in scan_files.items()]
+    for extra, applied in (([], True), (["--min-dice=0.5"], False)):
+        assert cli.run(["check", "--passes=2", "--json", f"--calibration={made}", *arguments, *extra]) == 0
+        row = json.loads(capsys.readouterr().out)
+        assert row["model"]["min_dice"] == (0.6 if applied else 0.5)
+        assert row["calibration"]["accept_from"] == (0.0 if applied else None)
+        assert any("was not used" in warning for warning in row["warnings"]) != applied
+        report = (scan_files["output"] / "sub-1_report.html").read_text()
+        assert ("by the calibration&#39;s own rule" in report or "by the calibration's own rule" in report) == applied
+
+
+@pytest.mark.parametrize("change", [{"for_review": True}, {"scores": {"predicted_spread": 0.05, "lesion_count": 0}}])
+def test_what_is_never_accepted_proves_nothing(judged: Path, change: dict, capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither scans that are for review whatever their Dice nor empty masks."""
+    usable = pd.read_csv(many(judged, 40))
+    for number in range(40):
+        file = judged / "out" / f"m{number}.json"
+        file.rename(judged / "out" / f"u{number}.json")
+    rest = pd.read_csv(many(judged, 400, **change)).assign(dice=1.0)
+    both = pd.concat([usable.assign(assessment=usable["assessment"].str.replace("/m", "/u")), rest])
+    both.to_csv(judged / "both.csv", index=False)
+    assert cli.run(["calibrate", str(judged / "both.csv"), "-o", str(judged / "c.json"), "--accepted-share", "0.9"]) == 3
+    assert "40 cases cannot show" in capsys.readouterr().err
+    assert cli.run(["calibrate", str(judged / "both.csv"), "-o", str(judged / "c.json")]) == 0
+    assert read_calibration(judged / "c.json").n == (440 if "for_review" in change else 40)
+
+
+def test_the_table_is_not_overwritten(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = (judged / "table.csv").read_bytes()
+    for victim in ("table.csv", "out/c3_veridice.json"):
+        assert cli.run(["calibrate", str(judged / "table.csv"), "-o", str(judged / victim)]) == 3
+        assert "is one of the files that are read" in capsys.readouterr().err
+    assert (judged / "table.csv").read_bytes() == before
+
+
+def test_a_calibration_of_other_weights_is_refused(
+    judged: Path, scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = many(judged, 30, model={"weights": {"predictor": "another"}, "passes": 20})
+    assert cli.run(["calibrate", str(table), "-o", str(judged / "c.json")]) == 0
+    arguments = [f"--{name}={path}" for name, path in scan_files.items()]
+    assert cli.run(["check", "--passes=2", f"--calibration={judged / 'c.json'}", *arguments]) == 3
+    assert "judged with other weights" in capsys.readouterr().err
+
+
+def test_simulated_cases_stay_simulated(judged: Path) -> None:
+    with_truth(judged)
+    (judged / "sub-x_desc-simulation_parameters.json").write_text("{}")
+    assert cli.run(["calibrate", str(judged / "table.tsv"), "-o", str(judged / "c.json")]) == 0
+    assert read_calibration(judged / "c.json").simulated
+
+
+def test_an_altered_calibration_beside_the_weights_is_told(tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 0
+    file = tiny_weights / "calibration.json"
+    file.write_text(file.read_text().replace("random numbers", "our best scans"))
+    assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 3
+    assert "calibration.json: altered" in capsys.readouterr().err

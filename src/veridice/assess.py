@@ -150,7 +150,7 @@ def assess_masks(
             *doubts,
             *best.warnings,
             *oddities,
-            *_calibration_warnings(calibration, settings.coverage, min_dice),
+            *_calibration_warnings(calibration, settings, min_dice),
         ),
         maps={},
         seconds=clock.seconds,
@@ -236,12 +236,14 @@ def _oddities(studied: StudiedScan, judge: Judge) -> tuple[str, ...]:
     return (f"the models do not know scans like this one, so no mask of it is accepted without a look{what}",)
 
 
-def _calibration_warnings(calibration: CalibrationSet, coverage: float, min_dice: float) -> tuple[str, ...]:
+def _calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings, min_dice: float) -> tuple[str, ...]:
     said = []
     if calibration.simulated:
         said.append("the interval rests on simulated scans: recalibrate on scans of yours (veridice calibrate)")
-    if calibration.n < fewest_cases(coverage):
-        said.append(f"{calibration.n} calibration cases are too few for a coverage of {coverage:g}: no interval")
+    if calibration.n < fewest_cases(settings.coverage):
+        said.append(f"{calibration.n} calibration cases are too few for a coverage of {settings.coverage:g}: no interval")
+    if calibration.passes not in (None, settings.passes):
+        said.append(f"the interval is for {calibration.passes} passes, not for {settings.passes}")
     if calibration.accept is not None and calibration.accept.min_dice != min_dice:
         said.append(f"the calibration's own threshold is for --min-dice {calibration.accept.min_dice:g} and was not used")
     return tuple(said)

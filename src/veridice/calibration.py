@@ -51,6 +51,8 @@ class CalibrationSet(BaseModel):
     predicted: tuple[float, ...] = Field(min_length=1, description="predicted Dice")
     spread: tuple[float, ...] = Field(description="expected size of its error")
     dice: tuple[float, ...] = Field(description="true Dice")
+    weights: dict[str, str] = Field({}, description="checksums of the weights that judged them; empty: those beside the file")
+    passes: int | None = Field(None, description="stochastic passes that they were judged with")
     accept: AcceptRule | None = None
 
     @model_validator(mode="after")

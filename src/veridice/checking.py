@@ -10,9 +10,10 @@ from typing import Any
 
 from veridice._version import __version__
 from veridice.assess import Judgement, assess_masks
-from veridice.calibration import read_calibration
+from veridice.calibration import CalibrationSet, read_calibration
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
+from veridice.errors import InputError
 from veridice.inputs import GivenMask, Scan, read_given_mask, read_scan
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
@@ -103,10 +104,17 @@ def judge_files(
         with clock.stage("load_weights"):
             networks = load()
             if request.calibration and networks.judge:
-                networks = replace(networks, judge=replace(networks.judge, calibration=read_calibration(request.calibration)))
+                networks = replace(networks, judge=replace(networks.judge, calibration=_own(request.calibration, networks)))
         judgement = assess_masks(request.case, scan, masks, networks, settings, tick)
         assessment = _store(judgement, scan, stage, clock)
     return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
+
+
+def _own(path: Path, networks: Networks) -> CalibrationSet:
+    calibration = read_calibration(path)
+    if calibration.weights and calibration.weights != {name: card.sha256 for name, card in networks.cards.items()}:
+        raise InputError(f"{path}: its cases were judged with other weights; judge them again and run veridice calibrate")
+    return calibration
 
 
 def _with_names(masks: list[GivenMask], paths: Sequence[Path]) -> list[GivenMask]:

@@ -68,6 +68,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
     familiarity = learn_looks(settings, cases, networks, run / "looks")
     calibration = calibration_set(predictor, apart.drawn, _source(settings, apart.drawn))
+    calibration = calibration.model_copy(update={"passes": stage.passes})
     judge = Judge(predictor, lesion_model, familiarity, calibration)
     return [save_judge(weights, judge, _card(settings, cases, predictor, known.drawn, checks.drawn, networks))]
 

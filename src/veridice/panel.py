@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -43,14 +44,15 @@ class Judge:
 def save_judge(folder: Path, judge: Judge, card: dict[str, Any]) -> WeightCard:
     """Write predictor, familiarity and their card, which lacks only the arguments and the checksum; and the calibration."""
     arrays = {**judge.predictor.arrays(), **judge.familiarity.arrays()}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_calibration(folder / CALIBRATION, judge.calibration)
     arguments = {
+        "calibration": _checksum(folder / CALIBRATION),
         "features": list(judge.predictor.features),
         "lesions": asdict(judge.lesions),
         "odd_kinds": list(judge.familiarity.kinds),
     }
     tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    folder.mkdir(parents=True, exist_ok=True)
-    write_calibration(folder / CALIBRATION, judge.calibration)
     return save_arrays(folder, tensors, {"name": "predictor", "kind": "predictor", "arguments": arguments, **card})
 
 
@@ -103,7 +105,7 @@ def load_judge(folder: Path, familiarity: Familiarity | None = None) -> Judge:
 
     Raises:
         WeightsError: the predictor is missing, damaged or altered.
-        InputError: the calibration is.
+        InputError: the calibration is, or it is no calibration.
     """
     card = read_card(folder, "predictor")
     content = verified_bytes(folder, card)
@@ -116,7 +118,26 @@ def load_judge(folder: Path, familiarity: Familiarity | None = None) -> Judge:
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
         path = folder / "predictor.safetensors"
         raise WeightsError(f"{path}: not a predictor of this version; train or install again") from error
-    return Judge(predictor, lesions, familiarity, read_calibration(folder / CALIBRATION))
+    return Judge(predictor, lesions, familiarity, verified_calibration(folder, card))
+
+
+def verified_calibration(folder: Path, card: WeightCard) -> CalibrationSet:
+    """The calibration beside the weights, which is that of the predictor with this card.
+
+    Raises:
+        InputError: missing, or no calibration.
+        WeightsError: it is another one.
+    """
+    calibration = read_calibration(folder / CALIBRATION)
+    if _checksum(folder / CALIBRATION) != card.arguments.get("calibration"):
+        raise WeightsError(
+            f"{folder / CALIBRATION}: altered, or of other weights; install again, or give one of yours with --calibration"
+        )
+    return calibration
+
+
+def _checksum(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:

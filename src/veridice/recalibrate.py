@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Hashable, Mapping
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
-from veridice.calibration import AcceptRule, CalibrationSet, accept_rule, fewest_cases, write_calibration
+from veridice.calibration import CalibrationSet, accept_rule, fewest_cases, write_calibration
 from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import read_assessment
@@ -19,51 +20,84 @@ COLUMNS = "assessment (a *_veridice.json) and truth (a mask) or dice; optionally
 FEWEST = fewest_cases(0.9)
 
 
-def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: float | None) -> CalibrationSet:
+def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: float | None) -> tuple[CalibrationSet, int]:
     """Write a calibration from a table of known cases: :func:`read_known_cases`, then :func:`calibrate`.
+
+    Returns:
+        The calibration, and how many empty masks were left out.
 
     Raises:
         InputError: the table cannot be used.
-        OutputError: ``output`` cannot be written.
+        OutputError: ``output`` cannot be written, or is an input.
     """
-    made = calibrate(read_known_cases(table), source, min_dice, share)
+    rows = _read_table(table)
+    inputs = [table, *(table.parent / row[name] for row in rows for name in ("assessment", "truth") if row.get(name))]
+    if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
+        raise OutputError(f"{output}: is one of the files that are read; give another name to -o")
+    known = read_known_cases(table)
+    made = calibrate(known, source, min_dice, share)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_calibration(output, made)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror}); give a file in a folder of yours to -o") from error
-    return made
+    return made, len(rows) - made.n
 
 
-def read_known_cases(table: Path) -> pd.DataFrame:
-    """Judged masks with their true Dice: columns ``person``, ``predicted``, ``spread``, ``dice``.
-
-    Args:
-        table: CSV or TSV with a column ``assessment``, the stored result of ``veridice check``, and either ``truth``, a true
-            mask on the same grid, or ``dice``. Paths are relative to the table.
-
-    Raises:
-        InputError: it is no such table, a file cannot be read, or a number is missing.
-    """
+def _read_table(table: Path) -> list[dict[Hashable, str]]:
     try:
         rows = pd.read_csv(table, sep="\t" if table.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
         raise InputError(f"{table}: not a readable table ({' '.join(str(error).split())[:80]}); give {COLUMNS}") from error
     if "assessment" not in rows or not {"truth", "dice"} & set(rows):
         raise InputError(f"{table}: has columns {', '.join(map(str, rows.columns))}; needed are {COLUMNS}")
+    if (twice := rows["assessment"].duplicated()).any():
+        raise InputError(f"{table}: {rows['assessment'][twice].iloc[0]} is there twice; give every result once")
+    return rows.to_dict("records")
+
+
+def read_known_cases(table: Path) -> pd.DataFrame:
+    """Judged masks with their true Dice, without empty ones, which get no interval.
+
+    Args:
+        table: CSV or TSV with a column ``assessment``, the stored result of ``veridice check``, and either ``truth``, a true
+            mask on the same grid, or ``dice``. Paths are relative to the table.
+
+    Returns:
+        Columns ``person``, ``predicted``, ``spread``, ``dice``; ``acceptable``, whether it could have been accepted at all;
+        ``simulated``; ``weights`` and ``passes``, what it was judged with.
+
+    Raises:
+        InputError: it is no such table, a file cannot be read, or a number is missing.
+    """
     cases = []
-    for number, row in enumerate(rows.to_dict("records"), start=2):
+    for number, row in enumerate(_read_table(table), start=2):
         file = table.parent / row["assessment"]
         assessment = read_assessment(file)
         spread = assessment.scores.get("predicted_spread")
         if spread is None:
             raise InputError(f"{file}: an older result without 'predicted_spread'; run veridice check again")
         known = _given_dice(table, number, row["dice"]) if row.get("dice") else _measured_dice(table, file, row, assessment)
-        patient = row.get("patient") or assessment.case
-        cases.append({"person": patient, "predicted": assessment.predicted_dice, "spread": spread, "dice": known})
+        if assessment.scores.get("lesion_count") == 0:
+            continue
+        facts = {
+            "person": row.get("patient") or assessment.case,
+            "acceptable": not assessment.for_review,
+            "simulated": bool(row.get("truth")) and _is_simulated(table.parent / row["truth"]),
+            "weights": assessment.model.get("weights", {}),
+            "passes": assessment.model.get("passes"),
+        }
+        cases.append({**facts, "predicted": assessment.predicted_dice, "spread": spread, "dice": known})
     if len(cases) < FEWEST:
-        raise InputError(f"{table}: {len(cases)} cases are too few for an interval; at least {FEWEST} are needed, better 50")
+        raise InputError(
+            f"{table}: {len(cases)} masks with lesions are too few for an interval; at least {FEWEST} are needed, better 50"
+        )
     return pd.DataFrame(cases)
+
+
+def _is_simulated(truth: Path) -> bool:
+    """Whether the simulator's record lies beside a true mask."""
+    return any(truth.parent.glob("*_desc-simulation_parameters.json"))
 
 
 def _given_dice(table: Path, number: int, text: str) -> float:
@@ -80,6 +114,8 @@ def _measured_dice(table: Path, file: Path, row: Mapping[Hashable, str], assessm
     if not row.get("truth"):
         raise InputError(f"{table}: {row['assessment']} has neither truth nor dice; give one of them")
     name = "input_mask" if "input_mask" in assessment.maps else "lesion_mask"
+    if not {"entropy", name} <= set(assessment.maps):
+        raise InputError(f"{file}: names no maps to measure the Dice from; give dice, or run veridice check again")
     grid = read_image(file.parent / assessment.maps["entropy"]).geometry
     judged = read_mask(file.parent / assessment.maps[name], grid)
     return dice(judged.voxels, read_mask(table.parent / row["truth"], grid).voxels).dice
@@ -95,15 +131,23 @@ def calibrate(known: pd.DataFrame, source: str, min_dice: float, share: float | 
         share: of the accepted scans that shall have it.
 
     Raises:
-        InputError: no threshold can be shown to keep that share with so few or such cases.
+        InputError: no threshold can be shown to keep that share with so few or such cases, or they were not judged alike.
     """
-    calibration = CalibrationSet.of(known["predicted"], known["spread"], known, source, simulated=False)
+    weights, passes = known["weights"].iloc[0], known["passes"].iloc[0]
+    if any(other != weights for other in known["weights"]) or known["passes"].nunique(dropna=False) > 1:
+        raise InputError("the cases were judged with different weights or numbers of passes; run veridice check again on all")
+    calibration = _set_of(known, source).model_copy(update={"weights": weights, "passes": passes and int(passes)})
     if share is None:
         return calibration
-    rule: AcceptRule | None = accept_rule(calibration, min_dice, share)
+    acceptable = known[known["acceptable"]]
+    rule = accept_rule(_set_of(acceptable, source), min_dice, share) if len(acceptable) else None
     if rule is None:
         raise InputError(
-            f"{len(known)} cases cannot show that {share:.0%} of the accepted scans have a Dice of {min_dice:g}; "
+            f"{len(acceptable)} cases cannot show that {share:.0%} of the accepted scans have a Dice of {min_dice:g}; "
             "give more cases, a lower --accepted-share or a lower --min-dice, or leave --accepted-share out"
         )
     return calibration.model_copy(update={"accept": rule})
+
+
+def _set_of(known: pd.DataFrame, source: str) -> CalibrationSet:
+    return CalibrationSet.of(known["predicted"], known["spread"], known, source, simulated=bool(known["simulated"].any()))

@@ -139,4 +139,8 @@ def models(
         out.print(f"[bold]{escape(name)}[/bold]  {escape(made)}")
         out.print(escape(f"  validation: {metrics}"))
         out.print(escape(f"  sha256 {card.sha256}{' (intact)' if check_sums else ''}"))
+    if check_sums:
+        from veridice.panel import verified_calibration
+
+        verified_calibration(folder, card)
     out.print(escape(f"Trained on: {card.data}"), style="dim")

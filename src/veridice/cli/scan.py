@@ -119,9 +119,11 @@ def calibrate(
     """Recalibrate interval and verdict on scans of your own whose truth you know."""
     from veridice.recalibrate import recalibrate
 
-    made = recalibrate(table, output, source, min_dice, accepted_share)
+    made, empty = recalibrate(table, output, source, min_dice, accepted_share)
     rule = f"; accepted from a predicted Dice of {made.accept.threshold:.3f}" if made.accept else ""
     out.print(escape(f"{made.n} cases of {made.patients} patients{rule} -> {output}"))
+    if empty:
+        out.print(f"{empty} empty masks left out: an empty mask gets no interval")
     if made.patients < made.n:
         out.print("[yellow]warning:[/yellow] several cases of one patient count as if they were of several")
 
