@@ -68,6 +68,15 @@ def test_own_mask_when_none_is_given(scan_files: dict[str, Path], capsys: pytest
         np.testing.assert_allclose(stored.affine, flair.affine, atol=1e-4)
 
 
+def test_two_people_with_nearly_one_name_do_not_mix(scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    assert check(scan_files, "--case=patient 1") == 0
+    before = {path: path.read_bytes() for path in scan_files["output"].iterdir()}
+    assert check(scan_files, "--case=patient1") == 3
+    assert "is of 'patient 1', not of 'patient1'" in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in scan_files["output"].iterdir()} == before
+    assert check(scan_files, "--case=patient 1") == 0
+
+
 def test_a_hostile_case_name_stays_text(scan_files: dict[str, Path]) -> None:
     assert check(scan_files, "--case=</script><img onerror=alert(1)>") == 0
     (report,) = scan_files["output"].glob("*_report.html")

@@ -78,7 +78,10 @@ def test_a_mask_on_the_t1w_goes_where_the_t1w_went(files: dict[str, Path], tmp_p
     assert "T1w's grid" in given.warnings[0]
 
 
-@pytest.mark.parametrize(("value", "said"), [(1, ""), (255, ""), (2, ""), (0.8, ""), (0, "")])
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [(1, ""), (255, ""), (2, ""), (0.8, "m.nii.gz holds 0.8 alone: every voxel that has it is the mask"), (0, "")],
+)
 def test_binary_masks_of_any_number(tmp_path: Path, value: float, said: str) -> None:
     write_image(tmp_path / "m.nii.gz", cube(FLAIR.geometry, value))
     given = read_given_mask(tmp_path / "m.nii.gz", Scan(FLAIR))
@@ -100,6 +103,22 @@ def test_probabilities_and_thresholds(tmp_path: Path) -> None:
         with pytest.raises(InputError, match="--mask-threshold"):
             read_given_mask(path, Scan(FLAIR))
         assert "cut at 0.4" in read_given_mask(path, Scan(FLAIR), 0.4).warnings[0]
+    write_image(path, cube(FLAIR.geometry))
+    with pytest.raises(InputError, match="every voxel is 0 or more"):
+        read_given_mask(path, Scan(FLAIR), 0)
+
+
+def test_a_fine_mask_is_averaged_onto_thick_slices(tmp_path: Path) -> None:
+    """A lesion between the middles of two slices is in the one of which it fills more than half."""
+    thick = Volume(np.ones((30, 30, 6), np.float32), Geometry((30, 30, 6), np.diag([1.0, 1.0, 6.0, 1.0])))
+    fine = Geometry((30, 30, 36), np.diag([1.0, 1.0, 1.0, 1.0]))
+    drawn = np.zeros(fine.shape, np.float32)
+    drawn[10:20, 10:20, 7:12] = 1  # slice 1 has its middle at 6 and reaches from 3 to 9, slice 2 from 9 to 15
+    drawn[10:20, 10:20, 13:16] = 1
+    drawn[10:20, 10:20, 18] = 1  # the middle of slice 3, but a sixth of it
+    write_image(tmp_path / "m.nii.gz", Volume(drawn, fine))
+    given = read_given_mask(tmp_path / "m.nii.gz", Scan(thick, thick, t1_geometry=fine)).volume.voxels
+    assert given[15, 15].tolist() == [False, False, True, False, False, False]
 
 
 @pytest.mark.parametrize("shape", [(39, 46, 28), (41, 46, 28)])
@@ -115,6 +134,10 @@ def test_a_brain_mask(files: dict[str, Path], tmp_path: Path) -> None:
     assert scan.brain is not None and scan.brain.voxels.dtype == bool
     write_image(tmp_path / "b.nii.gz", cube(FLAIR.geometry, 0))
     with pytest.raises(InputError, match="empty"):
+        read_scan(files["flair"], brain=tmp_path / "b.nii.gz")
+    labels = cube(FLAIR.geometry, 3).voxels + cube(FLAIR.geometry, 1).voxels * (np.arange(FLAIR.shape[2]) % 2)
+    write_image(tmp_path / "b.nii.gz", FLAIR.with_voxels(labels))
+    with pytest.raises(InputError, match="zeros and ones"):
         read_scan(files["flair"], brain=tmp_path / "b.nii.gz")
 
 

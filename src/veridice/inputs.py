@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy import ndimage
 
 from veridice.case import plain_name
 from veridice.errors import GeometryError, InputError
@@ -16,6 +17,7 @@ from veridice.spatial import resample_to
 from veridice.volume import Geometry, Volume
 
 HALF = 0.5
+MEND = "give --mask-threshold, or --mask-label for that of the lesions"
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
     if t1 is not None:
         scan = _with_t1(scan, t1, registration)
     if brain is not None:
-        mask, warnings = _on_flair(brain, scan)
+        mask, warnings = _on_flair(brain, scan, mend="give a mask of zeros and ones (for example: fslmaths -bin)")
         if not mask.voxels.any():
             raise InputError(f"{brain}: the brain mask is empty; give one that marks the brain, or none")
         scan = _noted(scan, (*header_doubts(brain), *warnings), brain=mask)
@@ -126,11 +128,11 @@ def read_given_mask(path: Path, scan: Scan, threshold: float | None = None, labe
 
 
 def _on_flair(
-    path: Path, scan: Scan, threshold: float | None = None, label: int | None = None
+    path: Path, scan: Scan, threshold: float | None = None, label: int | None = None, mend: str = MEND
 ) -> tuple[Volume, tuple[str, ...]]:
     values = read_map(path)
     if label is None:
-        mask, warnings = _thresholded(path, values, threshold)
+        mask, warnings = _thresholded(path, values, threshold, mend)
     else:
         mask, warnings = values.with_voxels(values.voxels == label), (f"lesions are label {label} of {path.name}",)
     if mask.geometry.same_grid(scan.flair.geometry):
@@ -141,7 +143,7 @@ def _on_flair(
             f"{path}: its grid is {mask.geometry.describe()}, the FLAIR's is {scan.flair.geometry.describe()}{other}; "
             "resample it to one of them with nearest neighbour"
         )
-    share = mask.with_voxels(mask.voxels.astype(np.float32))
+    share = _averaged(mask, scan.flair.geometry)
     if scan.alignment is None:
         moved = resample_to(share, scan.flair.geometry)
     else:
@@ -150,20 +152,26 @@ def _on_flair(
     return moved.with_voxels(moved.voxels >= HALF), (*warnings, said)
 
 
-def _thresholded(path: Path, values: Volume, threshold: float | None) -> tuple[Volume, tuple[str, ...]]:
-    voxels = values.voxels
+def _averaged(mask: Volume, coarser: Geometry) -> Volume:
+    """Shares of voxels, smoothed to the width of those of ``coarser`` where they are wider: thick slices are averages."""
+    step = np.abs(np.linalg.inv(mask.affine[:3, :3]) @ coarser.affine[:3, :3]).max(axis=1)
+    return mask.with_voxels(ndimage.gaussian_filter(mask.voxels.astype(np.float32), np.maximum(0, (step - 1) / 2)))
+
+
+def _thresholded(path: Path, values: Volume, threshold: float | None, mend: str) -> tuple[Volume, tuple[str, ...]]:
+    voxels, name = values.voxels, plain_name(path.name)
     if not np.isfinite(voxels).all():
         raise InputError(f"{path}: holds NaN or infinite values; replace them (for example: fslmaths -nan)")
     if threshold is not None:
-        return values.with_voxels(voxels >= threshold), (f"{plain_name(path.name)} was cut at {threshold:g}",)
+        if voxels.min() >= threshold:
+            raise InputError(f"{path}: every voxel is {threshold:g} or more; give a --mask-threshold above the background")
+        return values.with_voxels(voxels >= threshold), (f"{name} was cut at {threshold:g}",)
     found = np.unique(voxels)
-    if len(found) <= 2 and (found[0] == 0 or (len(found) == 1 and found[0] > 0)):
-        return values.with_voxels(voxels > 0), ()
     whole = bool((found == np.round(found)).all())
+    if len(found) <= 2 and (found[0] == 0 or (len(found) == 1 and found[0] > 0)):
+        said = () if whole else (f"{name} holds {found[-1]:g} alone: every voxel that has it is the mask",)
+        return values.with_voxels(voxels > 0), said
     if found[0] >= 0 and found[-1] <= 1 and not whole:
-        return values.with_voxels(voxels >= HALF), (f"{plain_name(path.name)} holds probabilities: cut at {HALF}",)
+        return values.with_voxels(voxels >= HALF), (f"{name} holds probabilities: cut at {HALF}",)
     shown = ", ".join(f"{v:g}" for v in found[:4])
-    raise InputError(
-        f"{path}: neither a binary mask nor probabilities from 0 to 1, its values are {shown}...; "
-        "give --mask-threshold, or --mask-label for that of the lesions"
-    )
+    raise InputError(f"{path}: neither a binary mask nor probabilities from 0 to 1, its values are {shown}...; {mend}")

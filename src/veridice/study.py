@@ -28,6 +28,7 @@ from veridice.inference import (
 )
 from veridice.input_checks import image_doubts, image_warnings
 from veridice.inputs import GivenMask, Scan
+from veridice.lesions import MOST_LESIONS
 from veridice.panel import Networks, predict_all
 from veridice.scores import GridMaps, all_scores, lesion_count, mean_pairwise_dice
 from veridice.spatial import GridTransform, fit_grid, intensity_range, scan_on_grid
@@ -202,14 +203,16 @@ def judge_mask(
     mask = studied.reading.own if given is None else given.volume.voxels
     with clock.stage("scores"):
         evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(mask, studied.reading).items()}
-        scores = {**predictions, **all_scores(maps), **evidence, "lesion_count": lesion_count(mask)}
-    warnings = (*(given.warnings if given else ()), *_mask_warnings(mask))
+        scores = {**predictions, **all_scores(maps), **evidence, "lesion_count": (count := lesion_count(mask))}
+    warnings = (*(given.warnings if given else ()), *_mask_warnings(count))
     name = given.name if given else OWN
     return Opinion(name, mask, maps, reconstruction, scores, warnings)
 
 
-def _mask_warnings(judged: Mask) -> tuple[str, ...]:
-    if judged.any():
+def _mask_warnings(lesions: int) -> tuple[str, ...]:
+    if lesions > MOST_LESIONS:
+        return (f"the mask has {lesions:,} parts: the table and map of lesions have the {MOST_LESIONS:,} largest",)
+    if lesions:
         return ()
     return ("the judged mask is empty: if there are lesions, its Dice is 0; if there are none, it is 1 by policy",)
 

@@ -130,16 +130,21 @@ def is_new(folder: Path) -> bool:
 
 
 def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
-    """Make sure that no input is replaced by a result of ``case`` in ``folder``.
+    """Make sure that a result of ``case`` in ``folder`` replaces no input, and nothing of another case whose name differs in
+    signs alone.
 
     Raises:
-        OutputError: one would be.
+        OutputError: it would.
     """
     # Not Path.resolve, which fails on links that lead to themselves.
     results = {os.path.realpath(folder / f"{file_stem(case)}_{name}.nii.gz") for name in MAP_NAMES.values()}
     for path in inputs:
         if os.path.realpath(path) in results:
             raise OutputError(f"{path}: would be overwritten by a result of the same name; give another -o folder")
+    stored = folder / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
+    with contextlib.suppress(InputError):
+        if (there := read_assessment(stored).case) != case:
+            raise OutputError(f"{stored}: is of '{there}', not of '{case}'; give another -o folder, or another --case")
 
 
 @contextlib.contextmanager
