@@ -8,6 +8,7 @@ numbers say.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,15 @@ from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
+from veridice.calibration import dice_intervals
 from veridice.failure_detection import bootstrap
+from veridice.judge_recipes import calibration_set
 from veridice.lesions import Lesion, fit_lesion_model
-from veridice.predictor import fit_predictor
+from veridice.predictor import FEATURES, fit_predictor
+from veridice.simulate.donors import all_donors
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}
-RESAMPLES = 1000
+RESAMPLES, COVERAGE = 1000, 0.9
 
 
 def read_rows(folder: Path, split: str, table: str) -> pd.DataFrame:
@@ -33,9 +37,13 @@ def read_rows(folder: Path, split: str, table: str) -> pd.DataFrame:
     return rows.drop_duplicates(["scan", "kind", "dice", *(["agreement_mean"] if table == "masks" else ["number"])])
 
 
-def predictions(known: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
-    """Of the judge, of single numbers as they are or by an isotonic map, and of a constant."""
-    made = {"judge": fit_predictor(known).predict(asked)[0]}
+def predictions(known: pd.DataFrame, asked: pd.DataFrame, apart: pd.DataFrame) -> pd.DataFrame:
+    """Of the judge with the ends of its interval, of single numbers as they are or by an isotonic map, and of a constant."""
+    fitted = fit_predictor(known)
+    dice, spread = fitted.predict(asked)
+    low, high = dice_intervals(calibration_set(fitted, apart, ""), dice, spread, COVERAGE).T
+    without = fit_predictor(known, features=[name for name in FEATURES if not name.startswith("predicted_dice")])
+    made = {"judge": dice, "low": low, "high": high, "judge without the three regression networks": without.predict(asked)[0]}
     for name, score in SINGLE.items():
         isotonic = IsotonicRegression(out_of_bounds="clip", increasing="auto")
         made[f"{name}, mapped"] = isotonic.fit(known[score].fillna(0), known["dice"]).predict(asked[score].fillna(0))
@@ -45,29 +53,48 @@ def predictions(known: pd.DataFrame, asked: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(made, index=asked.index)
 
 
+def without_person(rows: pd.DataFrame, person: str) -> pd.DataFrame:
+    """Rows that say nothing of a person: neither theirs nor of simulated patients who may have their lesions."""
+    theirs = rows["person"] == person
+    if person in {donor.person for donor in all_donors()}:
+        theirs |= rows["simulated"] & (rows["group"] == rows.loc[theirs, "group"].iloc[0])
+    return rows[~theirs]
+
+
 def report(title: str, asked: pd.DataFrame, predicted: pd.DataFrame) -> list[str]:
-    """Spearman and mean absolute error with intervals over resampled people, and the judge's paired gain."""
+    """Spearman and mean absolute error with intervals over resampled people, the judge's paired gains, its coverage."""
     dice, people = asked["dice"].to_numpy(), asked["person"].to_numpy()
     counts = f"{len(asked)} masks of {asked['scan'].nunique()} scans of {len(set(people))} people"
     lines = [f"{title}: {counts}; mean Dice {dice.mean():.2f}"]
-    judge = np.abs(predicted["judge"].to_numpy() - dice)
-    for name in predicted:
+
+    def resampled(statistic: Callable[..., float], *columns: np.ndarray) -> str:
+        found = bootstrap(statistic, *columns, clusters=people, resamples=RESAMPLES)
+        return f"{statistic(*columns):.3f} ({found.low:.3f} to {found.high:.3f})"
+
+    def rank(values: np.ndarray, truth: np.ndarray) -> float:
+        return float(stats.spearmanr(values, truth).statistic) if np.ptp(values) and np.ptp(truth) else 0.0
+
+    judge = predicted["judge"].to_numpy()
+    for name in predicted.columns.drop(["low", "high"]):
         values = predicted[name].to_numpy()
         error = np.abs(values - dice)
-        rank = stats.spearmanr(values, dice).statistic if np.ptp(values) else np.nan
-        own = bootstrap(lambda e: float(e.mean()), error, clusters=people, resamples=RESAMPLES)
-        gain = bootstrap(lambda a, b: float((a - b).mean()), error, judge, clusters=people, resamples=RESAMPLES)
-        line = f"  {name:22s} Spearman {rank:.3f}, MAE {error.mean():.3f} ({own.low:.3f} to {own.high:.3f})"
+        lines.append(f"  {name:42s} Spearman {rank(values, dice):.3f}, MAE {resampled(lambda e: float(e.mean()), error)}")
         if name != "judge":
-            line += f"; judge better by {(error - judge).mean():.3f} ({gain.low:.3f} to {gain.high:.3f})"
-        lines.append(line)
+            gain = resampled(lambda a, b: float((a - b).mean()), error, np.abs(judge - dice))
+            ranks = resampled(lambda a, b, d: rank(a, d) - rank(b, d), judge, values, dice)
+            lines.append(f"  {'':42s} judge better by {ranks} and {gain}")
+    covered = ((dice >= predicted["low"]) & (dice <= predicted["high"])).to_numpy(float)
+    width = (predicted["high"] - predicted["low"]).mean()
+    lines.append(f"  {COVERAGE:.0%} interval: holds {resampled(lambda c: float(c.mean()), covered)}, mean width {width:.3f}")
     return lines
 
 
 def by_kind(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
-    """Mean absolute error of the judge for each kind of mask."""
-    table = asked.assign(error=np.abs(predicted["judge"] - asked["dice"]))
-    groups = table.groupby("kind").agg(n=("dice", "size"), dice=("dice", "mean"), error=("error", "mean"))
+    """Mean absolute error of the judge, and share of the intervals that hold, for each kind of mask."""
+    covered = (asked["dice"] >= predicted["low"]) & (asked["dice"] <= predicted["high"])
+    table = asked.assign(error=np.abs(predicted["judge"] - asked["dice"]), covered=covered)
+    means = {name: (name, "mean") for name in ("dice", "error", "covered")}
+    groups = table.groupby("kind").agg(n=("dice", "size"), **means)
     return groups.round(3).to_string()
 
 
@@ -84,14 +111,13 @@ def main() -> None:
     parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
     known, checks = read_rows(folder, "train", "masks"), read_rows(folder, "validation", "masks")
-    lesions = read_rows(folder, "train", "lesions")
+    lesions, apart = read_rows(folder, "train", "lesions"), read_rows(folder, "calibration", "masks")
+    lesions = lesions.merge(known[["scan", "simulated"]].drop_duplicates(), on="scan")
     real = known[~known["simulated"]]
     parts, confidence, truths = [], [], []
     for person in sorted(real["person"].unique()):
-        others = known[known["person"] != person]
-        parts.append(predictions(others, real[real["person"] == person]))
-        of_person = lesions["person"] == person
-        found = lesion_auroc(lesions[~of_person], lesions[of_person])
+        parts.append(predictions(without_person(known, person), real[real["person"] == person], apart))
+        found = lesion_auroc(without_person(lesions, person), lesions[lesions["person"] == person])
         confidence.append(found[0])
         truths.append(found[1])
     predicted = pd.concat(parts).loc[real.index]
@@ -100,7 +126,7 @@ def main() -> None:
         *report("Real scans, the person left out", real, predicted),
         by_kind(real, predicted),
         f"lesions: {len(truth)}, real {truth.mean():.2f}; AUROC of the confidence {roc_auc_score(truth, every):.3f}",
-        *report("Simulated patients of other people", checks, predictions(known, checks)),
+        *report("Simulated patients of other people", checks, predictions(known, checks, apart)),
     ]
     print("\n".join(lines))  # noqa: T201
 

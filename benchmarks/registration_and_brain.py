@@ -2,29 +2,32 @@
 
 ``python benchmarks/registration_and_brain.py --data FOLDER [--weights FOLDER] [--manifest data/training.csv]``: how far apart
 (mm, at the corners of the head's box) moved T1w come to lie from where the unmoved one goes; Dice of brain masks where there is
-a true one.
+a true one. ``--brain-folds RUN``: brain masks alone, each by the network in RUN/fold-G that never saw the person's donor group G
+(``veridice train brain --config brain --manifest data/training.csv --data FOLDER --leave-out G -o RUN``).
 """
 
 from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 
 from veridice.case import Case
-from veridice.config import InferenceSettings
+from veridice.config import InferenceSettings, load_training_settings
 from veridice.inference import choose_backend
 from veridice.inputs import Scan
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
-from veridice.networks.weights import bundled_weights
+from veridice.networks.weights import bundled_weights, load_network
 from veridice.overlap import dice
 from veridice.panel import Networks, load_networks
 from veridice.registration import align, corner_distance, middle_of
 from veridice.spatial import fit_grid
 from veridice.study import find_brain, grid_images
+from veridice.training_data import real_groups
 from veridice.types import Affine
 from veridice.volume import Geometry, Volume
 
@@ -59,8 +62,8 @@ def registration(case: Case, rng: np.random.Generator) -> str:
     return f"unmoved {still.distance:.1f} mm off{' (doubtful)' if still.doubt else ''}; apart {shown} mm; {seconds:.1f} s"
 
 
-def brain(case: Case, networks: Networks) -> str:
-    """One line: Dice of the brain mask."""
+def brain(case: Case, networks: Networks) -> tuple[float, float]:
+    """Dice of the brain mask, and seconds."""
     flair = read_image(Path(str(case.flair)))
     t1 = read_image(case.t1, flair.geometry) if case.t1 else None
     transform = fit_grid(flair, networks.grid_shape)
@@ -69,7 +72,15 @@ def brain(case: Case, networks: Networks) -> str:
     _, found = find_brain(Scan(flair, t1), images, transform, networks, choose_backend(InferenceSettings()))
     seconds = time.perf_counter() - begin
     truth = read_mask(Path(str(case.brain_mask)), flair.geometry).voxels
-    return f"brain Dice {dice(found, truth).dice:.3f}; {seconds:.1f} s"
+    return dice(found, truth).dice, seconds
+
+
+def by_folds(networks: Networks, run: Path) -> dict[int, Networks]:
+    """Networks by donor group, with the brain network that never saw it."""
+    return {
+        group: replace(networks, brain=load_network(run / f"fold-{group}" / "weights", "brain")[0])
+        for group in range(len(load_training_settings("brain").data.donor_groups))
+    }
 
 
 def main() -> None:
@@ -77,13 +88,20 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--weights", type=Path, default=bundled_weights())
+    parser.add_argument("--brain-folds", type=Path)
     arguments = parser.parse_args()
-    networks, rng = load_networks(arguments.weights), np.random.default_rng(0)
-    for case in read_manifest(arguments.manifest, arguments.data):
-        if case.t1:
+    networks, rng, found = load_networks(arguments.weights), np.random.default_rng(0), []
+    cases = read_manifest(arguments.manifest, arguments.data)
+    groups = real_groups(cases, load_training_settings("brain").data)
+    folds = by_folds(networks, arguments.brain_folds) if arguments.brain_folds else {}
+    for case in cases:
+        if case.t1 and not folds:
             print(case.id, registration(case, rng))  # noqa: T201
         if case.brain_mask:
-            print(case.id, brain(case, networks))  # noqa: T201
+            overlap, seconds = brain(case, folds[groups[case.patient]] if folds else networks)
+            found.append(overlap)
+            print(f"{case.id} brain Dice {overlap:.3f}; {seconds:.1f} s")  # noqa: T201
+    print(f"brain: median {np.median(found):.3f}, {min(found):.3f} to {max(found):.3f}, n {len(found)}")  # noqa: T201
 
 
 if __name__ == "__main__":
