@@ -2,7 +2,7 @@
 
 ``python benchmarks/registration_and_brain.py --data FOLDER [--weights FOLDER] [--manifest data/training.csv]``: how far apart
 (mm, at the corners of the head's box) moved T1w come to lie from where the unmoved one goes; Dice of brain masks where there is
-a true one. ``--brain-folds RUN``: brain masks alone, each by the network in RUN/fold-G that never saw the person's donor group G
+a true one. ``--brain-folds RUN``: brain masks alone, each by the network in RUN/fold-G that never saw the person's donor group
 (``veridice train brain --config brain --manifest data/training.csv --data FOLDER --leave-out G -o RUN``).
 """
 
