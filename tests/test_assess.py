@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from veridice.assess import Judgement, _worth, assess_masks, assess_scan
+from veridice.assess import Decision, Judgement, _worth, assess_masks, assess_scan, rank
 from veridice.calibration import CalibrationSet, dice_intervals
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
@@ -177,3 +177,20 @@ def test_how_much_a_look_is_worth() -> None:
     assert worth(0.4, empty) == pytest.approx((0.6, 0.45))
     assert worth(0.7, full, is_known=False) == pytest.approx((0.75, 0.28125))
     assert worth(0.1, full, is_known=False) == pytest.approx((1.0, 0.55))
+
+
+def test_what_two_masks_draw_alike_goes_before_a_third() -> None:
+    rng = np.random.default_rng(0)
+    first, alone = rng.random((6, 6, 6)) > 0.5, rng.random((6, 6, 6)) > 0.5
+    masks = {"alone": alone, "first": first, "again": first.copy(), "none": np.zeros((6, 6, 6), bool)}
+    predicted = {"alone": 0.62, "first": 0.6, "again": 0.59, "none": 0.0}
+    decisions = [
+        Decision(SimpleNamespace(name=name, mask=mask), predicted[name], 0.1, (0.0, 1.0), "review")
+        for name, mask in masks.items()
+    ]
+    ranked = rank(decisions)
+    assert [decision.opinion.name for decision, _ in ranked] == ["first", "again", "alone", "none"]
+    agreement = {decision.opinion.name: value for decision, value in ranked}
+    assert agreement["none"] == 0 and agreement["first"] > agreement["alone"] > 0
+    assert [decision.opinion.name for decision, _ in rank(decisions[:2])] == ["alone", "first"]
+    assert rank(decisions[:1]) == [(decisions[0], 0.0)]

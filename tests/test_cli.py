@@ -15,6 +15,7 @@ import pytest
 
 from veridice import __main__ as starting
 from veridice import checking, cli
+from veridice.assess import AGREEMENT_WEIGHT, LEAST_WORTH
 from veridice.case import Assessment
 from veridice.io.nifti import read_map
 
@@ -172,14 +173,15 @@ def test_several_masks_are_ranked(scan_files: dict[str, Path], tmp_path: Path, c
     row = json.loads(capsys.readouterr().out)
     ranked = {entry["mask"]: entry for entry in row["ranking"]}
     assert set(ranked) == {"mask.nii.gz", "=half|.nii.gz", "share.nii.gz"}
-    predicted = [entry["predicted_dice"] for entry in row["ranking"]]
-    assert predicted == sorted(predicted, reverse=True)
-    assert row["judged_mask"] == row["ranking"][0]["mask"] and row["predicted_dice"] == predicted[0]
+    value = [entry["predicted_dice"] + AGREEMENT_WEIGHT * entry["agreement_with_others"] for entry in row["ranking"]]
+    assert value == sorted(value, reverse=True)
+    assert row["judged_mask"] == row["ranking"][0]["mask"] and row["predicted_dice"] == row["ranking"][0]["predicted_dice"]
     # The share, cut at 0.5, is the mask itself.
     whole, part = ranked["mask.nii.gz"], ranked["=half|.nii.gz"]
     assert whole["volume_ml"] == ranked["share.nii.gz"]["volume_ml"]
     overlap = 2 * part["volume_ml"] / (whole["volume_ml"] + part["volume_ml"])
-    assert whole["agreement_with_others"] == pytest.approx((1 + overlap) / 2)
+    weights = [max(entry["predicted_dice"], LEAST_WORTH) for entry in (ranked["share.nii.gz"], part)]
+    assert whole["agreement_with_others"] == pytest.approx(np.average([1, overlap], weights=weights))
     assert check(scan_files, *more) == 0
     assert "Masks, the best first" in capsys.readouterr().out
     report = (scan_files["output"] / "sub-1_report.html").read_text()

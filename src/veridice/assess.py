@@ -24,6 +24,11 @@ from veridice.types import Mask
 from veridice.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
 from veridice.volume import Volume
 
+AGREEMENT_WEIGHT = 0.2
+"""How much agreement with the other masks of a scan counts beside the predicted Dice (docs/any-mask.md)."""
+LEAST_WORTH = 0.02
+"""A mask that is thought worthless counts at least this much among the others."""
+
 
 @dataclass(frozen=True)
 class Judgement:
@@ -110,8 +115,8 @@ def assess_masks(
         oddities = _oddities(studied, networks.judge)
         known = not (doubts or oddities)
         decisions = decide_all(opinions, studied, networks.judge, settings.coverage, min_dice, known)
-    ranked = sorted(decisions, key=lambda decision: -decision.predicted_dice)
-    best, decision = ranked[0].opinion, ranked[0]
+    decision = (ranked := rank(decisions))[0][0]
+    best = decision.opinion
     with clock.stage("native_maps"):
         native = native_maps(best, studied)
     with clock.stage("lesions"):
@@ -249,23 +254,34 @@ def _calibration_warnings(calibration: CalibrationSet, settings: InferenceSettin
     return tuple(said)
 
 
-def _ranking(ranked: Sequence[Decision], voxel_ml: float) -> tuple[RankedMask, ...]:
-    rows = []
-    for decision in ranked:
-        opinion = decision.opinion
-        others = [dice(opinion.mask, other.opinion.mask).dice for other in ranked if other is not decision]
-        rows.append(
-            RankedMask(
-                mask=opinion.name,
-                predicted_dice=decision.predicted_dice,
-                interval=decision.interval,
-                verdict=decision.verdict,
-                volume_ml=lesion_volume_ml(opinion.mask, voxel_ml),
-                agreement_with_passes=float(opinion.scores["agreement_mean"] or 0.0),
-                agreement_with_others=float(np.mean(others)),
-            )
+def rank(decisions: Sequence[Decision]) -> list[tuple[Decision, float]]:
+    """Masks of one scan, the best first, each with its mean Dice with the others, which count by their own predicted Dice.
+
+    By the predicted Dice plus :data:`AGREEMENT_WEIGHT` times that agreement: what several tools draw alike is likelier right.
+    Two masks agree with each other equally, so that it tells nothing of them.
+    """
+    masks = [decision.opinion.mask for decision in decisions]
+    worth = np.array([max(decision.predicted_dice, LEAST_WORTH) for decision in decisions])
+    overlaps = np.array([[dice(first, second).dice for second in masks] for first in masks])
+    weights = worth * (1 - np.eye(len(masks)))
+    agreement = (weights * overlaps).sum(axis=1) / np.maximum(weights.sum(axis=1), LEAST_WORTH)
+    value = np.array([decision.predicted_dice for decision in decisions]) + AGREEMENT_WEIGHT * agreement
+    return [(decisions[number], float(agreement[number])) for number in np.argsort(-value, kind="stable")]
+
+
+def _ranking(ranked: Sequence[tuple[Decision, float]], voxel_ml: float) -> tuple[RankedMask, ...]:
+    return tuple(
+        RankedMask(
+            mask=decision.opinion.name,
+            predicted_dice=decision.predicted_dice,
+            interval=decision.interval,
+            verdict=decision.verdict,
+            volume_ml=lesion_volume_ml(decision.opinion.mask, voxel_ml),
+            agreement_with_passes=float(decision.opinion.scores["agreement_mean"] or 0.0),
+            agreement_with_others=agreement,
         )
-    return tuple(rows)
+        for decision, agreement in ranked
+    )
 
 
 def list_lesions(mask: Mask, studied: StudiedScan) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:

@@ -61,7 +61,7 @@ class RankedMask(BaseModel):
     verdict: Literal["accept", "review", "reject"]
     volume_ml: float
     agreement_with_passes: float = Field(description="mean Dice with our stochastic passes")
-    agreement_with_others: float = Field(description="mean Dice with the other masks")
+    agreement_with_others: float = Field(description="mean Dice with the other masks, weighted by their predicted Dice")
 
 
 class Assessment(BaseModel):
