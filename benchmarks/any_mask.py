@@ -17,8 +17,10 @@ from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
+from veridice.assess import AGREEMENT_WEIGHT, agreement_of
 from veridice.calibration import dice_intervals
 from veridice.failure_detection import bootstrap
+from veridice.judge_data import WITH
 from veridice.judge_recipes import calibration_set
 from veridice.lesions import Lesion, fit_lesion_model
 from veridice.predictor import FEATURES, fit_predictor
@@ -26,6 +28,9 @@ from veridice.simulate.donors import all_donors
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}
 RESAMPLES, COVERAGE = 1000, 0.9
+AUTOMATIC = ("own", "other network", "other level", "one pass", "threshold", "mixture", "clusters", "grown region")
+"""Kinds of masks that need no truth."""
+FEWEST_RANKED = 3
 
 
 def read_rows(folder: Path, split: str, table: str) -> pd.DataFrame:
@@ -98,6 +103,28 @@ def by_kind(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
     return groups.round(3).to_string()
 
 
+def ranking(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
+    """How well masks of automatic kinds are put in order within each scan, by the predicted Dice and with their agreement."""
+    taus, losses = [], []
+    table = asked.assign(predicted=predicted["judge"])
+    for _, masks in table[table["kind"].isin(AUTOMATIC)].groupby("scan"):
+        if len(masks) < FEWEST_RANKED:
+            continue
+        kinds = list(masks["kind"])
+        with_earlier = masks.reindex(columns=[f"{WITH}{kind}" for kind in kinds]).to_numpy(float)
+        overlaps = np.fmax(with_earlier, with_earlier.T)
+        alone = masks["predicted"].to_numpy()
+        values = (alone, alone + AGREEMENT_WEIGHT * agreement_of(overlaps, alone))
+        true = masks["dice"].to_numpy()
+        taus.append([stats.kendalltau(value, true).statistic for value in values])
+        losses.append([true.max() - true[np.argmax(value)] for value in values])
+    (tau, with_tau), (loss, with_loss) = np.nanmean(taus, axis=0), np.mean(losses, axis=0)
+    return (
+        f"  order of automatic masks within {len(taus)} scans: Kendall's tau {tau:.3f}, with agreement {with_tau:.3f}; "
+        f"Dice lost by taking the first {loss:.3f}, {with_loss:.3f}"
+    )
+
+
 def lesion_auroc(known: pd.DataFrame, asked: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     """Confidence in each asked lesion, and whether it is real."""
     columns = list(Lesion.__dataclass_fields__)
@@ -117,16 +144,19 @@ def main() -> None:
     parts, confidence, truths = [], [], []
     for person in sorted(real["person"].unique()):
         parts.append(predictions(without_person(known, person), real[real["person"] == person], apart))
-        found = lesion_auroc(without_person(lesions, person), lesions[lesions["person"] == person])
-        confidence.append(found[0])
-        truths.append(found[1])
+        of_person = lesion_auroc(without_person(lesions, person), lesions[lesions["person"] == person])
+        confidence.append(of_person[0])
+        truths.append(of_person[1])
     predicted = pd.concat(parts).loc[real.index]
+    found = predictions(known, checks, apart)
     every, truth = np.concatenate(confidence), np.concatenate(truths)
     lines = [
         *report("Real scans, the person left out", real, predicted),
+        ranking(real, predicted),
         by_kind(real, predicted),
         f"lesions: {len(truth)}, real {truth.mean():.2f}; AUROC of the confidence {roc_auc_score(truth, every):.3f}",
-        *report("Simulated patients of other people", checks, predictions(known, checks, apart)),
+        *report("Simulated patients of other people", checks, found),
+        ranking(checks, found),
     ]
     print("\n".join(lines))  # noqa: T201
 

@@ -24,6 +24,7 @@ from veridice.types import Mask
 from veridice.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
 from veridice.volume import Volume
 
+Numbers = np.ndarray[Any, np.dtype[np.float64]]
 AGREEMENT_WEIGHT = 0.2
 """How much agreement with the other masks of a scan counts beside the predicted Dice (docs/any-mask.md)."""
 LEAST_WORTH = 0.02
@@ -261,12 +262,20 @@ def rank(decisions: Sequence[Decision]) -> list[tuple[Decision, float]]:
     Two masks agree with each other equally, so that it tells nothing of them.
     """
     masks = [decision.opinion.mask for decision in decisions]
-    worth = np.array([max(decision.predicted_dice, LEAST_WORTH) for decision in decisions])
     overlaps = np.array([[dice(first, second).dice for second in masks] for first in masks])
-    weights = worth * (1 - np.eye(len(masks)))
-    agreement = (weights * overlaps).sum(axis=1) / np.maximum(weights.sum(axis=1), LEAST_WORTH)
-    value = np.array([decision.predicted_dice for decision in decisions]) + AGREEMENT_WEIGHT * agreement
-    return [(decisions[number], float(agreement[number])) for number in np.argsort(-value, kind="stable")]
+    predicted = np.array([decision.predicted_dice for decision in decisions])
+    agreement = agreement_of(overlaps, predicted)
+    order = np.argsort(-predicted - AGREEMENT_WEIGHT * agreement, kind="stable")
+    return [(decisions[number], float(agreement[number])) for number in order]
+
+
+def agreement_of(overlaps: Numbers, predicted: Numbers) -> Numbers:
+    """Mean Dice of each mask with the others (masks,), from that of all pairs (masks, masks; the diagonal counts for nothing),
+    each other mask counting by its predicted Dice (masks,). 0 for one alone.
+    """
+    weights = np.maximum(predicted, LEAST_WORTH) * (1 - np.eye(len(predicted)))
+    shared = np.where(weights > 0, weights * overlaps, 0.0)
+    return np.asarray(shared.sum(axis=1) / np.maximum(weights.sum(axis=1), LEAST_WORTH))
 
 
 def _ranking(ranked: Sequence[tuple[Decision, float]], voxel_ml: float) -> tuple[RankedMask, ...]:
