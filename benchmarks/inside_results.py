@@ -1,6 +1,6 @@
 """What docs/reproducing-the-paper.md says beside the stored tables, from an experiment's case table.
 
-``python benchmarks/inside_results.py results/paper-sim-laptop`` (seconds).
+``python benchmarks/inside_results.py results/paper-sim-laptop``, or ``results/real-10`` (seconds).
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ def main() -> None:
     parser.add_argument("results", type=Path)
     cases = read_cases(parser.parse_args().results / CASES)
     judged = evaluation.judge(cases)
-    lines = [*sums_and_load(cases), *mapped(cases), *severities(judged), *out_of_fold(judged), *single_points(judged)]
+    simulated = severities(judged) if judged["severity"].nunique() > 1 else []
+    lines = [*sums_and_load(cases), *mapped(cases), *simulated, *out_of_fold(judged), *single_points(judged)]
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -67,6 +67,8 @@ def figure1(stored: Path, folder: Path) -> None:
     with np.load(stored) as content:
         slices = {name: content[name] for name in LOADS if name in content}
         captions = {name: str(content[f"caption-{name}"]) for name in slices}
+    if len(slices) < len(LOADS):  # of two or one, none is small for certain
+        captions = {name: caption.removeprefix(f"{name}: ") for name, caption in captions.items()}
     size = (11.0, 1.65 * len(slices) + 0.3)
     with saved(folder, "figure1", len(COLUMNS), size, rows=len(slices)) as (_, panels):
         for row, (name, images) in enumerate(slices.items()):

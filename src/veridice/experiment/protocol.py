@@ -50,6 +50,7 @@ class Source(Settings):
     layout: str = Field(description="wmh2017, isbi2015, msseg2016, lesjak2017, bids or manifest")
     folder: str = Field(description="the unpacked data set; the files' root for a manifest")
     manifest: str = Field("", description="CSV, for layout manifest")
+    dataset: str = Field("", description="what a manifest's cases are called whose data set it does not name; else as the file")
 
 
 class ExperimentSettings(Settings):
@@ -150,7 +151,8 @@ def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[
     for source in sources:
         if source.layout == "manifest":
             rows = read_manifest(Path(source.manifest), Path(source.folder), splits=False)
-            cases += [replace(case, dataset=case.dataset or Path(source.manifest).stem) for case in rows if case.mask]
+            name = source.dataset or Path(source.manifest).stem
+            cases += [replace(case, dataset=case.dataset or name) for case in rows if case.mask]
             left_out += [f"{case.id}: no mask" for case in rows if not case.mask]
         else:
             reading = read_dataset(source.layout, Path(source.folder))
