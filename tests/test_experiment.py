@@ -404,6 +404,28 @@ def test_the_training_configuration_cannot_change_either(
     assert "another 'training.segmenter.features'" in capsys.readouterr().err
 
 
+def test_a_wrong_folder_can_be_put_right_and_data_may_move(
+    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("veridice.experiment.run.run_fold", lambda _fold: (_ for _ in ()).throw(KeyboardInterrupt))
+    folder, text = experiment.parent, experiment.read_text()
+    command = ["experiment", str(experiment), "-o", str(folder / "out")]
+    experiment.write_text(text.replace(f'folder = "{folder}"', 'folder = "/nowhere"'))
+    assert cli.run(command) == 3
+    experiment.write_text('calibration = "nothing.csv"\n' + text)
+    assert cli.run(command) == 3
+    experiment.write_text(text)
+    assert cli.run(command) == 130
+    moved = folder / "moved"
+    moved.mkdir()
+    for file in [folder / "people.csv", *folder.glob("*.nii.gz")]:
+        file.rename(moved / file.name)
+    here = text.replace(f'folder = "{folder}"', f'folder = "{moved}"')
+    experiment.write_text(here.replace(str(folder / "people.csv"), str(moved / "people.csv")))
+    assert cli.run(command) == 130
+    assert "was begun with another" not in capsys.readouterr().err
+
+
 def test_a_case_that_cannot_be_read_is_named_and_left_out(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = experiment.parent
     (folder / "mask-3.nii.gz").write_bytes(b"no mask")

@@ -76,10 +76,11 @@ def claim(settings: ExperimentSettings, folder: Path) -> tuple[TrainingSettings,
     training = load_training_settings(settings.training)
     start = find_start(settings, training)
     stored = folder / BEGUN
+    # Files may move: they are known by their checksums. Whoever names no methods has all, as before there was a choice.
+    unsaid: dict[str, Any] = {"name": True, "sources": {"__all__": {"folder", "manifest"}}}
     begun: dict[str, Any] = {
-        # Whoever names no methods has all, as before there was a choice.
-        "settings": settings.model_dump(mode="json", exclude={"name"} if settings.methods else {"name", "methods"}),
-        "training": training.model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json", exclude=unsaid if settings.methods else {**unsaid, "methods": True}),
+        "training": training.model_dump(mode="json", exclude={"predictor"}),
         "start": {name: card.sha256 for name, card in start.cards.items()},
     }
     if stored.exists():

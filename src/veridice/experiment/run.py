@@ -49,9 +49,9 @@ def run_experiment(settings: ExperimentSettings, folder: Path, jobs: int, say: C
 
 
 def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[str], None]) -> Path:
+    others = read_case_table(Path(settings.calibration)) if settings.calibration else None
     training, inference, start = claim(settings, folder)
     training = for_folds(training, settings, folder, start)
-    others = read_case_table(Path(settings.calibration)) if settings.calibration else None
     write_text(folder / SETTINGS, to_toml(settings))
     if settings.cohort:
         _simulate(settings, folder, jobs)
