@@ -100,7 +100,6 @@ def mask_evidence(mask: Mask, reading: Reading) -> dict[str, float]:
         **_against_own(mask, reading),
         **_lesion_by_lesion(mask, reading),
         **_looks(mask, reading),
-        "thickness": float(max(reading.geometry.voxel_spacing)),
     }
 
 

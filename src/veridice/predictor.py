@@ -8,13 +8,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy.special import expit, logit
 from sklearn.ensemble import ExtraTreesRegressor
 from sklearn.model_selection import GroupKFold
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
 BASE = "expected_dice"
-"""What the prediction begins with; the forest learns how far off it is."""
+"""What the prediction begins with; the forest learns by how much its odds are off."""
 FEATURES = (
     "agreement_mean",
     "agreement_deviation",
@@ -39,13 +40,14 @@ FEATURES = (
     "mask_entropy",
     "outside_brain",
     "surface",
-    "thickness",
     "predicted_dice_image",
     "predicted_dice_uncertainty",
     "predicted_dice_error",
 )
 """Scores that the prediction is made from."""
-TREES, SMALLEST_LEAF = 200, 5
+TREES, SMALLEST_LEAF = 200, 3
+ENDS = 0.02
+"""A Dice of 0 counts as this when odds are taken, one of 1 as 1 minus this."""
 SMALLEST_SPREAD = 0.01
 INNER_FOLDS = 5
 
@@ -97,32 +99,32 @@ class Forest:
 
 @dataclass(frozen=True)
 class Predictor:
-    """One forest for the error of the expected Dice, one for the logarithm of what is left of it.
+    """One forest for the odds of the expected Dice, one for the logarithm of what is left of it.
 
     Args:
         features: names of the scores, in order.
         fill: what takes the place of a score that is missing (features,).
-        correction: predicts the true Dice minus :data:`BASE`.
+        odds: predicts the log odds of the true Dice minus those of :data:`BASE`, so that what is sure stays so.
         error: predicts the logarithm of the absolute error, from the same inputs and the predicted Dice.
     """
 
     features: tuple[str, ...]
     fill: Array
-    correction: Forest
+    odds: Forest
     error: Forest
 
     def predict(self, scores: Sequence[Mapping[str, float | None]] | pd.DataFrame) -> tuple[Array, Array]:
         """Predicted Dice in [0, 1] and expected size of its error, each (masks,); a score that is absent is filled in."""
         table = pd.DataFrame(scores if isinstance(scores, pd.DataFrame) else list(scores))
         inputs = _filled(_values(table, self.features), self.fill)
-        dice = (inputs[:, self.features.index(BASE)] + self.correction.predict(inputs)).clip(0.0, 1.0)
+        dice = from_odds(log_odds(inputs[:, self.features.index(BASE)]) + self.odds.predict(inputs))
         spread = np.exp(self.error.predict(np.column_stack([inputs, dice])))
         return dice, spread.clip(SMALLEST_SPREAD, 1.0)
 
     def arrays(self) -> dict[str, Array]:
         """Everything but the names, for a safetensors file."""
         stored = {"fill": self.fill}
-        for name, forest in (("correction", self.correction), ("error", self.error)):
+        for name, forest in (("odds", self.odds), ("error", self.error)):
             stored |= {f"{name}.{part}": value for part, value in forest.__dict__.items()}
         return {name: np.ascontiguousarray(value) for name, value in stored.items()}
 
@@ -134,12 +136,22 @@ class Predictor:
             KeyError, ValueError, IndexError: an array is missing or does not fit.
         """
         parts = ("roots", "left", "right", "feature", "threshold", "value")
-        forests = [Forest(*(np.asarray(stored[f"{name}.{part}"]) for part in parts)) for name in ("correction", "error")]
+        forests = [Forest(*(np.asarray(stored[f"{name}.{part}"]) for part in parts)) for name in ("odds", "error")]
         predictor = cls(tuple(features), np.asarray(stored["fill"]), *forests)
         if len(predictor.fill) != len(predictor.features):
             raise ValueError("as many features as fillings are needed")
         predictor.predict([dict.fromkeys(features, 0.0)])
         return predictor
+
+
+def log_odds(dice: Array) -> Array:
+    """Of a Dice, drawn in from both ends by :data:`ENDS`."""
+    return np.asarray(logit(ENDS + (1 - 2 * ENDS) * dice.clip(0.0, 1.0)))
+
+
+def from_odds(odds: Array) -> Array:
+    """The inverse of :func:`log_odds`, within [0, 1]."""
+    return np.asarray((expit(odds) - ENDS) / (1 - 2 * ENDS)).clip(0.0, 1.0)
 
 
 def _values(table: pd.DataFrame, features: Sequence[str]) -> Array:
@@ -164,14 +176,15 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = 
     finite = np.where(np.isfinite(values), values, np.nan)
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in finite.T])
     inputs = _filled(values, fill)
-    base = inputs[:, list(features).index(BASE)]
+    base = log_odds(inputs[:, list(features).index(BASE)])
+    missing = log_odds(dice) - base
     left_out = np.zeros(len(known))
     folds = GroupKFold(min(INNER_FOLDS, known["person"].nunique()), shuffle=True, random_state=seed)
     for train, rest in folds.split(inputs, groups=known["person"]):
-        left_out[rest] = (base[rest] + _fit(inputs[train], dice[train] - base[train], seed).predict(inputs[rest])).clip(0, 1)
+        left_out[rest] = from_odds(base[rest] + _fit(inputs[train], missing[train], seed).predict(inputs[rest]))
     error = np.log(np.abs(left_out - dice).clip(SMALLEST_SPREAD, 1.0))
     error_forest = _fit(np.column_stack([inputs, left_out]), error, seed)
-    return Predictor(tuple(features), fill, _fit(inputs, dice - base, seed), error_forest)
+    return Predictor(tuple(features), fill, _fit(inputs, missing, seed), error_forest)
 
 
 def _fit(inputs: Array, target: Array, seed: int) -> Forest:
