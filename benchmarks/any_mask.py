@@ -103,6 +103,15 @@ def by_kind(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
     return groups.round(3).to_string()
 
 
+def thickness(known: pd.DataFrame, real: pd.DataFrame) -> str:
+    """Why the slice thickness is no evidence: a judge of simulated patients alone, on real scans, without it and with it."""
+    simulated, errors = known[known["simulated"]], []
+    for features in (FEATURES, (*FEATURES, "slice_thickness")):
+        predicted = fit_predictor(simulated, features=features).predict(real)[0]
+        errors.append(float(np.abs(predicted - real["dice"]).mean()))
+    return f"  learnt from simulated patients alone: MAE {errors[0]:.3f}, with the slice thickness {errors[1]:.3f}"
+
+
 def ranking(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
     """How well masks of automatic kinds are put in order within each scan, by the predicted Dice and with their agreement."""
     taus, losses = [], []
@@ -153,6 +162,7 @@ def main() -> None:
     lines = [
         *report("Real scans, the person left out", real, predicted),
         ranking(real, predicted),
+        thickness(known, real),
         by_kind(real, predicted),
         f"lesions: {len(truth)}, real {truth.mean():.2f}; AUROC of the confidence {roc_auc_score(truth, every):.3f}",
         *report("Simulated patients of other people", checks, found),

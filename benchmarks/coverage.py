@@ -1,7 +1,7 @@
 """Does the interval keep its promise? On simulated patients of reserved people who calibrated nothing, masks of all kinds.
 
     python benchmarks/coverage.py -o runs/coverage -n 500
-    python benchmarks/coverage.py --table results/judge/coverage-masks.csv.gz
+    python benchmarks/coverage.py --table runs/coverage/coverage-masks.csv.gz
 
 The first judges our own mask and two of other kinds of every patient with the weights that ship (hours; interrupt, give it
 again) and keeps a table; the second has it from the table. Both say how often the true Dice lies in the interval, by what, how
@@ -29,10 +29,10 @@ from veridice.networks.weights import bundled_weights, load_network
 from veridice.panel import Judge, load_judge, load_networks
 from veridice.simulate.cohort import COHORTS
 from veridice.training import progress_bar
-from veridice.verdict import decide
+from veridice.verdict import MIN_DICE, decide
 
 DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"
-SEED, MASKS, MIN_DICE = 6000, 2, 0.75
+SEED, MASKS = 6000, 2
 LOADS, THICKNESSES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 
 

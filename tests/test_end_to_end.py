@@ -53,7 +53,6 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return site, demo(folder, PYTHONPATH=str(site))
 
 
-@pytest.mark.slow
 def test_the_wheel_is_whole(installed: tuple[Path, dict[str, object]]) -> None:
     site, row = installed
     assert row["version"] == veridice.__version__

@@ -430,7 +430,6 @@ def write_everything(cases: pd.DataFrame, folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
-@pytest.mark.slow
 def test_the_same_cases_give_the_same_files_bit_for_bit(cases: pd.DataFrame, tmp_path: Path) -> None:
     hostile = hostile_cases(cases)
     tables.write_cases(tmp_path / "cases.csv", hostile)

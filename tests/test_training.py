@@ -74,7 +74,7 @@ def test_it_learns_and_logs(tmp_path: Path) -> None:
     assert (tmp_path / "step-6.safetensors").is_file()
 
 
-@pytest.mark.parametrize("steps_before", [5, *(pytest.param(steps, marks=pytest.mark.slow) for steps in (1, 11, 20))])
+@pytest.mark.parametrize("steps_before", [1, 5, 11, 20])
 def test_an_interrupted_training_ends_as_if_it_had_not_been(tmp_path: Path, steps_before: int) -> None:
     undisturbed, resumed = fresh(), fresh()
     train_network(undisturbed, Blobs(), loss, validate, LOWER, settings(), tmp_path / "a")
@@ -191,7 +191,6 @@ def test_a_goal_knows_its_direction(higher: bool, better: float, worse: float) -
     assert goal.better(worse, None)
 
 
-@pytest.mark.slow
 def test_metrics_written_just_before_a_kill_are_not_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed between the row of step 12 and its checkpoint: the run goes on from step 10 and meets step 12 again."""
     undisturbed, resumed = fresh(), fresh()

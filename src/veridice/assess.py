@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -116,7 +117,8 @@ def assess_masks(
         oddities = _oddities(studied, networks.judge)
         known = not (doubts or oddities)
         decisions = decide_all(opinions, studied, networks.judge, settings.coverage, min_dice, known)
-    decision = (ranked := rank(decisions))[0][0]
+    ranked = rank(decisions)
+    decision, _ = ranked[0]
     best = decision.opinion
     with clock.stage("native_maps"):
         native = native_maps(best, studied)
@@ -261,8 +263,9 @@ def rank(decisions: Sequence[Decision]) -> list[tuple[Decision, float]]:
     By the predicted Dice plus :data:`AGREEMENT_WEIGHT` times that agreement: what several tools draw alike is likelier right.
     Two masks agree with each other equally, so that it tells nothing of them.
     """
-    masks = [decision.opinion.mask for decision in decisions]
-    overlaps = np.array([[dice(first, second).dice for second in masks] for first in masks])
+    overlaps = np.eye(len(decisions))
+    for (i, first), (j, second) in combinations(enumerate(decisions), 2):
+        overlaps[i, j] = overlaps[j, i] = dice(first.opinion.mask, second.opinion.mask).dice
     predicted = np.array([decision.predicted_dice for decision in decisions])
     agreement = agreement_of(overlaps, predicted)
     order = np.argsort(-predicted - AGREEMENT_WEIGHT * agreement, kind="stable")

@@ -104,13 +104,15 @@ def judge_files(
         with clock.stage("load_weights"):
             networks = load()
             if request.calibration and networks.judge:
-                networks = replace(networks, judge=replace(networks.judge, calibration=_own(request.calibration, networks)))
+                networks = replace(
+                    networks, judge=replace(networks.judge, calibration=_given_calibration(request.calibration, networks))
+                )
         judgement = assess_masks(request.case, scan, masks, networks, settings, tick)
         assessment = _store(judgement, scan, stage, clock)
     return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
 
 
-def _own(path: Path, networks: Networks) -> CalibrationSet:
+def _given_calibration(path: Path, networks: Networks) -> CalibrationSet:
     calibration = read_calibration(path)
     if calibration.weights and calibration.weights != {name: card.sha256 for name, card in networks.cards.items()}:
         raise InputError(f"{path}: its cases were judged with other weights; judge them again and run veridice calibrate")

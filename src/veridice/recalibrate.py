@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -30,12 +30,11 @@ def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: 
         InputError: the table cannot be used.
         OutputError: ``output`` cannot be written, or is an input.
     """
-    rows = _read_table(table)
+    rows = read_table(table)
     inputs = [table, *(table.parent / row[name] for row in rows for name in ("assessment", "truth") if row.get(name))]
     if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
         raise OutputError(f"{output}: is one of the files that are read; give another name to -o")
-    known = read_known_cases(table)
-    made = calibrate(known, source, min_dice, share)
+    made = calibrate(read_known_cases(table, rows), source, min_dice, share)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_calibration(output, made)
@@ -44,7 +43,13 @@ def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: 
     return made, len(rows) - made.n
 
 
-def _read_table(table: Path) -> list[dict[Hashable, str]]:
+def read_table(table: Path) -> list[dict[Hashable, str]]:
+    """Rows of a CSV or TSV with a column ``assessment``, the stored result of ``veridice check``, and either ``truth``, a true mask
+    on the same grid, or ``dice``; optionally ``patient``. Paths are relative to the table.
+
+    Raises:
+        InputError: it is no such table.
+    """
     try:
         rows = pd.read_csv(table, sep="\t" if table.suffix == ".tsv" else ",", dtype=str, keep_default_na=False)
     except (OSError, ValueError) as error:
@@ -56,22 +61,22 @@ def _read_table(table: Path) -> list[dict[Hashable, str]]:
     return rows.to_dict("records")
 
 
-def read_known_cases(table: Path) -> pd.DataFrame:
+def read_known_cases(table: Path, rows: Sequence[Mapping[Hashable, str]]) -> pd.DataFrame:
     """Judged masks with their true Dice, without empty ones, which get no interval.
 
     Args:
-        table: CSV or TSV with a column ``assessment``, the stored result of ``veridice check``, and either ``truth``, a true
-            mask on the same grid, or ``dice``. Paths are relative to the table.
+        table: where the rows come from.
+        rows: of :func:`read_table`.
 
     Returns:
         Columns ``person``, ``predicted``, ``spread``, ``dice``; ``acceptable``, whether it could have been accepted at all;
         ``simulated``; ``weights`` and ``passes``, what it was judged with.
 
     Raises:
-        InputError: it is no such table, a file cannot be read, or a number is missing.
+        InputError: a file cannot be read, a number is missing, or they are too few.
     """
     cases = []
-    for number, row in enumerate(_read_table(table), start=2):
+    for number, row in enumerate(rows, start=2):
         file = table.parent / row["assessment"]
         assessment = read_assessment(file)
         spread = assessment.scores.get("predicted_spread")

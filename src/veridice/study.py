@@ -103,9 +103,17 @@ def study_scan(
         descriptors, features = _looks(images, brain, transform, networks, backend)
     whole_head = is_whole_head(images[0], brain)
     preprocessing = {**transform.record(), **scan.record, "intensity_range": ranges, "whole_head": whole_head}
-    warnings = (*scan.warnings, *image_warnings(t1 is not None, flair.geometry))
-    said = (warnings, (*scan.doubts, *doubts))
-    return StudiedScan(scan, images, result, reading, descriptors, features, preprocessing, *said)
+    return StudiedScan(
+        scan=scan,
+        images=images,
+        result=result,
+        reading=reading,
+        descriptors=descriptors,
+        features=features,
+        preprocessing=preprocessing,
+        warnings=(*scan.warnings, *image_warnings(t1 is not None, flair.geometry)),
+        doubts=(*scan.doubts, *doubts),
+    )
 
 
 def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, dict[str, float]]:
