@@ -104,9 +104,8 @@ def judge_files(
         with clock.stage("load_weights"):
             networks = load()
             if request.calibration and networks.judge:
-                networks = replace(
-                    networks, judge=replace(networks.judge, calibration=_given_calibration(request.calibration, networks))
-                )
+                calibration = _given_calibration(request.calibration, networks)
+                networks = replace(networks, judge=replace(networks.judge, calibration=calibration))
         judgement = assess_masks(request.case, scan, masks, networks, settings, tick)
         assessment = _store(judgement, scan, stage, clock)
     return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
