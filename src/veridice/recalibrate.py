@@ -44,8 +44,8 @@ def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: 
 
 
 def read_table(table: Path) -> list[dict[Hashable, str]]:
-    """Rows of a CSV or TSV: ``assessment``, the stored result of ``veridice check``, and either ``truth``, a true mask on the same
-    grid, or ``dice``; optionally ``patient``. Paths are relative to the table.
+    """Rows of a CSV or TSV: ``assessment``, the stored result of ``veridice check``, and either ``truth``, a true mask on the
+    same grid, or ``dice``; optionally ``patient``. Paths are relative to the table.
 
     Raises:
         InputError: it is no such table.
