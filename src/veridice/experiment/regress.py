@@ -40,11 +40,13 @@ def fit_and_predict(
     """
     network, _, _ = recipes.fit_regressor(pair, files, settings, run)
     network.eval()
+    # Training leaves it where it was trained: on a GPU where there is one.
+    device = next(network.parameters()).device
     predicted = {}
     for name, file in judged.items():
         with np.load(file) as maps, torch.inference_mode():
             stacked = np.stack([maps[channel] for channel in CHANNELS[pair]]).astype(np.float32)
-            predicted[name] = float(network(torch.from_numpy(stacked)[None]))
+            predicted[name] = float(network(torch.from_numpy(stacked)[None].to(device)))
     return predicted
 
 
