@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -52,7 +53,7 @@ def first_fold(settings: ExperimentSettings, folder: Path, jobs: int) -> Fold:
     configuration = for_folds(configuration, settings, folder, start)
     write_cohort(folder / "cohort", COHORTS[settings.cohort], settings.patients, jobs, lambda: None)
     cases, _ = read_cases(settings, folder / "cohort")
-    cases, _ = usable_cases(cases, configuration, folder, True, print)
+    cases, _ = usable_cases(cases, configuration, folder, True, sys.stdout.write)
     table = assign_folds(cases, settings, lesion_donors(folder / "cohort"))
     return make_fold(0, cases, table, folder, settings, configuration, inference, start)
 
@@ -179,15 +180,15 @@ def main() -> None:
     parser.add_argument("--networks", action="store_true", help="time the networks alone")
     arguments = parser.parse_args()
     if arguments.networks:
-        print(network_times())
+        sys.stdout.write(f"{network_times()}\n")
         return
     whole = load_experiment("paper", methods=[name for name in METHODS if name != OMITTED])
     fold = first_fold(shortened(whole, arguments.patients, arguments.steps), arguments.output, arguments.jobs)
     counts = ", ".join(f"{len(fold.of(split))} {split}" for split in ("train", "validation", "test"))
-    print(f"fold 0: {counts}", flush=True)
+    sys.stdout.write(f"fold 0: {counts}\n")
     trainings = timed_steps()
     run_fold(fold)
-    print(report(fold, whole, trainings))
+    sys.stdout.write(f"{report(fold, whole, trainings)}\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ from veridice.predictor import FEATURES
 from veridice.volume import Geometry, Volume
 
 GRID = 32
+
+# What the libraries made when they were imported stays; the collector need not look through it again and again.
+gc.freeze()
 
 # A slow machine is no failure; CI tries the same examples every time, people try new ones.
 settings.register_profile("veridice", deadline=None, derandomize="CI" in os.environ)

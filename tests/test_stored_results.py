@@ -5,12 +5,18 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
+from veridice.calibration import dice_intervals
 from veridice.experiment.results import CASES, write_tables
 from veridice.experiment.tables import REFITS
+from veridice.networks.weights import bundled_weights
+from veridice.panel import load_judge
 
-STORED = sorted(path.parent for path in (Path(__file__).parent.parent / "results").glob(f"*/{CASES}"))
+RESULTS = Path(__file__).parent.parent / "results"
+STORED = sorted(path.parent for path in RESULTS.glob(f"*/{CASES}"))
 
 
 def test_there_are_stored_results() -> None:
@@ -27,3 +33,16 @@ def test_tables_are_made_again_byte_for_byte(stored: Path, tmp_path: Path) -> No
     assert tables - {"splits.csv", "times.csv"} == set(made)
     for name in made:
         assert (tmp_path / name).read_bytes() == (stored / name).read_bytes(), name
+
+
+def test_the_interval_that_ships_keeps_its_promise_on_people_who_did_not_calibrate_it() -> None:
+    masks = pd.read_csv(RESULTS / "judge" / "coverage-masks.csv.gz", keep_default_na=False, na_values=[""])
+    masks = masks[masks["lesion_count"] > 0]
+    assert masks["person"].nunique() >= 500
+    judge = load_judge(bundled_weights())
+    predicted, spread = judge.predictor.predict(masks)
+    low, high = dice_intervals(judge.calibration, predicted, spread, 0.9).T
+    assert 0.87 <= masks["dice"].between(low, high).mean() <= 0.93
+    known = ((masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0)).to_numpy()
+    decided = (high < 0.75) | ((low >= 0.75) & known)
+    assert np.mean(decided[masks["severity"] == "ordinary"]) >= 0.3

@@ -40,7 +40,7 @@ def loss(network: nn.Module, batch: Example, generator: torch.Generator) -> torc
 
 def validate(network: nn.Module) -> dict[str, float]:
     item = Blobs()[999]
-    logits = network(item["images"][None])
+    logits = network(item["images"][None].to(next(network.parameters()).device)).cpu()
     return {"loss": float(nn.functional.binary_cross_entropy_with_logits(logits.float(), item["lesion"][None]).detach())}
 
 
