@@ -101,7 +101,7 @@ def main() -> None:
             overlap, seconds = brain(case, folds[groups[case.patient]] if folds else networks)
             found.append(overlap)
             print(f"{case.id} brain Dice {overlap:.3f}; {seconds:.1f} s")  # noqa: T201
-    print(f"brain: median {np.median(found):.3f}, {min(found):.3f} to {max(found):.3f}, n {len(found)}")  # noqa: T201
+    print(f"brain: median {np.median(found):.4f}, {min(found):.3f} to {max(found):.3f}, n {len(found)}")  # noqa: T201
 
 
 if __name__ == "__main__":
