@@ -1,43 +1,68 @@
-"""How often the warning about swapped images is right, on labelled scans as whole heads and skull-stripped.
+"""How often the warning about swapped images is right: labelled scans, as whole heads and skull-stripped, and simulated ones.
 
-python benchmarks/swap_warning.py --data FOLDER --manifest data/training.csv
+python benchmarks/swap_warning.py --data FOLDER [--manifest data/training.csv] [--simulated 40]
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from veridice.case import Case
+from veridice.config import InferenceSettings
+from veridice.inference import choose_backend
 from veridice.input_checks import looks_swapped
+from veridice.inputs import Scan
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image
-from veridice.spatial import fit_grid, scan_on_grid
-from veridice.types import Voxels
+from veridice.judge_data import simulated_scan
+from veridice.networks.weights import bundled_weights
+from veridice.panel import load_networks
+from veridice.simulate.cohort import COHORTS
+from veridice.spatial import fit_grid, resample_to
+from veridice.study import find_brain, grid_images
+
+GOOD = ("easy", "ordinary")
 
 
-def pair(case: Case, stripped: bool) -> tuple[Voxels, Voxels]:
-    """FLAIR and T1w on the cube."""
-    flair, t1 = read_image(Path(str(case.flair))), read_image(Path(str(case.t1)))
-    if stripped:
-        brain = read_image(Path(str(case.brain_mask))).voxels > 0
-        flair, t1 = (image.with_voxels(np.where(brain, image.voxels, 0)) for image in (flair, t1))
-    transform = fit_grid(flair, (128, 128, 128))
-    return scan_on_grid(flair, transform), scan_on_grid(t1, transform)
+def real(manifest: Path, data: Path) -> Iterator[Scan]:
+    """Labelled scans with their T1w, with all but the brain set to 0 too where the brain is known."""
+    for case in read_manifest(manifest, data):
+        flair, t1 = read_image(Path(str(case.flair))), read_image(Path(str(case.t1)))
+        t1 = resample_to(t1, flair.geometry)
+        yield Scan(flair, t1)
+        if case.brain_mask:
+            brain = read_image(Path(str(case.brain_mask))).voxels > 0
+            yield Scan(*(image.with_voxels(np.where(brain, image.voxels, 0)) for image in (flair, t1)))
+
+
+def simulated(count: int) -> Iterator[Scan]:
+    """Easy and ordinary patients of the training cohort."""
+    plans = (COHORTS["training"].plan(index) for index in range(10 * count))
+    for plan in [plan for plan in plans if plan.severity in GOOD][:count]:
+        yield simulated_scan(plan, -1).scan
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
+    parser.add_argument("--simulated", type=int, default=40)
     arguments = parser.parse_args()
-    cases = [case for case in read_manifest(arguments.manifest, arguments.data) if case.kind == "real"]
-    pairs = [pair(case, stripped) for case in cases for stripped in (False, True) if case.brain_mask or not stripped]
-    false = sum(looks_swapped(flair, t1) for flair, t1 in pairs)
-    found = sum(looks_swapped(t1, flair) for flair, t1 in pairs)
-    print(f"{len(pairs)} pairs: {false} right ones warned about, {found} swapped ones found")  # noqa: T201
+    networks, backend = load_networks(bundled_weights()), choose_backend(InferenceSettings())
+    for title, scans in (("real", real(arguments.manifest, arguments.data)), ("simulated", simulated(arguments.simulated))):
+        told = []
+        for scan in scans:
+            transform = fit_grid(scan.flair, networks.grid_shape)
+            right = grid_images(scan.flair, scan.t1, transform)
+            for images in (right, right[::-1].copy()):
+                brain, _ = find_brain(scan, images, transform, networks, backend)
+                told.append(looks_swapped(images[0], images[1], brain))
+        false, found = sum(told[::2]), sum(told[1::2])
+        sys.stdout.write(f"{title}: {len(told) // 2} pairs, {false} right ones warned about, {found} swapped ones found\n")
 
 
 if __name__ == "__main__":

@@ -21,23 +21,31 @@ def brain(contrast: float) -> Voxels:
 
 
 FLAIR, T1 = brain(-0.1), brain(0.4)
+BRAIN = FLAIR > 0.2
 HEAD = Geometry((32, 32, 32), np.diag([5.0, 5.0, 5.0, 1.0]))
 THIN, THICK = Geometry((32, 32, 32), np.eye(4)), Geometry((32, 32, 32), np.diag([1.0, 1.0, 6.0, 1.0]))
 
 
 def test_swapped_images_are_told_and_right_ones_are_not() -> None:
-    assert looks_swapped(T1, FLAIR)
-    assert not looks_swapped(FLAIR, T1)
+    assert looks_swapped(T1, FLAIR, BRAIN)
+    assert not looks_swapped(FLAIR, T1, BRAIN)
+
+
+def test_scalp_does_not_swap_them() -> None:
+    around = ndimage.binary_dilation(BRAIN, iterations=2) & ~BRAIN
+    dark, bright = (np.where(around, level, image).astype(np.float32) for level, image in ((0.2, FLAIR), (0.9, T1)))
+    assert not looks_swapped(dark, bright, BRAIN)
+    assert looks_swapped(bright, dark, BRAIN)
 
 
 def test_a_right_pair_gives_no_warning() -> None:
-    assert image_doubts(FLAIR, T1, HEAD) == [] and image_doubts(FLAIR, None, HEAD) == []
+    assert image_doubts(FLAIR, T1, BRAIN, HEAD) == [] and image_doubts(FLAIR, None, BRAIN, HEAD) == []
     assert image_warnings(True, THIN) == []
 
 
 def test_each_doubt_is_named() -> None:
-    assert "swapped" in image_doubts(T1, FLAIR, HEAD)[0]
-    assert "same image" in image_doubts(FLAIR, FLAIR, HEAD)[0]
+    assert "swapped" in image_doubts(T1, FLAIR, BRAIN, HEAD)[0]
+    assert "same image" in image_doubts(FLAIR, FLAIR, BRAIN, HEAD)[0]
     assert "no T1w" in image_warnings(False, THIN)[0]
     assert "6.0 mm thick" in image_warnings(True, THICK)[0]
 
@@ -45,8 +53,9 @@ def test_each_doubt_is_named() -> None:
 @pytest.mark.parametrize("spacing", [0.1, 100.0])
 def test_a_head_of_impossible_size_is_told(spacing: float) -> None:
     box = Geometry((32, 32, 32), np.diag([spacing, spacing, spacing, 1.0]))
-    assert "not like a whole human head" in image_doubts(FLAIR, T1, box)[0]
+    assert "not like a whole human head" in image_doubts(FLAIR, T1, BRAIN, box)[0]
 
 
 def test_an_image_without_tissue_is_not_an_error() -> None:
-    assert not looks_swapped(np.zeros((8, 8, 8), np.float32), np.zeros((8, 8, 8), np.float32))
+    nothing = np.zeros((8, 8, 8), np.float32)
+    assert not looks_swapped(nothing, nothing, nothing > 0)

@@ -5,21 +5,22 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from veridice.types import Voxels
+from veridice.types import Mask, Voxels
 from veridice.volume import Geometry
 
 THICK_SLICE_MM = 5.0
 SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70, 350
-SWAP_MARGIN = 0.05
+SWAP_MARGIN = 0.1
 HEAD_LEVEL = 0.15
 SAME_CORRELATION = 0.995
 
 
-def image_doubts(flair: Voxels, t1: Voxels | None, cube: Geometry) -> list[str]:
+def image_doubts(flair: Voxels, t1: Voxels | None, brain: Mask, cube: Geometry) -> list[str]:
     """What is wrong with the images, so that no mask of them should be accepted unseen.
 
     Args:
         flair, t1: (x, y, z) on the cube, in [0, 1].
+        brain: (x, y, z) on the cube.
         cube: the grid around the head.
     """
     doubts = []
@@ -29,7 +30,7 @@ def image_doubts(flair: Voxels, t1: Voxels | None, cube: Geometry) -> list[str]:
         doubts.append(f"what was imaged measures {size} mm, not like a whole human head: check voxel sizes and coverage")
     if t1 is not None and looks_same(flair, t1):
         doubts.append("FLAIR and T1w are the same image: give the T1w of this scan, or none")
-    elif t1 is not None and looks_swapped(flair, t1):
+    elif t1 is not None and looks_swapped(flair, t1, brain):
         doubts.append("FLAIR and T1w look swapped (the 'T1w' has the contrast of a FLAIR): check the two files")
     return doubts
 
@@ -57,12 +58,14 @@ def looks_same(flair: Voxels, t1: Voxels) -> bool:
     return bool(min(image.std() for image in images) > 0 and np.corrcoef(*images)[0, 1] > SAME_CORRELATION)
 
 
-def looks_swapped(flair: Voxels, t1: Voxels) -> bool:
-    """Whether the tissue gets brighter towards the middle more clearly on the 'FLAIR' than on the 'T1w'.
+def looks_swapped(flair: Voxels, t1: Voxels, brain: Mask) -> bool:
+    """Whether the brain gets brighter towards the middle more clearly on the 'FLAIR' than on the 'T1w'.
 
-    White matter lies deep and cortex at the surface; a T1w shows white matter brighter than grey, a FLAIR does not.
+    White matter lies deep and cortex at the surface; a T1w shows white matter brighter than grey, a FLAIR does not. Scalp and
+    skull around it differ more from scan to scan than that.
     """
-    return depth_correlation(flair, flair) - depth_correlation(t1, flair) > SWAP_MARGIN
+    inside = np.where(brain, flair, 0)
+    return depth_correlation(flair, inside) - depth_correlation(t1, inside) > SWAP_MARGIN
 
 
 def depth_correlation(image: Voxels, flair: Voxels) -> float:

@@ -80,11 +80,11 @@ def study_scan(
         transform = fit_grid(flair, networks.grid_shape)
         ranges = _intensity_ranges(scan, transform)
         images = grid_images(flair, t1, transform)
-        doubts = image_doubts(images[0], None if t1 is None else images[1], transform.geometry)
     with clock.stage("segmentation"):
         result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
     with clock.stage("brain"):
         brain, native_brain = find_brain(scan, images, transform, networks, backend)
+        doubts = image_doubts(images[0], None if t1 is None else images[1], brain, transform.geometry)
     with clock.stage("native_samples"):
         probability = transform.to_native(result.maps.mean, order=3)
         probability[~near_brain(brain, transform)] = 0
