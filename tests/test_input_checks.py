@@ -38,6 +38,11 @@ def test_scalp_does_not_swap_them() -> None:
     assert looks_swapped(bright, dark, BRAIN)
 
 
+def test_without_a_brain_the_whole_head_counts() -> None:
+    assert looks_swapped(T1, FLAIR, np.zeros_like(BRAIN))
+    assert not looks_swapped(FLAIR, T1, np.zeros_like(BRAIN))
+
+
 def test_a_right_pair_gives_no_warning() -> None:
     assert image_doubts(FLAIR, T1, BRAIN, HEAD) == [] and image_doubts(FLAIR, None, BRAIN, HEAD) == []
     assert image_warnings(True, THIN) == []

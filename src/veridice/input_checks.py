@@ -62,9 +62,9 @@ def looks_swapped(flair: Voxels, t1: Voxels, brain: Mask) -> bool:
     """Whether the brain gets brighter towards the middle more clearly on the 'FLAIR' than on the 'T1w'.
 
     White matter lies deep and cortex at the surface; a T1w shows white matter brighter than grey, a FLAIR does not. Scalp and
-    skull around it differ more from scan to scan than that.
+    skull around it differ more from scan to scan than that; only where no brain was found the whole head counts.
     """
-    inside = np.where(brain, flair, 0)
+    inside = np.where(brain, flair, 0) if brain.any() else flair
     return depth_correlation(flair, inside) - depth_correlation(t1, inside) > SWAP_MARGIN
 
 
