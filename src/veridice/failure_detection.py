@@ -77,7 +77,7 @@ def failure_auroc(confidence: Numbers, failed: Flags) -> float:
     """Chance that a failed segmentation has a lower score than a good one; NaN when all are alike."""
     if failed.all() or not failed.any():
         return np.nan
-    # The area under the ROC curve, in a third of the time that building the curve takes.
+    # The area under the ROC curve, without building the curve.
     pairs = failed.sum() * (~failed).sum()
     return float(stats.mannwhitneyu(confidence[~failed], confidence[failed], method="asymptotic").statistic / pairs)
 
