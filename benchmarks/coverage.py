@@ -83,7 +83,8 @@ def report(table: pd.DataFrame) -> list[str]:
     rank = stats.spearmanr(table["predicted"], table["dice"]).statistic
     lines = [
         f"{len(table)} masks of {table['person'].nunique()} simulated patients; Spearman {rank:.3f}, error {error.mean():.3f}",
-        f"coverage {share(table, 'covered')}; width {(table['high'] - table['low']).mean():.3f}",
+        f"coverage {share(table, 'covered')}; width {(table['high'] - table['low']).mean():.3f}; "
+        f"{(table['dice'] > table['high']).sum()} are better than the interval says, {(table['dice'] < table['low']).sum()} worse",
     ]
     groups = {
         "kind": table["kind"],
@@ -100,9 +101,26 @@ def report(table: pd.DataFrame) -> list[str]:
             width = (rows["high"] - rows["low"]).mean()
             lines.append(f"  {title} {name!s:14s} n {len(rows):4d}  coverage {share(rows, 'covered')}  width {width:.3f}")
     ordinary = table[table["severity"] == "ordinary"]
+    lines.append(warned(ordinary))
+    lines.append(own_masks(table, ordinary))
     for title, rows in (("all", table), ("ordinary", ordinary), ("ordinary, own", ordinary[ordinary["kind"] == "own"])):
         lines += [line for min_dice in LIMITS for line in decisions(rows, min_dice, title)]
     return lines
+
+
+def warned(ordinary: pd.DataFrame) -> str:
+    """How many good scans raise a doubt, or look unknown, although nothing is wrong with them."""
+    scans = ordinary.drop_duplicates("scan")
+    with_t1 = scans[scans["t1"]]
+    doubted, odd = (with_t1["doubts"] > 0).sum(), (scans["unfamiliarity"] > 1).sum()
+    return f"ordinary scans: {doubted} of {len(with_t1)} with a T1w raise a doubt, {odd} of {len(scans)} look unknown"
+
+
+def own_masks(table: pd.DataFrame, ordinary: pd.DataFrame) -> str:
+    """How good our own masks are, and what is said of them."""
+    own, good = (rows[rows["kind"] == "own"] for rows in (table, ordinary))
+    error = (own["predicted"] - own["dice"]).mean()
+    return f"own masks: predicted minus true {error:+.3f}; ordinary: true {good['dice'].mean():.3f}, predicted at most {good['predicted'].max():.3f}"
 
 
 def decisions(table: pd.DataFrame, min_dice: float, title: str) -> list[str]:
@@ -114,7 +132,8 @@ def decisions(table: pd.DataFrame, min_dice: float, title: str) -> list[str]:
     lines = [f"{title}, Dice {min_dice}: {len(table)} masks, {share_failed:.1f} % fail; decided {share(table, 'decided')}"]
     for word in ("accept", "reject"):
         rows = table[verdict == word]
-        lines.append(f"  {word}ed {len(rows)}" + (f", of which failed {share(rows, 'failed')}" if len(rows) else ""))
+        of_them = f", of which {rows['failed'].sum()} failed: {share(rows, 'failed')}" if len(rows) else ""
+        lines.append(f"  {word}ed {len(rows)}{of_them}")
     return lines
 
 
