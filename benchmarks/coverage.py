@@ -84,7 +84,7 @@ def report(table: pd.DataFrame) -> list[str]:
     lines = [
         f"{len(table)} masks of {table['person'].nunique()} simulated patients; Spearman {rank:.3f}, error {error.mean():.3f}",
         f"coverage {share(table, 'covered')}; width {(table['high'] - table['low']).mean():.3f}; "
-        f"{(table['dice'] > table['high']).sum()} are better than the interval says, {(table['dice'] < table['low']).sum()} worse",
+        f"{(table['dice'] > table['high']).sum()} are better than was said, {(table['dice'] < table['low']).sum()} worse",
     ]
     groups = {
         "kind": table["kind"],
@@ -120,7 +120,8 @@ def own_masks(table: pd.DataFrame, ordinary: pd.DataFrame) -> str:
     """How good our own masks are, and what is said of them."""
     own, good = (rows[rows["kind"] == "own"] for rows in (table, ordinary))
     error = (own["predicted"] - own["dice"]).mean()
-    return f"own masks: predicted minus true {error:+.3f}; ordinary: true {good['dice'].mean():.3f}, predicted at most {good['predicted'].max():.3f}"
+    true, most = good["dice"].mean(), good["predicted"].max()
+    return f"own masks: predicted minus true {error:+.3f}; ordinary: true {true:.3f}, predicted at most {most:.3f}"
 
 
 def decisions(table: pd.DataFrame, min_dice: float, title: str) -> list[str]:
