@@ -27,8 +27,8 @@ from veridice.judge_data import Task, has_t1, judge_all, patient_name, simulated
 from veridice.judge_recipes import strangers
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.panel import Judge, load_judge, load_networks
+from veridice.progress import progress_bar
 from veridice.simulate.cohort import COHORTS
-from veridice.training import progress_bar
 from veridice.verdict import MIN_DICE, decide
 
 DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"

@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from veridice import cluster
-from veridice.processes import in_processes
+from veridice.parallel import in_processes
 from veridice.records import RECORDS
 
 

@@ -28,8 +28,8 @@ from veridice.io.bids import (
     write_table,
 )
 from veridice.panel import Networks, load_networks
+from veridice.progress import Clock
 from veridice.report import write_report
-from veridice.study import Clock
 from veridice.thumbnail import write_thumbnail
 
 

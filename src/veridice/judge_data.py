@@ -23,11 +23,12 @@ from veridice.lesions import Lesion, describe_lesions, label_lesions
 from veridice.mask_kinds import Material, draw_kinds, make_mask
 from veridice.overlap import dice
 from veridice.panel import Networks
-from veridice.processes import in_processes
+from veridice.parallel import in_processes
+from veridice.progress import Clock
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.spatial import resample_to
-from veridice.study import Clock, StudiedScan, judge_mask, study_scan
+from veridice.study import StudiedScan, judge_mask, study_scan
 from veridice.training_data import ignored_voxels, read_second
 from veridice.types import Mask
 

@@ -26,10 +26,10 @@ from veridice.lesions import fit_lesion_model
 from veridice.networks.weights import WeightCard, load_network
 from veridice.panel import Judge, Networks, load_networks, save_judge
 from veridice.predictor import Predictor, fit_predictor
+from veridice.progress import progress_bar
 from veridice.recipes import fold_folders, people_of, source_commit
 from veridice.simulate.cohort import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions
-from veridice.training import progress_bar
 from veridice.training_data import planned_patients, real_groups, views
 from veridice.types import Mask
 

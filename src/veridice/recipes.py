@@ -36,9 +36,10 @@ from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import NetworkKind, WeightCard, load_network, read_card, save_network
 from veridice.overlap import dice
+from veridice.progress import progress_bar
 from veridice.quality_data import CHANNELS, QualityDataset, Segmenters, make_quality_cases
 from veridice.simulate.donors import all_donors
-from veridice.training import CHECKPOINT, Goal, Progression, evaluate, progress_bar, train_network
+from veridice.training import CHECKPOINT, Goal, Progression, evaluate, train_network
 from veridice.training_data import (
     Example,
     ExampleStream,

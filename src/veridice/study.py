@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,12 +27,12 @@ from veridice.input_checks import image_doubts, image_warnings
 from veridice.inputs import GivenMask, Scan
 from veridice.lesions import MOST_LESIONS
 from veridice.panel import Networks, predict_all
+from veridice.progress import Clock, Tick
 from veridice.scores import GridMaps, all_scores, lesion_count, mean_pairwise_dice
 from veridice.spatial import GridTransform, fit_grid, intensity_range, scan_on_grid
 from veridice.types import Mask, Voxels
 from veridice.volume import Volume
 
-Tick = Callable[[], None]
 Features = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 OWN = "own"
@@ -250,17 +247,3 @@ def own_mask(flair: Volume, t1: Volume | None, segmenter: nn.Module, grid: int, 
 def mask_from_probability(probability: Voxels) -> Mask:
     """Voxels that are a lesion rather than not; of the native probability map, not a resampled mask."""
     return probability >= 0.5
-
-
-class Clock:
-    """Wall time by stage; a stage that comes again is added up."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time the enclosed block under ``name``."""
-        start = time.perf_counter()
-        yield
-        self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)

@@ -17,8 +17,6 @@ import numpy as np
 import pandas as pd
 import torch
 from lightning.fabric import Fabric
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
@@ -27,6 +25,7 @@ from torch.utils.tensorboard import SummaryWriter
 from veridice.config import StageSettings
 from veridice.errors import InputError
 from veridice.inference import bf16_pays
+from veridice.progress import progress_bar
 from veridice.training_data import Example
 
 LossFunction = Callable[[nn.Module, Example, torch.Generator], Tensor]
@@ -231,18 +230,6 @@ class _Store:
         }
         torch.save(content, temporary)
         temporary.replace(self.run / CHECKPOINT)
-
-
-def progress_bar(shown: bool = True) -> Progress:
-    """A progress bar on stderr whose tasks carry a ``note``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
 
 
 def _one_thread(_worker: int) -> None:

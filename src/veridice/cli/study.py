@@ -38,8 +38,8 @@ from veridice.io.masks import MaskFolder, split_place
 from veridice.io.nifti import available_memory
 from veridice.networks.weights import bundled_weights
 from veridice.panel import CALIBRATION
+from veridice.parallel import in_processes
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
-from veridice.processes import in_processes
 
 LABELS = (("--participant-label", "--participant_label"), ("--session-label", "--session_label"))
 LEVELS = ("participant", "group")

@@ -18,7 +18,7 @@ from veridice.experiment.studies import LabelledScan
 from veridice.inference import choose_backend
 from veridice.io.bids import is_new, write_json
 from veridice.networks.weights import WeightCard, bundled_weights, read_card
-from veridice.training import progress_bar
+from veridice.progress import progress_bar
 
 BEGUN, INPUTS = "begun.json", "inputs.json"
 

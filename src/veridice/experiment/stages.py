@@ -36,8 +36,8 @@ from veridice.experiment.tables import REFITS, write_cases, write_csv
 from veridice.inference import choose_backend
 from veridice.io.bids import write_json, write_text
 from veridice.networks.weights import load_network
+from veridice.progress import progress_bar
 from veridice.quality_data import CHANNELS
-from veridice.training import progress_bar
 
 Tick = Callable[[], None]
 STUDIES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "studies", "studies-out-of-fold", "scores.csv", "figure1.npz", "stages"

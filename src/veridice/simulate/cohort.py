@@ -18,7 +18,7 @@ from veridice._version import __version__
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import held, is_new, write_json, write_text
 from veridice.io.nifti import write_image
-from veridice.processes import ProcessDiedError, in_processes
+from veridice.parallel import ProcessDiedError, in_processes
 from veridice.simulate.donors import choose_donors
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
 from veridice.simulate.plan import PatientPlan, draw_plan

@@ -10,7 +10,7 @@ import time
 
 import pytest
 
-from veridice.processes import ProcessDiedError, in_processes
+from veridice.parallel import ProcessDiedError, in_processes
 
 
 def die_of_three(number: int) -> int:
@@ -28,7 +28,7 @@ def test_a_process_that_dies_takes_its_own_task_alone(items: tuple[int, ...], jo
 
 PARENT = """
 import sys, time
-from veridice.processes import in_processes
+from veridice.parallel import in_processes
 if __name__ == "__main__":
     for _ in in_processes([60, 60], time.sleep, 1):
         pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -13,8 +14,6 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from multiprocessing.connection import wait as wait_for
 from typing import TypeVar
-
-import torch
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -84,7 +83,10 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _begin(threads: int) -> None:
-    torch.set_num_threads(threads)
+    # Read by torch when it is imported, which a process that needs none is spared.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
