@@ -15,11 +15,11 @@ import numpy as np
 import pandas as pd
 
 from veridice.case import Case
+from veridice.imaging.grid import fit_grid
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.overlap import dice
-from veridice.spatial import fit_grid
-from veridice.volume import Geometry, Volume
 
 LOADS_ML = (0.0, 1.0, 2.0, 10.0, np.inf)
 

@@ -24,10 +24,10 @@ from sklearn.cluster import KMeans
 from sklearn.metrics import roc_auc_score
 
 from veridice.case import Case
+from veridice.imaging.volume import Volume
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.types import Mask
-from veridice.volume import Volume
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -17,19 +17,19 @@ import numpy as np
 
 from veridice.case import Case
 from veridice.config import InferenceSettings, load_training_settings
+from veridice.imaging.grid import fit_grid
+from veridice.imaging.registration import align, corner_distance, middle_of
+from veridice.imaging.scan import Scan
+from veridice.imaging.volume import Geometry, Volume
 from veridice.inference import choose_backend
-from veridice.inputs import Scan
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.overlap import dice
 from veridice.panel import Networks, load_networks
-from veridice.registration import align, corner_distance, middle_of
-from veridice.spatial import fit_grid
 from veridice.study import find_brain, grid_images
 from veridice.training_data import real_groups
 from veridice.types import Affine
-from veridice.volume import Geometry, Volume
 
 LARGEST_TURN, LARGEST_SHIFT, MOVES = np.deg2rad(12.0), 15.0, 2
 

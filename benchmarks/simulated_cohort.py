@@ -22,15 +22,15 @@ from scipy import ndimage
 from torch import nn
 
 from veridice.config import InferenceSettings
+from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
+from veridice.imaging.volume import Volume
 from veridice.inference import choose_backend, reconstruct
 from veridice.io.nifti import read_image, read_mask
 from veridice.losses import ssim_map
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.overlap import dice
-from veridice.spatial import fit_grid, resample_to, scan_on_grid
 from veridice.study import own_mask
 from veridice.types import Mask, Voxels
-from veridice.volume import Volume
 
 THRESHOLDS = np.arange(0.5, 6.01, 0.25)
 WINDOW = 7

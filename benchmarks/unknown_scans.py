@@ -23,8 +23,9 @@ from sklearn.model_selection import GroupKFold
 from veridice.config import DataSettings, InferenceSettings
 from veridice.descriptors import describe_scan
 from veridice.familiarity import FOLDS, KNOWN, PARTS, Familiarity
+from veridice.imaging.scan import Scan
 from veridice.inference import choose_backend
-from veridice.inputs import Scan, read_scan
+from veridice.inputs import read_scan
 from veridice.io.datasets import read_manifest
 from veridice.known_looks import Look, fit_to_looks, look_at_all, real_looks, simulated_looks
 from veridice.networks.weights import bundled_weights, read_card

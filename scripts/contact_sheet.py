@@ -13,11 +13,11 @@ import matplotlib as mpl
 import nibabel as nib
 import numpy as np
 
+from veridice.imaging.grid import resample_to
+from veridice.imaging.volume import Volume
 from veridice.simulate.cohort import COHORTS, simulate_each
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
 from veridice.simulate.severity import SEVERITIES
-from veridice.spatial import resample_to
-from veridice.volume import Volume
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt

@@ -20,6 +20,7 @@ from veridice import predictor
 from veridice.calibration import CalibrationSet
 from veridice.descriptors import DESCRIPTORS
 from veridice.familiarity import fit_familiarity
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.nifti import write_image
 from veridice.lesions import LesionModel
 from veridice.networks.mc_unet import McUnet
@@ -28,7 +29,6 @@ from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import save_network
 from veridice.panel import Judge, save_judge
 from veridice.predictor import FEATURES
-from veridice.volume import Geometry, Volume
 
 GRID = 32
 

@@ -14,14 +14,14 @@ from veridice.assess import Decision, Judgement, _worth, assess_masks, assess_sc
 from veridice.calibration import CalibrationSet, dice_intervals
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
-from veridice.inputs import GivenMask, Scan
+from veridice.imaging.grid import fit_grid
+from veridice.imaging.scan import GivenMask, Scan
+from veridice.imaging.volume import Geometry, Volume
 from veridice.networks.regression_net import RegressionNet
 from veridice.networks.weights import read_card, save_network
 from veridice.panel import load_networks
-from veridice.spatial import fit_grid
 from veridice.study import NEAR_BRAIN, near_brain, own_mask
 from veridice.types import Mask
-from veridice.volume import Geometry, Volume
 
 SETTINGS = InferenceSettings(passes=3)
 

@@ -11,9 +11,9 @@ import pytest
 from filelock import FileLock
 
 from veridice.errors import InputError, OutputError
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io import bids
 from veridice.io.nifti import read_map
-from veridice.volume import Geometry, Volume
 
 
 @pytest.mark.parametrize(

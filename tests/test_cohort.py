@@ -13,12 +13,12 @@ import pytest
 
 from veridice import cli
 from veridice.errors import InputError, OutputError
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.bids import held
 from veridice.simulate import cohort as cohort_module
 from veridice.simulate.cohort import COHORTS, custom_cohort, write_cohort
 from veridice.simulate.patient import SimulatedPatient
 from veridice.simulate.plan import PatientPlan
-from veridice.volume import Geometry, Volume
 
 made: list[int] = []
 

@@ -28,11 +28,11 @@ from veridice.experiment.resampling import draw_weights
 from veridice.experiment.run import described
 from veridice.experiment.studies import stored_name
 from veridice.experiment.tables import read_cases
+from veridice.imaging.volume import Volume
 from veridice.inference import Backend
 from veridice.io.nifti import write_image
 from veridice.networks.mc_unet import McUnet
 from veridice.overlap import dice
-from veridice.volume import Volume
 
 FP32 = Backend("cpu", "fp32", 1)
 SOURCES = (Source(layout="bids", folder="."),)

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from veridice.imaging.volume import Geometry
 from veridice.input_checks import image_doubts, image_warnings, looks_swapped
 from veridice.types import Voxels
-from veridice.volume import Geometry
 
 
 def brain(contrast: float) -> Voxels:

@@ -10,9 +10,10 @@ import pytest
 from test_registration import FLAIR, OBLIQUE, T1, head, rigid
 
 from veridice.errors import GeometryError, InputError
-from veridice.inputs import Scan, read_given_mask, read_scan
+from veridice.imaging.scan import Scan
+from veridice.imaging.volume import Geometry, Volume
+from veridice.inputs import read_given_mask, read_scan
 from veridice.io.nifti import write_image
-from veridice.volume import Geometry, Volume
 
 MOVE = rigid((6, -4, 5), (7, -9, 6))
 

@@ -12,8 +12,9 @@ from scipy import ndimage
 
 from veridice import cli, judge_recipes, known_looks, predictor
 from veridice.config import InferenceSettings
+from veridice.imaging.scan import Scan
+from veridice.imaging.volume import Volume
 from veridice.inference import Backend
-from veridice.inputs import Scan
 from veridice.judge_data import KnownScan, judged_masks
 from veridice.lesions import Lesion, fit_lesion_model
 from veridice.mask_kinds import KINDS
@@ -21,7 +22,6 @@ from veridice.odd_scans import ODDITIES
 from veridice.panel import load_networks
 from veridice.predictor import FEATURES
 from veridice.simulate.plan import PatientPlan
-from veridice.volume import Volume
 
 FP32 = Backend("cpu", "fp32", 1)
 

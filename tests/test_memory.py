@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.nifti import read_image, write_image
-from veridice.volume import Geometry, Volume
 
 SHAPE = (400, 500, 360)
 MOST_GIB = 6.0

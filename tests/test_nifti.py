@@ -12,9 +12,9 @@ from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from veridice.errors import GeometryError, InputError
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io import nifti
 from veridice.io.nifti import read_image, read_map, read_mask, write_image
-from veridice.volume import Geometry, Volume
 
 AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
 

@@ -13,6 +13,7 @@ import torch
 from veridice.case import Case
 from veridice.config import DataSettings
 from veridice.errors import GeometryError, InputError
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import write_image
 from veridice.overlap import dice
@@ -26,7 +27,6 @@ from veridice.training_data import (
     real_groups,
     validation_examples,
 )
-from veridice.volume import Geometry, Volume
 
 HALVES = (slice(0, 4), slice(4, 8))
 SETTINGS = DataSettings(grid=16, artefact=0.3, jobs=1)

@@ -14,9 +14,9 @@ from veridice._version import __version__
 from veridice.case import Assessment
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.nifti import read_image, read_mask, write_image
 from veridice.overlap import dice
-from veridice.volume import Geometry, Volume
 
 if TYPE_CHECKING:
     from veridice.assess import Judgement, assess_scan

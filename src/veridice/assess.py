@@ -14,8 +14,9 @@ from veridice.calibration import CalibrationSet, dice_intervals, expected_shortf
 from veridice.case import Assessment, Calibration, RankedMask
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError
+from veridice.imaging.scan import GivenMask, Scan
+from veridice.imaging.volume import Volume
 from veridice.inference import choose_backend
-from veridice.inputs import GivenMask, Scan
 from veridice.lesions import Lesion, LesionModel, describe_lesions, label_lesions, missed_mask
 from veridice.overlap import dice
 from veridice.panel import Judge, Networks, describe_model
@@ -24,7 +25,6 @@ from veridice.scores import lesion_volume_ml
 from veridice.study import OWN, Opinion, StudiedScan, judge_mask, study_scan
 from veridice.types import Mask
 from veridice.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
-from veridice.volume import Volume
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 AGREEMENT_WEIGHT = 0.2

@@ -6,8 +6,9 @@ import numpy as np
 from scipy import ndimage
 from torch import nn
 
+from veridice.imaging.components import largest_component
+from veridice.imaging.grid import pooled_map
 from veridice.inference import Backend, deterministic_pass
-from veridice.quality_data import pooled_map
 from veridice.types import Mask, ProbabilityMap, Voxels
 
 HEAD_LEVEL = 0.05
@@ -34,11 +35,7 @@ def brain_probability(images: Voxels, network: nn.Module, grid: int, backend: Ba
 
 def brain_mask(probability: ProbabilityMap) -> Mask:
     """The largest part at 0.5, its holes filled (x, y, z)."""
-    labels, count = ndimage.label(probability >= 0.5)
-    if not count:
-        return np.zeros(probability.shape, bool)
-    largest = 1 + int(np.argmax(np.bincount(labels.ravel())[1:]))
-    return np.asarray(ndimage.binary_fill_holes(labels == largest))
+    return np.asarray(ndimage.binary_fill_holes(largest_component(probability >= 0.5)))
 
 
 def is_whole_head(flair: Voxels, brain: Mask) -> bool:

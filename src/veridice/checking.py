@@ -14,7 +14,8 @@ from veridice.calibration import CalibrationSet, read_calibration
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.inputs import GivenMask, Scan, read_given_mask, read_scan
+from veridice.imaging.scan import GivenMask, Scan
+from veridice.inputs import read_given_mask, read_scan
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,

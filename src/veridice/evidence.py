@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from veridice.scores import NEIGHBOURS, PackedMasks
-from veridice.spatial import GridTransform
+from veridice.imaging.components import label_components
+from veridice.imaging.grid import GridTransform
+from veridice.imaging.volume import Geometry
+from veridice.scores import PackedMasks
 from veridice.types import Mask, ProbabilityMap, Voxels
-from veridice.volume import Geometry
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -30,7 +31,7 @@ class NativeSamples:
 
     Args:
         masks: (passes, x, y, z) boolean, canonically oriented.
-        region: where they lie in the crop of the :class:`~veridice.spatial.GridTransform`.
+        region: where they lie in the crop of the :class:`~veridice.imaging.grid.GridTransform`.
     """
 
     masks: np.ndarray[Any, np.dtype[np.bool_]]
@@ -140,10 +141,9 @@ def _against_own(mask: Mask, reading: Reading) -> dict[str, float]:
 
 
 def _lesion_by_lesion(mask: Mask, reading: Reading) -> dict[str, float]:
-    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
-    own_labels, own_count = ndimage.label(reading.own, structure=NEIGHBOURS)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    own_sizes = np.bincount(own_labels.ravel(), minlength=own_count + 1)[1:]
+    labels, sizes = label_components(mask)
+    own_labels, own_sizes = label_components(reading.own)
+    count, own_count = len(sizes), len(own_sizes)
     highest = np.zeros(count)
     np.maximum.at(highest, labels[mask] - 1, reading.probability[mask])
     supported = highest >= SUPPORTED

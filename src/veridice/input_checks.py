@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from veridice.imaging.volume import Geometry
 from veridice.types import Mask, Voxels
-from veridice.volume import Geometry
 
 THICK_SLICE_MM = 5.0
 SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70, 350

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,46 +11,14 @@ from scipy import ndimage
 
 from veridice.case import plain_name
 from veridice.errors import GeometryError, InputError
+from veridice.imaging.grid import resample_to
+from veridice.imaging.registration import align, resample_aligned, tolerance
+from veridice.imaging.scan import GivenMask, Scan
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.nifti import header_doubts, read_image, read_map
-from veridice.registration import Alignment, align, resample_aligned, tolerance
-from veridice.spatial import resample_to
-from veridice.volume import Geometry, Volume
 
 HALF = 0.5
 MEND = "give --mask-threshold, or --mask-label for that of the lesions"
-
-
-@dataclass(frozen=True)
-class Scan:
-    """One scan on its FLAIR's grid.
-
-    Args:
-        flair, t1: images; no T1w is None.
-        t1_geometry: of the T1w as it came; masks may lie there.
-        alignment: how the T1w was moved; None where it stayed.
-        brain: given brain mask, boolean.
-        warnings: what a reader should know.
-        doubts: those for which no mask of the scan should be accepted unseen.
-        record: JSON-ready, how files were brought here.
-    """
-
-    flair: Volume
-    t1: Volume | None = None
-    t1_geometry: Geometry | None = None
-    alignment: Alignment | None = None
-    brain: Volume | None = None
-    warnings: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
-    record: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class GivenMask:
-    """A mask to judge, boolean, on the FLAIR's grid."""
-
-    name: str
-    volume: Volume
-    warnings: tuple[str, ...] = ()
 
 
 def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, registration: bool = True) -> Scan:

@@ -15,8 +15,9 @@ from torch import nn
 
 from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings
+from veridice.imaging.grid import resample_to
+from veridice.imaging.scan import GivenMask, Scan
 from veridice.inference import Backend, choose_backend, deterministic_pass
-from veridice.inputs import GivenMask, Scan
 from veridice.io.bids import staged_output, write_text
 from veridice.io.nifti import read_image, read_mask
 from veridice.lesions import Lesion, describe_lesions, label_lesions
@@ -27,7 +28,6 @@ from veridice.parallel import in_processes
 from veridice.progress import Clock
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
-from veridice.spatial import resample_to
 from veridice.study import StudiedScan, judge_mask, study_scan
 from veridice.training_data import ignored_voxels, read_second
 from veridice.types import Mask

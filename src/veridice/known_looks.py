@@ -17,8 +17,8 @@ from veridice.case import Case
 from veridice.config import DataSettings
 from veridice.errors import InputError
 from veridice.familiarity import KNOWN, Familiarity, fit_familiarity
+from veridice.imaging.scan import Scan
 from veridice.inference import Backend
-from veridice.inputs import Scan
 from veridice.io.bids import write_text
 from veridice.judge_data import KnownScan, patient_name, real_scan, simulated_scan
 from veridice.odd_scans import make_odd, possible

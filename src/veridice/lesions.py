@@ -7,11 +7,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage
 from sklearn.linear_model import LogisticRegression
 
 from veridice.evidence import Reading
-from veridice.scores import NEIGHBOURS
+from veridice.imaging.components import label_components
 from veridice.types import Mask, Voxels
 
 MOST_LESIONS = 10_000
@@ -87,9 +86,9 @@ def fit_lesion_model(known: pd.DataFrame) -> LesionModel:
 
 def label_lesions(mask: Mask) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int]:
     """Parts of a mask, the largest first; beyond :data:`MOST_LESIONS` they are left out (label 0)."""
-    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)
-    order = 1 + np.argsort(-sizes[1:], kind="stable")
+    labels, sizes = label_components(mask)
+    count = len(sizes)
+    order = 1 + np.argsort(-sizes, kind="stable")
     rank = np.zeros(count + 1, np.int32)
     rank[order] = np.arange(1, count + 1)
     rank[rank > MOST_LESIONS] = 0
@@ -140,8 +139,8 @@ def _brain_intensities(flair: Voxels, reading: Reading) -> tuple[float, float]:
 
 def missed_mask(mask: Mask, reading: Reading) -> Mask:
     """Parts of our own segmentation of which the mask has no voxel: places that look like missed lesions (native grid)."""
-    labels, count = ndimage.label(reading.probability >= LIKELY, structure=NEIGHBOURS)
-    touched = np.zeros(count + 1, bool)
+    labels, sizes = label_components(reading.probability >= LIKELY)
+    touched = np.zeros(len(sizes) + 1, bool)
     touched[0] = True
     touched[labels[mask]] = True
     return np.asarray(~touched[labels])

@@ -11,8 +11,8 @@ from scipy import ndimage
 from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
+from veridice.imaging.components import label_components
 from veridice.quality_data import damage_mask
-from veridice.scores import NEIGHBOURS
 from veridice.types import Mask, ProbabilityMap, Voxels
 
 LEVELS = (0.1, 0.25, 0.75, 0.9)
@@ -179,15 +179,12 @@ def _cleaned(mask: Mask, rng: np.random.Generator) -> Mask:
 
 
 def _larger_than(mask: Mask, voxels: int) -> Mask:
-    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
-    large = np.bincount(labels.ravel(), minlength=count + 1) >= voxels
-    large[0] = False
-    return np.asarray(large[labels])
+    labels, sizes = label_components(mask)
+    return np.concatenate([[False], sizes >= voxels])[labels]
 
 
 def _without_some(mask: Mask, rng: np.random.Generator, share: float, small_only: bool) -> Mask:
-    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
-    sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
-    candidates = sizes <= np.median(sizes) if small_only and count else np.ones(count, bool)
-    kept = ~candidates | (rng.random(count) >= share)
+    labels, sizes = label_components(mask)
+    candidates = sizes <= np.median(sizes) if small_only and len(sizes) else np.ones(len(sizes), bool)
+    kept = ~candidates | (rng.random(len(sizes)) >= share)
     return np.concatenate([[False], kept])[labels]

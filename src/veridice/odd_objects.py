@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from veridice.imaging.grid import foreground_mask
 from veridice.simulate.fields import smooth_field
-from veridice.spatial import foreground_mask
 from veridice.types import Mask, Voxels
 
 Array = np.ndarray[Any, np.dtype[Any]]

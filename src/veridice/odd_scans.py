@@ -14,7 +14,8 @@ import torch
 import torchio as tio
 from scipy import ndimage
 
-from veridice.inputs import Scan
+from veridice.imaging.scan import Scan
+from veridice.imaging.volume import Geometry, Volume
 from veridice.odd_objects import (
     Parameters,
     a_knee,
@@ -27,7 +28,6 @@ from veridice.odd_objects import (
     with_mass,
 )
 from veridice.types import Voxels
-from veridice.volume import Geometry, Volume
 
 Rng = np.random.Generator
 Array = np.ndarray[Any, np.dtype[Any]]

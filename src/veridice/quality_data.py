@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from scipy import ndimage
 from torch import nn
-from torch.nn import functional
 from torch.utils.data import Dataset
 
 from veridice.config import RegressorInput, RegressorSettings
 from veridice.error_maps import error_map
+from veridice.imaging.grid import pooled_map
 from veridice.inference import Backend, reconstruct, stochastic_passes
 from veridice.overlap import dice
 from veridice.training_data import Example, ExampleStream
@@ -110,12 +110,6 @@ def quality_case(
     true_dice = dice(mask & judged, truth & judged).dice
     pooled = {name: pooled_map(map_, settings.pool) for name, map_ in maps.items()}
     return {**pooled, "dice": np.float32(true_dice)}
-
-
-def pooled_map(map_: Voxels, edge: int) -> Voxels:
-    """A map (x, y, z) averaged over blocks of ``edge`` voxels, float16."""
-    blocks = functional.avg_pool3d(torch.from_numpy(np.asarray(map_, np.float32))[None], edge)
-    return np.asarray(blocks[0].numpy().astype(np.float16))
 
 
 def damage_mask(mask: Mask, rng: np.random.Generator) -> Mask:

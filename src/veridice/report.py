@@ -19,11 +19,11 @@ from markupsafe import Markup
 from matplotlib.axes import Axes
 
 from veridice.case import Assessment
+from veridice.imaging.grid import fit_grid
+from veridice.imaging.volume import Volume
 from veridice.io.bids import file_stem, read_assessment
 from veridice.io.nifti import read_map
-from veridice.spatial import fit_grid
 from veridice.types import Voxels
-from veridice.volume import Volume
 
 matplotlib.use("Agg")
 SLICES = 4

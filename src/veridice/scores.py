@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
+from veridice.imaging.components import label_components
 from veridice.types import Mask, ProbabilityMap, Voxels
 
 PackedMasks = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
@@ -41,8 +42,6 @@ class GridMaps:
 
 BORDER_VOXELS = 1
 PATCH_VOXELS = 10
-NEIGHBOURS = np.ones((3, 3, 3))
-"""Voxels that touch at a face, an edge or a corner belong to one lesion."""
 SUM_GRID = (128, 128, 128)
 """The cube of all voxel-wise sums, the paper's; a sum grows with the number of voxels."""
 
@@ -134,10 +133,12 @@ def lesion_uncertainties(maps: GridMaps) -> np.ndarray[tuple[int], np.dtype[np.f
     box = ndimage.find_objects((samples.any(axis=0) | maps.mask).astype(np.uint8))
     if not box:
         return np.zeros(0)
-    lesions, count = ndimage.label(maps.mask[box[0]], structure=NEIGHBOURS)
+    lesions, sizes = label_components(maps.mask[box[0]])
+    count = len(sizes)
     fit = np.zeros(count)
     for sample in samples[(slice(None), *box[0])]:
-        parts, found = ndimage.label(sample, structure=NEIGHBOURS)
+        parts, sizes = label_components(sample)
+        found = len(sizes)
         joint = np.bincount((lesions * (found + 1) + parts).ravel(), minlength=(count + 1) * (found + 1))
         table = joint.reshape(count + 1, found + 1).astype(np.float64)
         union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None] - table
@@ -204,8 +205,8 @@ def lesion_volume_ml(mask: Mask, voxel_volume_ml: float) -> float:
 
 
 def lesion_count(mask: Mask) -> int:
-    """Number of connected components; voxels that touch at a face, an edge or a corner belong together."""
-    return int(ndimage.label(mask, structure=NEIGHBOURS)[1])
+    """Number of connected components."""
+    return len(label_components(mask)[1])
 
 
 def _unpacked(packed: PackedMasks) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -15,6 +15,9 @@ from veridice.descriptors import describe_scan
 from veridice.error_maps import error_map
 from veridice.errors import InputError
 from veridice.evidence import Reading, mask_evidence, native_samples
+from veridice.imaging.grid import GridTransform, fit_grid, intensity_range, scan_on_grid
+from veridice.imaging.scan import GivenMask, Scan
+from veridice.imaging.volume import Volume
 from veridice.inference import (
     Backend,
     StochasticResult,
@@ -24,14 +27,11 @@ from veridice.inference import (
     stochastic_passes,
 )
 from veridice.input_checks import image_doubts, image_warnings
-from veridice.inputs import GivenMask, Scan
 from veridice.lesions import MOST_LESIONS
 from veridice.panel import Networks, predict_all
 from veridice.progress import Clock, Tick
 from veridice.scores import GridMaps, all_scores, lesion_count, mean_pairwise_dice
-from veridice.spatial import GridTransform, fit_grid, intensity_range, scan_on_grid
 from veridice.types import Mask, Voxels
-from veridice.volume import Volume
 
 Features = np.ndarray[tuple[int], np.dtype[np.float64]]
 

@@ -8,9 +8,9 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from veridice.spatial import fit_grid
+from veridice.imaging.grid import fit_grid
+from veridice.imaging.volume import Volume
 from veridice.types import Mask, Voxels
-from veridice.volume import Volume
 
 HEIGHT, SLICES = 128, 3
 """Pixels; axial slices beside each other."""

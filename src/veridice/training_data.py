@@ -21,14 +21,14 @@ from torch.utils.data import Dataset
 from veridice.case import Case
 from veridice.config import DataSettings
 from veridice.errors import InputError
+from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
+from veridice.imaging.volume import Volume
 from veridice.io.nifti import read_image, read_label, read_mask
 from veridice.simulate.cohort import COHORTS, simulate_each
 from veridice.simulate.donors import donor_names
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
-from veridice.spatial import fit_grid, resample_to, scan_on_grid
 from veridice.types import Mask
-from veridice.volume import Volume
 
 Example = dict[str, torch.Tensor]
 CUBE_FORMAT = 3

@@ -21,8 +21,8 @@ from filelock import FileLock, Timeout
 from veridice._version import __version__
 from veridice.case import Assessment, plain_name
 from veridice.errors import InputError, OutputError
+from veridice.imaging.volume import Volume
 from veridice.io.nifti import SUFFIXES, write_image
-from veridice.volume import Volume
 
 MAP_NAMES = {
     "lesion_mask": "label-lesion_mask",

@@ -10,7 +10,7 @@ from pathlib import Path
 import dcm2niix
 
 from veridice.errors import InputError
-from veridice.volume import Volume
+from veridice.imaging.volume import Volume
 
 SECONDS = 300
 UNEVEN = b"Interslice distance varies"

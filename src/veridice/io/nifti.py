@@ -18,9 +18,9 @@ from nibabel.spatialimages import HeaderDataError
 
 from veridice.case import plain_name
 from veridice.errors import GeometryError, InputError
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.dicom import read_dicom_folder
 from veridice.types import Mask
-from veridice.volume import Geometry, Volume
 
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 ZIPPED = (".gz", ".mgz")

@@ -11,12 +11,12 @@ import torch
 import torchio as tio
 from scipy import fft
 
+from veridice.imaging.grid import interpolate_axis
+from veridice.imaging.volume import Geometry, Volume
 from veridice.simulate.anatomy import turn
 from veridice.simulate.fields import smooth_field
 from veridice.simulate.scanners import AcquisitionPlan
-from veridice.spatial import interpolate_axis
 from veridice.types import Voxels
-from veridice.volume import Geometry, Volume
 
 LARGEST_STORED = 32000
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from veridice.spatial import interpolate_axis
+from veridice.imaging.grid import interpolate_axis
 from veridice.types import Mask, Voxels
 
 Array = np.ndarray[Any, Any]

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from veridice.imaging.volume import Volume
 from veridice.simulate.acquisition import Frame, acquire
 from veridice.simulate.anatomy import shape_head
 from veridice.simulate.appearance import paint
 from veridice.simulate.donors import all_donors, load_anatomy
 from veridice.simulate.lesions import make_lesions
 from veridice.simulate.plan import PatientPlan
-from veridice.volume import Volume
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from veridice.errors import InputError
-from veridice.intensity import SCALE, IntensityRange, measure_range
+from veridice.imaging.intensity import SCALE, IntensityRange, measure_range
 
 
 @given(st.floats(-1e4, 1e4), st.floats(1e-2, 1e4))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from veridice.errors import GeometryError
-from veridice.volume import Geometry, Volume
+from veridice.imaging.volume import Geometry, Volume
 
 OBLIQUE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
 

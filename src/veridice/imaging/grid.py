@@ -16,9 +16,10 @@ import SimpleITK as sitk
 from scipy import ndimage
 
 from veridice.errors import InputError
-from veridice.intensity import SCALE, IntensityRange, measure_range
+from veridice.imaging.components import largest_component
+from veridice.imaging.intensity import SCALE, IntensityRange, measure_range
+from veridice.imaging.volume import Geometry, Volume
 from veridice.types import Mask, Voxels
-from veridice.volume import Geometry, Volume
 
 CROP_MARGIN_VOXELS = 2
 PADDED_BACKGROUND_FRACTION = 0.3
@@ -175,12 +176,9 @@ def foreground_mask(voxels: Voxels) -> Mask:
     else:
         image = sitk.GetImageFromArray(np.ascontiguousarray(voxels, dtype=np.float32))
         bright = sitk.GetArrayFromImage(sitk.OtsuThreshold(image, 0, 1)).astype(bool)
-    labels, count = ndimage.label(bright)
-    if count == 0:
+    if not bright.any():
         raise InputError("the image is constant or empty: no brain can be told from the background")
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return np.asarray(labels == sizes.argmax())
+    return largest_component(bright)
 
 
 def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask | None = None) -> GridTransform:
@@ -224,3 +222,10 @@ def scan_on_grid(image: Volume, transform: GridTransform) -> Voxels:
 def intensity_range(image: Volume, transform: GridTransform) -> IntensityRange:
     """The two intensities of ``image`` that become 0 and 255, measured within the crop."""
     return measure_range(transform.crop(image.voxels))
+
+
+def pooled_map(map_: Voxels, edge: int) -> Voxels:
+    """A map (x, y, z) averaged over whole blocks of ``edge`` voxels, float16."""
+    x, y, z = (length // edge for length in map_.shape)
+    blocks = map_[: x * edge, : y * edge, : z * edge].reshape(x, edge, y, edge, z, edge)
+    return np.asarray(blocks.mean(axis=(1, 3, 5), dtype=np.float64).astype(np.float16))

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
+from veridice.imaging.volume import Geometry, Volume
 from veridice.types import Affine
-from veridice.volume import Geometry, Volume
 
 COARSE_MM = (8.0, 4.0, 3.0)
 """Longest voxel edges of the levels; mutual information of heads gains nothing from finer ones."""

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from veridice.registration import align, resample_aligned
-from veridice.volume import Geometry, Volume
+from veridice.imaging.registration import align, resample_aligned
+from veridice.imaging.volume import Geometry, Volume
 
 OBLIQUE = np.array([[-3.9, 0.6, 0, 80], [0.6, 3.8, 0, -90], [0, 0, 5.0, -70], [0, 0, 0, 1.0]])
 
