@@ -22,7 +22,7 @@ from veridice.experiment.run import SPLITS
 from veridice.experiment.studies import LabelledScan, read_numbers, stored_name
 from veridice.failure_detection import failure_auroc
 from veridice.inference import Backend, choose_backend, reconstruct, stochastic_passes
-from veridice.losses import SsimForm, ssim_map
+from veridice.networks.losses import SsimForm, ssim_map
 from veridice.networks.weights import load_network
 from veridice.scores import mean_pairwise_dice, voxelwise_sum
 

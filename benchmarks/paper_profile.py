@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from veridice.config import InferenceSettings, TrainingSettings, load_training_settings
 from veridice.experiment.protocol import REGRESSED, load_experiment
 from veridice.inference import choose_backend, stochastic_passes
-from veridice.losses import SegmentationLoss, SsimLoss
+from veridice.networks.losses import SegmentationLoss, SsimLoss
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet

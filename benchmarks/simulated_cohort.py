@@ -26,7 +26,7 @@ from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
 from veridice.imaging.volume import Volume
 from veridice.inference import choose_backend, reconstruct
 from veridice.io.nifti import read_image, read_mask
-from veridice.losses import ssim_map
+from veridice.networks.losses import ssim_map
 from veridice.networks.weights import bundled_weights, load_network
 from veridice.overlap import dice
 from veridice.study import own_mask

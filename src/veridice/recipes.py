@@ -30,7 +30,7 @@ from veridice.config import (
 from veridice.errors import ConfigError, WeightsError
 from veridice.inference import bf16_pays, choose_backend
 from veridice.io.bids import make_folder
-from veridice.losses import SegmentationLoss, SsimLoss, mean_difference, similarity_at_hole, ssim_map
+from veridice.networks.losses import SegmentationLoss, SsimLoss, mean_difference, similarity_at_hole, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet

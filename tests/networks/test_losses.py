@@ -7,7 +7,7 @@ import pytest
 import torch
 from monai.losses import SSIMLoss
 
-from veridice.losses import SegmentationLoss, SsimLoss, mean_difference, ssim_map
+from veridice.networks.losses import SegmentationLoss, SsimLoss, mean_difference, ssim_map
 
 
 def images(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
