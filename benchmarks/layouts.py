@@ -13,7 +13,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from veridice.io.layout import find_scans
+from veridice.io.bids_dataset import find_scans
 
 
 def make_dataset(root: Path, subjects: int) -> None:

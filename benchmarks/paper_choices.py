@@ -21,9 +21,9 @@ from veridice.experiment.regress import fit_and_predict
 from veridice.experiment.run import SPLITS
 from veridice.experiment.studies import LabelledScan, read_numbers, stored_name
 from veridice.failure_detection import failure_auroc
-from veridice.inference import Backend, choose_backend, reconstruct, stochastic_passes
+from veridice.inference.passes import Backend, choose_backend, reconstruct, stochastic_passes
+from veridice.inference.weights import load_network
 from veridice.networks.losses import SsimForm, ssim_map
-from veridice.networks.weights import load_network
 from veridice.scores import mean_pairwise_dice, voxelwise_sum
 
 SSIM_FORMS: tuple[tuple[SsimForm, int, str], ...] = (

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from veridice.config import InferenceSettings, TrainingSettings, load_training_settings
 from veridice.experiment.protocol import REGRESSED, load_experiment
-from veridice.inference import choose_backend, stochastic_passes
+from veridice.inference.passes import choose_backend, stochastic_passes
 from veridice.networks.losses import SegmentationLoss, SsimLoss
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet

@@ -28,10 +28,11 @@ from monai.networks.nets import UNet
 from torch import nn
 
 from veridice.config import InferenceSettings
-from veridice.engine import CACHE_VARIABLE, is_installed
-from veridice.inference import choose_backend, stochastic_passes
+from veridice.inference.openvino_engine import CACHE_VARIABLE, is_installed
+from veridice.inference.passes import choose_backend, stochastic_passes
+from veridice.inference.weights import load_network
+from veridice.io.weight_cards import bundled_weights
 from veridice.networks.mc_unet import McUnet
-from veridice.networks.weights import bundled_weights, load_network
 
 SHAPE = (2, 128, 128, 128)
 Engine = Literal["torch", "openvino", "auto"]

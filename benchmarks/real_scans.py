@@ -26,14 +26,14 @@ from veridice.config import (
     on_whole_cubes,
     with_steps,
 )
+from veridice.inference.weights import load_network
 from veridice.io.datasets import read_manifest
+from veridice.io.labelled_scan import rim
 from veridice.io.nifti import read_image, read_mask
-from veridice.networks.weights import load_network
 from veridice.overlap import dice
 from veridice.recipes import train_segmenter
 from veridice.simulate.donors import donor_names
 from veridice.study import own_mask
-from veridice.training_data import rim
 
 RIM_MM = DataSettings().rim_mm
 

@@ -21,10 +21,11 @@ from veridice.imaging.grid import fit_grid
 from veridice.imaging.registration import align, corner_distance, middle_of
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume
-from veridice.inference import choose_backend
+from veridice.inference.passes import choose_backend
+from veridice.inference.weights import load_network
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
-from veridice.networks.weights import bundled_weights, load_network
+from veridice.io.weight_cards import bundled_weights
 from veridice.overlap import dice
 from veridice.panel import Networks, load_networks
 from veridice.study import find_brain, grid_images

@@ -24,10 +24,11 @@ from torch import nn
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
 from veridice.imaging.volume import Volume
-from veridice.inference import choose_backend, reconstruct
+from veridice.inference.passes import choose_backend, reconstruct
+from veridice.inference.weights import load_network
 from veridice.io.nifti import read_image, read_mask
+from veridice.io.weight_cards import bundled_weights
 from veridice.networks.losses import ssim_map
-from veridice.networks.weights import bundled_weights, load_network
 from veridice.overlap import dice
 from veridice.study import own_mask
 from veridice.types import Mask, Voxels

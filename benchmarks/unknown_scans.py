@@ -24,11 +24,11 @@ from veridice.config import DataSettings, InferenceSettings
 from veridice.descriptors import describe_scan
 from veridice.familiarity import FOLDS, KNOWN, PARTS, Familiarity
 from veridice.imaging.scan import Scan
-from veridice.inference import choose_backend
-from veridice.inputs import read_scan
+from veridice.inference.passes import choose_backend
 from veridice.io.datasets import read_manifest
+from veridice.io.scan_reader import read_scan
+from veridice.io.weight_cards import bundled_weights, read_card
 from veridice.known_looks import Look, fit_to_looks, look_at_all, real_looks, simulated_looks
-from veridice.networks.weights import bundled_weights, read_card
 from veridice.odd_scans import ODDITIES
 from veridice.panel import load_judge, load_networks, save_judge
 

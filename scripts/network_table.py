@@ -8,10 +8,10 @@ from pathlib import Path
 
 from torch import nn
 
+from veridice.inference.weights import parameter_count
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import parameter_count
 
 NETWORKS: dict[str, nn.Module] = {
     "`McUnet`, 16 features, stem 2 (`default`)": McUnet(features=16, depth=4, stem=2),

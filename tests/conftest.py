@@ -21,12 +21,12 @@ from veridice.calibration import CalibrationSet
 from veridice.descriptors import DESCRIPTORS
 from veridice.familiarity import fit_familiarity
 from veridice.imaging.volume import Geometry, Volume
+from veridice.inference.weights import save_network
 from veridice.io.nifti import write_image
 from veridice.lesions import LesionModel
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import save_network
 from veridice.panel import Judge, save_judge
 from veridice.predictor import FEATURES
 

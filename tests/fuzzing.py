@@ -28,8 +28,8 @@ from test_nifti import write_dicom
 
 from veridice import cli
 from veridice.errors import InputError
-from veridice.inputs import read_given_mask, read_scan
 from veridice.io.nifti import read_image
+from veridice.io.scan_reader import read_given_mask, read_scan
 
 SEEDS = Path(__file__).parent / "fuzz_seeds"
 SHAPE = (12, 13, 11)

@@ -17,8 +17,9 @@ from veridice.errors import GeometryError, WeightsError
 from veridice.imaging.grid import fit_grid
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Geometry, Volume
+from veridice.inference.weights import save_network
+from veridice.io.weight_cards import read_card
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import read_card, save_network
 from veridice.panel import load_networks
 from veridice.study import NEAR_BRAIN, near_brain, own_mask
 from veridice.types import Mask

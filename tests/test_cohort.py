@@ -14,7 +14,7 @@ import pytest
 from veridice import cli
 from veridice.errors import InputError, OutputError
 from veridice.imaging.volume import Geometry, Volume
-from veridice.io.bids import held
+from veridice.io.atomic import held
 from veridice.simulate import cohort as cohort_module
 from veridice.simulate.cohort import COHORTS, custom_cohort, write_cohort
 from veridice.simulate.patient import SimulatedPatient

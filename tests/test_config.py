@@ -22,7 +22,7 @@ from veridice.config import (
     to_toml,
 )
 from veridice.errors import ConfigError
-from veridice.inference import Backend, stochastic_passes
+from veridice.inference.passes import Backend, stochastic_passes
 from veridice.networks.mc_unet import McUnet
 
 

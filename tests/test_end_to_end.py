@@ -18,7 +18,7 @@ from veridice.assess import assess_scan
 from veridice.config import InferenceSettings
 from veridice.io.datasets import FILE_COLUMNS
 from veridice.io.nifti import read_image, read_map, read_mask
-from veridice.networks.weights import NAMES, bundled_weights, verify
+from veridice.io.weight_cards import NAMES, bundled_weights, verify
 from veridice.panel import load_networks
 
 ROOT = Path(__file__).parent.parent

@@ -29,7 +29,7 @@ from veridice.experiment.run import described
 from veridice.experiment.studies import stored_name
 from veridice.experiment.tables import read_cases
 from veridice.imaging.volume import Volume
-from veridice.inference import Backend
+from veridice.inference.passes import Backend
 from veridice.io.nifti import write_image
 from veridice.networks.mc_unet import McUnet
 from veridice.overlap import dice

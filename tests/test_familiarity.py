@@ -15,7 +15,7 @@ from scipy import ndimage
 from veridice.descriptors import DESCRIPTORS, describe_scan
 from veridice.errors import WeightsError
 from veridice.familiarity import KNOWN, PARTS, Familiarity, fit_familiarity
-from veridice.networks.weights import read_card
+from veridice.io.weight_cards import read_card
 from veridice.panel import load_judge
 
 EDGE = 40

@@ -14,7 +14,7 @@ from veridice import cli, judge_recipes, known_looks, predictor
 from veridice.config import InferenceSettings
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
-from veridice.inference import Backend
+from veridice.inference.passes import Backend
 from veridice.judge_data import KnownScan, judged_masks
 from veridice.lesions import Lesion, fit_lesion_model
 from veridice.mask_kinds import KINDS

@@ -22,9 +22,9 @@ from veridice.assess import assess_masks
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
 from veridice.imaging.volume import Volume
-from veridice.inputs import read_given_mask, read_scan
 from veridice.io.bids import case_name, read_assessment
 from veridice.io.nifti import write_image
+from veridice.io.scan_reader import read_given_mask, read_scan
 from veridice.panel import Networks, load_networks
 
 Save = Callable[[np.ndarray, np.ndarray, Path], Path]

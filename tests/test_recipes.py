@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from veridice import cli
+from veridice.inference.weights import load_network
 from veridice.io.nifti import read_image, write_image
-from veridice.networks.weights import load_network, read_card
+from veridice.io.weight_cards import read_card
 
 
 def train(network: str, study: Path) -> int:

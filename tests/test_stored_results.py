@@ -12,7 +12,7 @@ import pytest
 from veridice.calibration import dice_intervals
 from veridice.experiment.results import CASES, write_tables
 from veridice.experiment.tables import REFITS
-from veridice.networks.weights import bundled_weights
+from veridice.io.weight_cards import bundled_weights
 from veridice.panel import load_judge
 from veridice.verdict import MIN_DICE, decide
 

@@ -23,7 +23,7 @@ from veridice.checking import Request
 from veridice.cohort import run_cohort
 from veridice.config import InferenceSettings
 from veridice.group import COLUMNS, expected_failures, known_values, without_shared_warnings
-from veridice.io.layout import find_scans
+from veridice.io.bids_dataset import find_scans
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.records import HIDDEN, read_record, scan_held
 

@@ -20,7 +20,7 @@ from veridice.overlap import dice
 
 if TYPE_CHECKING:
     from veridice.assess import Judgement, assess_scan
-    from veridice.networks.weights import bundled_weights
+    from veridice.io.weight_cards import bundled_weights
     from veridice.panel import load_networks
 
 # What needs torch is imported on first use, so that stored results can be read on a machine without it.
@@ -28,7 +28,7 @@ _NEEDS_TORCH = {
     "Judgement": "veridice.assess",
     "assess_scan": "veridice.assess",
     "load_networks": "veridice.panel",
-    "bundled_weights": "veridice.networks.weights",
+    "bundled_weights": "veridice.inference.weights",
 }
 
 __all__ = [

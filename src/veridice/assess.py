@@ -16,7 +16,7 @@ from veridice.config import InferenceSettings
 from veridice.errors import GeometryError
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
-from veridice.inference import choose_backend
+from veridice.inference.passes import choose_backend
 from veridice.lesions import Lesion, LesionModel, describe_lesions, label_lesions, missed_mask
 from veridice.overlap import dice
 from veridice.panel import Judge, Networks, describe_model
@@ -96,7 +96,7 @@ def assess_masks(
 
     Args:
         case: name of the scan.
-        scan: from :func:`veridice.inputs.read_scan`.
+        scan: from :func:`veridice.io.scan_reader.read_scan`.
         masks: to judge; none: our own.
         networks: from :func:`load_networks`.
         settings: passes, seed, device, threshold.

@@ -19,7 +19,7 @@ from scipy.special import rel_entr
 from sklearn.base import BaseEstimator, RegressorMixin
 
 from veridice.errors import InputError
-from veridice.io.bids import write_json
+from veridice.io.atomic import write_json
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 LARGEST_FILE = 64 * 2**20

@@ -15,19 +15,18 @@ from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.imaging.scan import GivenMask, Scan
-from veridice.inputs import read_given_mask, read_scan
+from veridice.io.atomic import staged_output, write_json
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
     THUMBNAIL_SUFFIX,
     file_stem,
     refuse_overwriting,
-    staged_output,
     write_dataset_files,
-    write_json,
     write_maps,
     write_table,
 )
+from veridice.io.scan_reader import read_given_mask, read_scan
 from veridice.panel import Networks, load_networks
 from veridice.progress import Clock
 from veridice.report import write_report
@@ -42,7 +41,7 @@ class Request:
         case: name of the scan.
         flair, t1, brain_mask: its files.
         masks: to judge; none: our own.
-        mask_threshold, mask_label: see :func:`veridice.inputs.read_given_mask`.
+        mask_threshold, mask_label: see :func:`veridice.io.scan_reader.read_given_mask`.
         registration: whether a T1w that lies elsewhere is registered.
         calibration: a file of your own; None: the one beside the weights.
     """
@@ -76,7 +75,7 @@ def check(request: Request, output: Path, weights: Path, settings: InferenceSett
         VeridiceError: the input cannot be judged, the weights cannot be used, or nothing can be written.
     """
     refuse_overwriting(output, request.case, request.files)
-    with staged_output(output) as stage:
+    with staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
         write_dataset_files(stage, output)
         return judge_files(request, stage, partial(load_networks, weights), settings, tick)
 

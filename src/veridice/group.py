@@ -17,6 +17,7 @@ from veridice._version import __version__
 from veridice.calibration import CalibrationSet
 from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
+from veridice.io.atomic import write_json, write_text
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     RATING_SUFFIX,
@@ -24,10 +25,8 @@ from veridice.io.bids import (
     THUMBNAIL_SUFFIX,
     read_assessment,
     write_dataset_files,
-    write_json,
-    write_text,
 )
-from veridice.io.layout import BidsScan, describe_scans
+from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.records import Record, read_record
 
 COLUMNS = {

@@ -17,8 +17,9 @@ from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings
 from veridice.imaging.grid import resample_to
 from veridice.imaging.scan import GivenMask, Scan
-from veridice.inference import Backend, choose_backend, deterministic_pass
-from veridice.io.bids import staged_output, write_text
+from veridice.inference.passes import Backend, choose_backend, deterministic_pass
+from veridice.io.atomic import staged_output, write_text
+from veridice.io.labelled_scan import ignored_voxels, read_second
 from veridice.io.nifti import read_image, read_mask
 from veridice.lesions import Lesion, describe_lesions, label_lesions
 from veridice.mask_kinds import Material, draw_kinds, make_mask
@@ -29,7 +30,6 @@ from veridice.progress import Clock
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.study import StudiedScan, judge_mask, study_scan
-from veridice.training_data import ignored_voxels, read_second
 from veridice.types import Mask
 
 OWN_KIND = "own"

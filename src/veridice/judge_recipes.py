@@ -19,18 +19,20 @@ from veridice.case import Case
 from veridice.config import InferenceSettings, TrainingSettings
 from veridice.errors import ConfigError
 from veridice.familiarity import Familiarity
-from veridice.inference import choose_backend
+from veridice.inference.passes import choose_backend
+from veridice.inference.weights import load_network
+from veridice.io.labelled_scan import views
+from veridice.io.weight_cards import WeightCard
 from veridice.judge_data import Judged, KnownScan, Task, has_t1, judge_all, patient_name, real_scan, simulated_scan
 from veridice.known_looks import fit_to_looks, look_at_all, real_looks, simulated_looks
 from veridice.lesions import fit_lesion_model
-from veridice.networks.weights import WeightCard, load_network
 from veridice.panel import Judge, Networks, load_networks, save_judge
 from veridice.predictor import Predictor, fit_predictor
 from veridice.progress import progress_bar
 from veridice.recipes import fold_folders, people_of, source_commit
 from veridice.simulate.cohort import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions
-from veridice.training_data import planned_patients, real_groups, views
+from veridice.training_data import planned_patients, real_groups
 from veridice.types import Mask
 
 CALIBRATION_SEED = 5000

@@ -18,8 +18,9 @@ from veridice.config import DataSettings
 from veridice.errors import InputError
 from veridice.familiarity import KNOWN, Familiarity, fit_familiarity
 from veridice.imaging.scan import Scan
-from veridice.inference import Backend
-from veridice.io.bids import write_text
+from veridice.inference.passes import Backend
+from veridice.io.atomic import write_text
+from veridice.io.labelled_scan import views
 from veridice.judge_data import KnownScan, patient_name, real_scan, simulated_scan
 from veridice.odd_scans import make_odd, possible
 from veridice.panel import Networks
@@ -27,7 +28,6 @@ from veridice.simulate.cohort import COHORTS
 from veridice.simulate.donors import all_donors
 from veridice.simulate.plan import PatientPlan
 from veridice.study import scan_looks
-from veridice.training_data import views
 
 SIMULATED_KINDS, REAL_KINDS = 3, 9
 """Kinds of odd versions of a simulated patient and of a real scan, in turn."""

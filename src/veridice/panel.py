@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import torch
 from safetensors import SafetensorError
 from safetensors.numpy import load as load_arrays
 from torch import nn
@@ -16,16 +15,13 @@ from veridice.calibration import CalibrationSet, read_calibration, write_calibra
 from veridice.config import InferenceSettings
 from veridice.errors import WeightsError
 from veridice.familiarity import Familiarity
-from veridice.inference import Backend, predict_dice
+from veridice.inference.passes import REGRESSORS, Backend
+from veridice.inference.weights import load_network
+from veridice.io.weight_cards import NAMES, WeightCard, read_card, save_arrays, verified_bytes
 from veridice.lesions import LesionModel
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import NAMES, WeightCard, load_network, read_card, save_arrays, verified_bytes
 from veridice.predictor import Predictor
-from veridice.scores import SUM_GRID, GridMaps
-from veridice.types import Voxels
-
-REGRESSORS = {"image": "regressor-image", "uncertainty": "regressor-uncertainty", "error": "regressor-error"}
-
+from veridice.scores import SUM_GRID
 
 CALIBRATION = "calibration.json"
 """File beside the weights."""
@@ -52,8 +48,7 @@ def save_judge(folder: Path, judge: Judge, card: dict[str, Any]) -> WeightCard:
         "lesions": asdict(judge.lesions),
         "odd_kinds": list(judge.familiarity.kinds),
     }
-    tensors = {name: torch.from_numpy(array) for name, array in arrays.items()}
-    return save_arrays(folder, tensors, {"name": "predictor", "kind": "predictor", "arguments": arguments, **card})
+    return save_arrays(folder, arrays, {"name": "predictor", "kind": "predictor", "arguments": arguments, **card})
 
 
 @dataclass(frozen=True)
@@ -138,22 +133,6 @@ def verified_calibration(folder: Path, card: WeightCard) -> CalibrationSet:
 
 def _checksum(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
-
-
-def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
-    """Dice predicted from each of the paper's input pairs (Reg-net), not clipped, as scores by name.
-
-    Args:
-        regressors: by input pair: ``image``, ``uncertainty``, ``error``.
-        images: FLAIR and T1w on the cube (2, x, y, z).
-        maps: of the same scan.
-        backend: device and precision.
-    """
-    inputs = {"image": [*images], "uncertainty": [maps.entropy], "error": [maps.error]}
-    return {
-        f"predicted_dice_{pair}": predict_dice(network, inputs[pair], maps.segmentation, backend)
-        for pair, network in regressors.items()
-    }
 
 
 def describe_model(networks: Networks, settings: InferenceSettings, min_dice: float, backend: Backend) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from veridice.calibration import read_calibration
 from veridice.checking import Request, judge_files
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
-from veridice.networks.weights import NAMES, read_card
+from veridice.io.weight_cards import NAMES, read_card
 from veridice.panel import CALIBRATION, Networks, load_networks
 from veridice.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
 

@@ -15,7 +15,7 @@ from torch.utils.data import Dataset
 from veridice.config import RegressorInput, RegressorSettings
 from veridice.error_maps import error_map
 from veridice.imaging.grid import pooled_map
-from veridice.inference import Backend, reconstruct, stochastic_passes
+from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.overlap import dice
 from veridice.training_data import Example, ExampleStream
 from veridice.types import Mask, Voxels

@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, Field
 
 from veridice.errors import OutputError
-from veridice.io.bids import make_folder, write_text
+from veridice.io.atomic import make_folder, write_text
 
 RECORDS = "records"
 """Folder of the records, one file a scan."""

@@ -21,7 +21,7 @@ class GridMaps:
     Args:
         segmentation: the mask that is judged, as probability (our own) or as share of each voxel (a given one).
         probability: mean of our stochastic samples.
-        entropy, variance, mutual_information: see :class:`veridice.uncertainty.UncertaintyMaps`.
+        entropy, variance, mutual_information: see :class:`veridice.inference.uncertainty.UncertaintyMaps`.
         error: signed reconstruction error with the judged mask cut out, FLAIR in [0, 1].
         sample_masks: (passes, bytes) the samples at 0.5, packed by ``np.packbits``.
     """

@@ -9,7 +9,6 @@ import numpy as np
 from scipy import ndimage
 from torch import nn
 
-from veridice.brain import brain_mask, brain_probability, is_whole_head
 from veridice.config import InferenceSettings
 from veridice.descriptors import describe_scan
 from veridice.error_maps import error_map
@@ -18,17 +17,19 @@ from veridice.evidence import Reading, mask_evidence, native_samples
 from veridice.imaging.grid import GridTransform, fit_grid, intensity_range, scan_on_grid
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
-from veridice.inference import (
+from veridice.inference.brain import brain_mask, brain_probability, is_whole_head
+from veridice.inference.passes import (
     Backend,
     StochasticResult,
     choose_backend,
     deepest_features,
+    predict_all,
     reconstruct,
     stochastic_passes,
 )
 from veridice.input_checks import image_doubts, image_warnings
 from veridice.lesions import MOST_LESIONS
-from veridice.panel import Networks, predict_all
+from veridice.panel import Networks
 from veridice.progress import Clock, Tick
 from veridice.scores import GridMaps, all_scores, lesion_count, mean_pairwise_dice
 from veridice.types import Mask, Voxels

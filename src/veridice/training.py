@@ -24,7 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from veridice.config import StageSettings
 from veridice.errors import InputError
-from veridice.inference import bf16_pays
+from veridice.inference.passes import bf16_pays
 from veridice.progress import progress_bar
 from veridice.training_data import Example
 

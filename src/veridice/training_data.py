@@ -15,20 +15,18 @@ import monai.transforms as mt
 import numpy as np
 import torch
 import torchio as tio
-from scipy import ndimage
 from torch.utils.data import Dataset
 
 from veridice.case import Case
 from veridice.config import DataSettings
 from veridice.errors import InputError
 from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
-from veridice.imaging.volume import Volume
-from veridice.io.nifti import read_image, read_label, read_mask
+from veridice.io.labelled_scan import _required, ignored_voxels, read_second, views
+from veridice.io.nifti import read_image, read_mask
 from veridice.simulate.cohort import COHORTS, simulate_each
 from veridice.simulate.donors import donor_names
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
-from veridice.types import Mask
 
 Example = dict[str, torch.Tensor]
 CUBE_FORMAT = 3
@@ -123,11 +121,6 @@ def prepare_material(
     return TrainingMaterial(tuple(real), tuple(simulated))
 
 
-def views(case: Case) -> tuple[bool, ...]:
-    """Whether a real scan is taken skull-stripped: as it is and, where there is a brain mask, stripped too."""
-    return (False, True) if case.brain_mask is not None else (False,)
-
-
 def real_groups(cases: Sequence[Case], settings: DataSettings) -> dict[str, int]:
     """Donor group of each real patient: the one that names the person, else by a checksum of the name."""
     named = {name.strip(): n for n, people in enumerate(settings.donor_groups) for name in people.split(",")}
@@ -209,42 +202,6 @@ def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[n
         return [image, second, transform.to_grid(whole), np.zeros_like(image)]
     ignored = transform.to_grid(ignored_voxels(case, flair, lesion, settings.rim_mm))
     return [image, second, transform.to_grid(lesion), ignored]
-
-
-def read_second(case: Case, flair: Volume, resample: bool) -> Volume | None:
-    """The case's T1w on the FLAIR's grid, or None where there is none.
-
-    Raises:
-        GeometryError: it lies on another grid and may not be resampled.
-    """
-    if case.t1 is None or not resample:
-        return read_image(case.t1, flair.geometry) if case.t1 else None
-    t1 = read_image(case.t1)
-    return t1 if t1.geometry.same_grid(flair.geometry) else resample_to(t1, flair.geometry)
-
-
-def ignored_voxels(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:
-    """What counts for nothing (x, y, z): the unlabelled rim, and voxels of the case's ``ignored_label``."""
-    ignored = rim(case, flair, lesion, rim_mm)
-    if case.ignored_label is not None and case.mask is not None:
-        ignored |= read_label(case.mask, flair.geometry, case.ignored_label)
-    return ignored
-
-
-def rim(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:
-    """Unlabelled voxels within ``rim_mm`` of the case's ventricle mask: nobody said whether they are lesions (x y z)."""
-    if case.ventricles is None or rim_mm <= 0:
-        return np.zeros(flair.shape, dtype=bool)
-    ventricles = read_mask(case.ventricles, flair.geometry).voxels
-    distance = ndimage.distance_transform_edt(~ventricles, sampling=flair.geometry.voxel_spacing)
-    return np.asarray((distance <= rim_mm) & ~ventricles & ~lesion)
-
-
-def _required(case: Case, name: str) -> Path:
-    path: Path | None = getattr(case, name)
-    if path is None:
-        raise InputError(f"case {case.id}: training needs a file in column '{name}'")
-    return path
 
 
 class ExampleStream(Dataset[Example]):

@@ -13,9 +13,9 @@ from rich.markup import escape
 from veridice.cli.common import Weights, err, out, progress_bar
 from veridice.config import LARGEST_SEED, load_training_settings, on_whole_cubes, with_steps, without_group
 from veridice.errors import InputError
-from veridice.io.bids import held
+from veridice.io.atomic import held
 from veridice.io.datasets import read_manifest
-from veridice.networks.weights import NAMES, WeightKind, bundled_weights, read_card, verify
+from veridice.io.weight_cards import NAMES, WeightKind, bundled_weights, read_card, verify
 
 
 def simulate(

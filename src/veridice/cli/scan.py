@@ -33,7 +33,7 @@ from veridice.cli.common import (
 from veridice.config import InferenceSettings
 from veridice.io.bids import REPORT_SUFFIX, case_name, file_stem
 from veridice.io.nifti import read_image, read_mask
-from veridice.networks.weights import bundled_weights
+from veridice.io.weight_cards import bundled_weights
 from veridice.overlap import dice
 
 

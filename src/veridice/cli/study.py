@@ -32,11 +32,12 @@ from veridice.cli.common import (
 from veridice.cohort import Run, Tally, run_cohort
 from veridice.config import InferenceSettings
 from veridice.errors import InputError, OutputError
-from veridice.io.bids import make_folder, write_dataset_files
-from veridice.io.layout import BidsScan, check_dataset, find_scans, read_filter, validate_dataset, without_scans
-from veridice.io.masks import MaskFolder, split_place
+from veridice.io.atomic import make_folder
+from veridice.io.bids import write_dataset_files
+from veridice.io.bids_dataset import BidsScan, check_dataset, find_scans, read_filter, validate_dataset, without_scans
 from veridice.io.nifti import available_memory
-from veridice.networks.weights import bundled_weights
+from veridice.io.other_tools import MaskFolder, split_place
+from veridice.io.weight_cards import bundled_weights
 from veridice.panel import CALIBRATION
 from veridice.parallel import in_processes
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from veridice.error_maps import error_map
 from veridice.experiment.figures import saved
 from veridice.experiment.studies import LabelledScan, Panel
-from veridice.inference import reconstruct, stochastic_passes
+from veridice.inference.passes import reconstruct, stochastic_passes
 from veridice.types import Voxels
 
 COLUMNS = (

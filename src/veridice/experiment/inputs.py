@@ -15,9 +15,9 @@ from veridice.config import InferenceSettings, TrainingSettings, load_training_s
 from veridice.errors import ConfigError, InputError, OutputError, VeridiceError
 from veridice.experiment.protocol import ExperimentSettings
 from veridice.experiment.studies import LabelledScan
-from veridice.inference import choose_backend
-from veridice.io.bids import is_new, write_json
-from veridice.networks.weights import WeightCard, bundled_weights, read_card
+from veridice.inference.passes import choose_backend
+from veridice.io.atomic import is_new, write_json
+from veridice.io.weight_cards import WeightCard, bundled_weights, read_card
 from veridice.progress import progress_bar
 
 BEGUN, INPUTS = "begun.json", "inputs.json"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from veridice.inference import Backend, deterministic_pass
+from veridice.inference.passes import Backend, deterministic_pass
 from veridice.overlap import dice
 from veridice.scores import PackedMasks, mean_pairwise_dice
 from veridice.types import Mask, Voxels

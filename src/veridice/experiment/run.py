@@ -21,7 +21,7 @@ from veridice.experiment.stages import SCORES, SLICES, STAGES, Fold, for_folds, 
 from veridice.experiment.summary import write_summary
 from veridice.experiment.tables import REFITS, write_cases, write_csv
 from veridice.experiment.tables import read_cases as read_case_table
-from veridice.io.bids import held, write_text
+from veridice.io.atomic import held, write_text
 from veridice.progress import progress_bar
 from veridice.simulate.cohort import COHORTS, write_cohort
 from veridice.simulate.donors import all_donors

@@ -33,9 +33,9 @@ from veridice.experiment.protocol import METHODS, REGRESSED, ExperimentSettings,
 from veridice.experiment.regress import fit_and_predict, refit_without_scanners
 from veridice.experiment.studies import LabelledScan, Panel, read_numbers, stored_name, study_cases
 from veridice.experiment.tables import REFITS, write_cases, write_csv
-from veridice.inference import choose_backend
-from veridice.io.bids import write_json, write_text
-from veridice.networks.weights import load_network
+from veridice.inference.passes import choose_backend
+from veridice.inference.weights import load_network
+from veridice.io.atomic import write_json, write_text
 from veridice.progress import progress_bar
 from veridice.quality_data import CHANNELS
 

@@ -11,7 +11,7 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from veridice.failure_detection import FAILURE_DICE
-from veridice.io.bids import staged_output
+from veridice.io.atomic import staged_output
 
 SUMMARY = "summary.html"
 LADDER = {

@@ -12,7 +12,7 @@ import pandas as pd
 
 from veridice.errors import InputError
 from veridice.experiment.evaluation import COLUMNS
-from veridice.io.bids import staged_output
+from veridice.io.atomic import staged_output
 
 NUMBERS = ("load_ml", "dice", "dice_native", "score")
 """Columns of the case table that are numbers; folds are, too, where all of them are whole ones."""

@@ -16,7 +16,7 @@ import pandas as pd
 
 from veridice._version import __version__
 from veridice.errors import InputError, OutputError
-from veridice.io.bids import held, is_new, write_json, write_text
+from veridice.io.atomic import held, is_new, write_json, write_text
 from veridice.io.nifti import write_image
 from veridice.parallel import ProcessDiedError, in_processes
 from veridice.simulate.donors import choose_donors

@@ -15,12 +15,13 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from veridice.config import InferenceSettings
-from veridice.engine import CompiledSegmenter, can_run, is_installed
 from veridice.errors import InputError
+from veridice.inference.openvino_engine import CompiledSegmenter, can_run, is_installed
+from veridice.inference.uncertainty import UncertaintyAccumulator, UncertaintyMaps
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
+from veridice.scores import GridMaps
 from veridice.types import Mask, ProbabilityMap, Samples, Voxels
-from veridice.uncertainty import UncertaintyAccumulator, UncertaintyMaps
 
 Tick = Callable[[], None]
 """Called after each pass, for a progress bar."""
@@ -201,3 +202,22 @@ def _placed(network: nn.Module, backend: Backend) -> nn.Module:
 
 def _autocast(backend: Backend) -> torch.autocast:
     return torch.autocast(backend.device, torch.bfloat16, enabled=backend.precision == "bf16")
+
+
+REGRESSORS = {"image": "regressor-image", "uncertainty": "regressor-uncertainty", "error": "regressor-error"}
+
+
+def predict_all(regressors: dict[str, RegressionNet], images: Voxels, maps: GridMaps, backend: Backend) -> dict[str, float]:
+    """Dice predicted from each of the paper's input pairs (Reg-net), not clipped, as scores by name.
+
+    Args:
+        regressors: by input pair: ``image``, ``uncertainty``, ``error``.
+        images: FLAIR and T1w on the cube (2, x, y, z).
+        maps: of the same scan.
+        backend: device and precision.
+    """
+    inputs = {"image": [*images], "uncertainty": [maps.entropy], "error": [maps.error]}
+    return {
+        f"predicted_dice_{pair}": predict_dice(network, inputs[pair], maps.segmentation, backend)
+        for pair, network in regressors.items()
+    }

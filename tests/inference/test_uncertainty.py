@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from veridice.uncertainty import UncertaintyAccumulator, binary_entropy
+from veridice.inference.uncertainty import UncertaintyAccumulator, binary_entropy
 
 
 @given(st.floats(0, 1, width=32))

@@ -8,7 +8,7 @@ from torch import nn
 
 from veridice.imaging.components import largest_component
 from veridice.imaging.grid import pooled_map
-from veridice.inference import Backend, deterministic_pass
+from veridice.inference.passes import Backend, deterministic_pass
 from veridice.types import Mask, ProbabilityMap, Voxels
 
 HEAD_LEVEL = 0.05

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from veridice.errors import InputError
-from veridice.io.layout import BidsScan
+from veridice.io.bids_dataset import BidsScan
 from veridice.io.nifti import SUFFIXES
 
 SAMSEG_LESION = 99

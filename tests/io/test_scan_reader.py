@@ -12,8 +12,8 @@ from test_registration import FLAIR, OBLIQUE, T1, head, rigid
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume
-from veridice.inputs import read_given_mask, read_scan
 from veridice.io.nifti import write_image
+from veridice.io.scan_reader import read_given_mask, read_scan
 
 MOVE = rigid((6, -4, 5), (7, -9, 6))
 

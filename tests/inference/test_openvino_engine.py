@@ -13,14 +13,14 @@ import pytest
 import torch
 from scipy import ndimage
 
-from veridice import engine
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.inference import Backend, bf16_supported, choose_backend, stochastic_passes
+from veridice.inference import openvino_engine
+from veridice.inference.passes import Backend, bf16_supported, choose_backend, stochastic_passes
 from veridice.networks.mc_unet import McUnet
 from veridice.overlap import dice
 
-if not engine.is_installed():
+if not openvino_engine.is_installed():
     pytest.skip("the extra openvino is not installed", allow_module_level=True)
 TORCH, FAST = Backend("cpu", "fp32", 2), Backend("cpu", "fp32", 2, "openvino")
 SHARED = (2, 32, 32, 32)
@@ -30,7 +30,7 @@ BF16_TOLERANCE, BF16_MEAN_TOLERANCE = 0.06, 0.005
 
 @pytest.fixture(autouse=True)
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(engine.CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(openvino_engine.CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
 @pytest.fixture
@@ -85,15 +85,15 @@ def test_a_converted_graph_is_used_again(
 ) -> None:
     first = stochastic_passes(network, images, FAST, 2, seed=0).maps.mean
     assert len(list((tmp_path / "cache").iterdir())) == 1
-    monkeypatch.setattr(engine, "_convert", None)
+    monkeypatch.setattr(openvino_engine, "_convert", None)
     np.testing.assert_array_equal(stochastic_passes(network, images, FAST, 2, seed=0).maps.mean, first)
 
 
 def test_other_weights_are_another_graph_and_old_ones_make_room(tmp_path: Path) -> None:
-    for seed in range(engine.KEPT_GRAPHS + 1):
+    for seed in range(openvino_engine.KEPT_GRAPHS + 1):
         torch.manual_seed(seed)
-        engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
-    assert len(list((tmp_path / "cache").iterdir())) == engine.KEPT_GRAPHS
+        openvino_engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
+    assert len(list((tmp_path / "cache").iterdir())) == openvino_engine.KEPT_GRAPHS
 
 
 @pytest.mark.parametrize("damage", ["short", "altered", "missing"])
@@ -109,16 +109,16 @@ def test_a_damaged_cache_costs_only_time(network: McUnet, images: np.ndarray, tm
         altered = content[:middle] + bytes(b ^ 0x40 for b in content[middle : middle + 8]) + content[middle + 8 :]
         (stored / file).write_bytes(content[:20] if damage == "short" else altered)
     np.testing.assert_allclose(stochastic_passes(network, images, FAST, 2, seed=0).maps.mean, expected, atol=1e-6)
-    engine._read(stored)  # it was mended
+    openvino_engine._read(stored)  # it was mended
 
 
 def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     left = tmp_path / "cache" / ".segmenter-killed"
     left.mkdir(parents=True)
     os.utime(left, (0, 0))
-    for seed in range(engine.KEPT_GRAPHS):
+    for seed in range(openvino_engine.KEPT_GRAPHS):
         torch.manual_seed(seed)
-        engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
+        openvino_engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
     assert not left.exists()
 
 
@@ -126,7 +126,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
     network: McUnet, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv(engine.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
+    monkeypatch.setenv(openvino_engine.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
     assert stochastic_passes(network, images, FAST, 2, seed=0).maps.mean.shape == (32, 32, 32)
 
 
@@ -134,7 +134,7 @@ def test_a_user_without_a_home_costs_only_time(network: McUnet, images: np.ndarr
     def homeless() -> Path:
         raise RuntimeError("Could not determine home directory.")
 
-    monkeypatch.delenv(engine.CACHE_VARIABLE)
+    monkeypatch.delenv(openvino_engine.CACHE_VARIABLE)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
     assert stochastic_passes(network, images, FAST, 2, seed=0).maps.mean.shape == (32, 32, 32)
@@ -144,7 +144,7 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
     """OpenVINO's telemetry leaves a folder `intel` in the home when it starts, even where it cannot send."""
     code = (
         "import sys, numpy as np\n"
-        "from veridice.inference import Backend, stochastic_passes\n"
+        "from veridice.inference.passes import Backend, stochastic_passes\n"
         "from veridice.networks.mc_unet import McUnet\n"
         "images = np.zeros((2, 16, 16, 16), np.float32)\n"
         "stochastic_passes(McUnet(features=2, depth=3), images, Backend('cpu', 'fp32', 1, 'openvino'), 2, 0)\n"

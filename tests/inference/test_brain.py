@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from veridice import brain
-from veridice.brain import brain_mask, brain_probability, is_whole_head
-from veridice.inference import Backend
+from veridice.inference import brain
+from veridice.inference.brain import brain_mask, brain_probability, is_whole_head
+from veridice.inference.passes import Backend
 from veridice.networks.mc_unet import McUnet
 
 FP32 = Backend("cpu", "fp32", 1)

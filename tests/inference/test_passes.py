@@ -9,7 +9,7 @@ from scipy.stats import entropy as scipy_entropy
 
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.inference import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes
+from veridice.inference.passes import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from veridice.errors import InputError
-from veridice.io.layout import check_dataset, describe_scans, find_scans, read_filter, without_scans
-from veridice.io.masks import SAMSEG_LESION, MaskFolder, split_place
+from veridice.io.bids_dataset import check_dataset, describe_scans, find_scans, read_filter, without_scans
+from veridice.io.other_tools import SAMSEG_LESION, MaskFolder, split_place
 
 
 @pytest.fixture

@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from veridice.errors import WeightsError
+from veridice.inference.weights import load_network, parameter_count, save_network
+from veridice.io.weight_cards import read_card, verify
 from veridice.networks.regression_net import RegressionNet
-from veridice.networks.weights import load_network, parameter_count, read_card, save_network, verify
 
 
 def edit_card(folder: Path, name: str, /, **changes: object) -> None:

@@ -1,31 +1,21 @@
-"""Weights that ship with the package or come from a training run: safetensors plus a JSON card, checked before use."""
+"""What a weights file is: its card, its checksum, where the ones that ship lie. No torch."""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors import SafetensorError
-from safetensors.torch import load as load_safetensors
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from safetensors.numpy import save_file
 
 from veridice.errors import WeightsError
-from veridice.networks.mc_unet import McUnet
-from veridice.networks.reconstruction_unet import ReconstructionUnet
-from veridice.networks.regression_net import RegressionNet
 
 NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain"]
 WeightKind = Literal["segmenter", "reconstructor", "regressor", "brain", "predictor"]
-ARCHITECTURES: dict[str, type[nn.Module]] = {
-    "segmenter": McUnet,
-    "reconstructor": ReconstructionUnet,
-    "regressor": RegressionNet,
-    "brain": McUnet,
-}
 NAMES = ("brain", "segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error")
 """The networks that a judgement needs, by file name."""
 
@@ -80,26 +70,6 @@ def read_card(folder: Path, name: str) -> WeightCard:
     return card
 
 
-def load_network(folder: Path, name: str) -> tuple[nn.Module, WeightCard]:
-    """Build network ``name`` and load its weights, in evaluation mode, float32; the checksum is checked first.
-
-    Raises:
-        WeightsError: missing, damaged or altered, or weights of another architecture.
-    """
-    card = read_card(folder, name)
-    content = verified_bytes(folder, card)
-    try:
-        network = ARCHITECTURES[card.kind](**card.arguments)
-        state = {key: value.float() if value.is_floating_point() else value for key, value in load_safetensors(content).items()}
-        network.load_state_dict(state)
-    except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
-        message = " ".join(str(error).split())[:160]
-        raise WeightsError(
-            f"{folder / name}.safetensors: not weights of a {card.kind} ({message}); train or install again"
-        ) from error
-    return network.eval(), card
-
-
 def verify(folder: Path, name: str) -> WeightCard:
     """Check the checksum of weights ``name`` against its card.
 
@@ -111,21 +81,12 @@ def verify(folder: Path, name: str) -> WeightCard:
     return card
 
 
-def save_network(folder: Path, network: nn.Module, card: dict[str, Any]) -> WeightCard:
-    """Write weights in half precision and their card; ``card`` lacks only the checksum."""
-    state = {
-        key: (value.half() if value.is_floating_point() else value).detach().cpu().contiguous()
-        for key, value in network.state_dict().items()
-    }
-    return save_arrays(folder, state, card)
-
-
-def save_arrays(folder: Path, arrays: dict[str, Tensor], card: dict[str, Any]) -> WeightCard:
+def save_arrays(folder: Path, arrays: Mapping[str, np.ndarray[Any, Any]], card: dict[str, Any]) -> WeightCard:
     """Write arrays as they are, and their card; ``card`` lacks only the checksum."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{card['name']}.safetensors"
     temporary = path.with_name(f".{path.name}.tmp")
-    save_file(arrays, temporary)
+    save_file(dict(arrays), temporary)
     complete = WeightCard(**card, sha256=hashlib.sha256(temporary.read_bytes()).hexdigest())
     # safetensors writes for the owner alone; weights are for everybody who may see the folder.
     temporary.chmod(0o644)
@@ -148,8 +109,3 @@ def verified_bytes(folder: Path, card: WeightCard) -> bytes:
     if hashlib.sha256(content).hexdigest() != card.sha256:
         raise WeightsError(f"{path}: damaged or altered (its checksum is not the card's); reinstall veridice")
     return content
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -1,0 +1,173 @@
+"""Output that appears whole or not at all, and folders that one process holds at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from filelock import FileLock, Timeout
+
+from veridice.errors import OutputError
+
+
+def make_folder(folder: Path) -> None:
+    """Make an output folder and those above it.
+
+    Raises:
+        OutputError: that cannot be done.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{folder}: cannot be made ({error.strerror or error}); give another -o folder") from error
+
+
+LOCK = ".veridice.lock"
+
+
+TURN = ".veridice-turn.lock"
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Hold an output folder, which is made when absent, so that no second process writes there at the same time.
+
+    Raises:
+        OutputError: another process holds it, or it cannot be made.
+    """
+    make_folder(folder)
+    try:
+        lock = FileLock(folder / LOCK, timeout=0).acquire()
+    except Timeout as error:
+        raise OutputError(f"{folder}: another veridice works there; wait for it, or give another -o folder") from error
+    except OSError as error:
+        raise OutputError(f"{folder}: {_how_to_mend(error)}") from error
+    with lock:
+        try:
+            yield
+        finally:
+            # While it is held; filelock notices a lock whose file is gone.
+            (folder / LOCK).unlink(missing_ok=True)
+
+
+def is_new(folder: Path) -> bool:
+    """Nothing but a lock lies in the folder."""
+    return all(file.name == LOCK for file in folder.iterdir())
+
+
+@contextlib.contextmanager
+def staged_output(folder: Path, last: str | None = None) -> Iterator[Path]:
+    """A hidden folder inside ``folder`` whose files move there when the block ends well, and vanish when it does not.
+
+    Whoever is killed leaves his hidden folder; the next one to write here sweeps it away.
+
+    Args:
+        folder: made when absent.
+        last: end of the name of the file that moves last; one of that name goes away first. So where it lies, all lies.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full.
+    """
+    created = not os.path.lexists(folder)
+    stage: Path | None = None
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with _short_turn(folder):
+            _sweep(folder)
+            stage = Path(tempfile.mkdtemp(prefix=STAGE, dir=folder))
+            lock = FileLock(stage / LOCK).acquire()
+        with lock:
+            yield stage
+            with _short_turn(folder):
+                _publish(stage, folder, last)
+    except OSError as error:
+        raise OutputError(f"{folder}: {_how_to_mend(error)}") from error
+    finally:
+        if stage is not None:
+            shutil.rmtree(stage, ignore_errors=True)
+        if created and os.path.isdir(folder) and not any(folder.iterdir()):  # noqa: PTH112 Path.is_dir fails on long names
+            folder.rmdir()
+
+
+STAGE = ".veridice-"
+
+
+PATIENCE_S = 60
+
+
+@contextlib.contextmanager
+def _short_turn(folder: Path) -> Iterator[None]:
+    """One process at a time sweeps or moves files, so that the results of two runs do not mix."""
+    try:
+        lock = FileLock(folder / TURN, timeout=PATIENCE_S).acquire()
+    except Timeout as error:
+        raise OutputError(f"{folder}: another veridice writes there; wait for it, or give another -o folder") from error
+    with lock:
+        try:
+            yield
+        finally:
+            (folder / TURN).unlink(missing_ok=True)
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed processes left: a hidden folder whose lock nobody holds any more."""
+    for left in folder.glob(f"{STAGE}*/"):
+        with contextlib.suppress(OSError), FileLock(left / LOCK, timeout=0):  # held, or of another user
+            shutil.rmtree(left, ignore_errors=True)
+
+
+def _publish(stage: Path, folder: Path, last: str | None) -> None:
+    files = [file for file in stage.iterdir() if file.name != LOCK]
+    files.sort(key=lambda file: _is(file, last))
+    for target in (folder / file.name for file in files):
+        if target.is_dir():
+            raise OutputError(f"{target}: is a folder where a result should go; give another -o folder")
+    try:
+        _move(files, folder, last)
+    except KeyboardInterrupt:
+        _move([file for file in files if file.exists()], folder, last)
+        raise
+
+
+def _move(files: list[Path], folder: Path, last: str | None) -> None:
+    for file in files:
+        if _is(file, last):
+            (folder / file.name).unlink(missing_ok=True)
+    for file in files:
+        file.replace(folder / file.name)
+
+
+def _is(file: Path, last: str | None) -> bool:
+    return last is not None and file.name.endswith(last)
+
+
+def _how_to_mend(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return "no room left while writing, nothing was kept; free some space or give another -o folder"
+    if error.errno in (errno.EEXIST, errno.ENOTDIR):
+        return "is a file or lies below one; give a folder to -o"
+    return f"cannot be written ({error.strerror or error}); give a folder of yours to -o"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    # Two runs may write the same file at the same time.
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON for people, whole or not at all: indented, finite numbers only."""
+    write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
