@@ -19,10 +19,10 @@ from sklearn.metrics import roc_auc_score
 
 from veridice.assess import AGREEMENT_WEIGHT, agreement_of
 from veridice.calibration import dice_intervals
-from veridice.failure_detection import bootstrap
 from veridice.judge_data import WITH
 from veridice.judge_recipes import calibration_set
 from veridice.lesions import Lesion, fit_lesion_model
+from veridice.metrics.failure_detection import bootstrap
 from veridice.predictor import FEATURES, fit_predictor
 from veridice.simulate.donors import all_donors
 

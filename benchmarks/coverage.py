@@ -22,11 +22,11 @@ from scipy import stats
 
 from veridice.calibration import dice_intervals
 from veridice.config import InferenceSettings, load_training_settings
-from veridice.failure_detection import bootstrap
 from veridice.inference.weights import load_network
 from veridice.io.weight_cards import bundled_weights
 from veridice.judge_data import Task, has_t1, judge_all, patient_name, simulated_scan
 from veridice.judge_recipes import strangers
+from veridice.metrics.failure_detection import bootstrap
 from veridice.panel import Judge, load_judge, load_networks
 from veridice.progress import progress_bar
 from veridice.simulate.cohort import COHORTS

@@ -19,7 +19,7 @@ from veridice.imaging.grid import fit_grid
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 
 LOADS_ML = (0.0, 1.0, 2.0, 10.0, np.inf)
 

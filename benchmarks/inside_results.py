@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from veridice import failure_detection as fd
 from veridice.experiment import evaluation
 from veridice.experiment.results import CASES
 from veridice.experiment.tables import read_cases
+from veridice.metrics import failure_detection as fd
 
 PREDICTING = ("combination", "random_forest", "regressor_uncertainty", "reverse_classification")
 SUMS = ("entropy_sum", "error_sum")

@@ -16,7 +16,7 @@ from veridice.config import InferenceSettings
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.io.weight_cards import bundled_weights
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 from veridice.panel import Networks, load_networks
 
 

@@ -20,11 +20,11 @@ from veridice.experiment.protocol import load_experiment, read_cases
 from veridice.experiment.regress import fit_and_predict
 from veridice.experiment.run import SPLITS
 from veridice.experiment.studies import LabelledScan, read_numbers, stored_name
-from veridice.failure_detection import failure_auroc
 from veridice.inference.passes import Backend, choose_backend, reconstruct, stochastic_passes
 from veridice.inference.weights import load_network
+from veridice.metrics.failure_detection import failure_auroc
+from veridice.metrics.scores import mean_pairwise_dice, voxelwise_sum
 from veridice.networks.losses import SsimForm, ssim_map
-from veridice.scores import mean_pairwise_dice, voxelwise_sum
 
 SSIM_FORMS: tuple[tuple[SsimForm, int, str], ...] = (
     ("windowed", 7, "windows of 7, squared constants (ours)"),

@@ -30,7 +30,7 @@ from veridice.inference.weights import load_network
 from veridice.io.datasets import read_manifest
 from veridice.io.labelled_scan import rim
 from veridice.io.nifti import read_image, read_mask
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 from veridice.recipes import train_segmenter
 from veridice.simulate.donors import donor_names
 from veridice.study import own_mask

@@ -26,7 +26,7 @@ from veridice.inference.weights import load_network
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.io.weight_cards import bundled_weights
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 from veridice.panel import Networks, load_networks
 from veridice.study import find_brain, grid_images
 from veridice.training_data import real_groups

@@ -28,8 +28,8 @@ from veridice.inference.passes import choose_backend, reconstruct
 from veridice.inference.weights import load_network
 from veridice.io.nifti import read_image, read_mask
 from veridice.io.weight_cards import bundled_weights
+from veridice.metrics.overlap import dice
 from veridice.networks.losses import ssim_map
-from veridice.overlap import dice
 from veridice.study import own_mask
 from veridice.types import Mask, Voxels
 

@@ -14,11 +14,11 @@ import pytest
 from scipy import stats
 from sklearn.metrics import mean_absolute_error, precision_score, recall_score, roc_auc_score
 
-from veridice import failure_detection as fd
 from veridice.errors import InputError
 from veridice.experiment import evaluation, figures, paper, tables
 from veridice.experiment.resampling import Pool, draw_weights, percentiles, replicate
 from veridice.experiment.rules import fit_rule, youden_threshold
+from veridice.metrics import failure_detection as fd
 
 PATIENTS, FOLDS = 24, 3
 METHODS = [*paper.PAPER_METHODS, "volume", "pairwise_dice", "training_mean"]

@@ -11,7 +11,7 @@ from veridice.evidence import Reading, mask_evidence, native_samples
 from veridice.imaging.grid import GridTransform, fit_grid
 from veridice.imaging.volume import Geometry, Volume
 from veridice.lesions import LesionModel, describe_lesions, label_lesions, missed_mask
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 
 AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
 CUBE, PASSES = 24, 5

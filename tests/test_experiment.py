@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from veridice import cli, scores
+from veridice import cli
 from veridice.case import Case
 from veridice.config import load_training_settings
 from veridice.errors import ConfigError, InputError
@@ -31,8 +31,9 @@ from veridice.experiment.tables import read_cases
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import Backend
 from veridice.io.nifti import write_image
+from veridice.metrics import scores
+from veridice.metrics.overlap import dice
 from veridice.networks.mc_unet import McUnet
-from veridice.overlap import dice
 
 FP32 = Backend("cpu", "fp32", 1)
 SOURCES = (Source(layout="bids", folder="."),)

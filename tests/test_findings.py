@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from veridice import failure_detection as fd
-from veridice import scores
 from veridice.experiment.findings import CLAIMS, Claim, findings
+from veridice.metrics import failure_detection as fd
+from veridice.metrics import scores
 
 CASES = 30
 

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from veridice.mask_kinds import KINDS, Material, draw_kinds, make_mask
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 
 EDGE = 40
 

@@ -11,8 +11,9 @@ import pytest
 
 from veridice import cli
 from veridice.group import RATINGS, _rating
-from veridice.report import SCORE_ROWS, _radiological, choose_slices
-from veridice.scores import SCORES
+from veridice.metrics.catalogue import PAGE_SCORES
+from veridice.metrics.scores import SCORES
+from veridice.report import _radiological, choose_slices
 
 
 def test_slices_with_lesion_and_doubt_are_chosen_apart() -> None:
@@ -45,7 +46,7 @@ def test_pictures_follow_radiological_convention() -> None:
 
 
 def test_every_score_is_explained() -> None:
-    assert set(SCORES) <= {name for name, _, _ in SCORE_ROWS}
+    assert set(SCORES) <= set(PAGE_SCORES)
 
 
 @pytest.fixture

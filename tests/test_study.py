@@ -22,8 +22,9 @@ from veridice.calibration import CalibrationSet
 from veridice.checking import Request
 from veridice.cohort import run_cohort
 from veridice.config import InferenceSettings
-from veridice.group import COLUMNS, expected_failures, known_values, without_shared_warnings
+from veridice.group import expected_failures, known_values, without_shared_warnings
 from veridice.io.bids_dataset import find_scans
+from veridice.metrics.catalogue import STUDY_COLUMNS
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.records import HIDDEN, read_record, scan_held
 
@@ -154,7 +155,7 @@ def test_command_line(bids: Path, tiny_weights: Path, tmp_path: Path, capsys: py
     assert "2 judged, 0 finished before, 1 failed of 3 scans" in said.splitlines()[-1]
     assert cli.run(["run", str(bids), str(output), "group"]) == 0
     table = pd.read_csv(output / "veridice.tsv", sep="\t", na_values="n/a")
-    assert list(table) == list(COLUMNS) == list(json.loads((output / "veridice.json").read_text()))
+    assert list(table) == list(STUDY_COLUMNS) == list(json.loads((output / "veridice.json").read_text()))
     assert table["scan"].tolist()[0] == "sub-03"
     assert table["rank"].tolist() == [1, 2, 3]
     gain = table["expected_gain"].dropna()

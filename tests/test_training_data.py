@@ -16,7 +16,7 @@ from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import write_image
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 from veridice.quality_data import Segmenters, damage_mask
 from veridice.training_data import (
     CubeCase,

@@ -16,7 +16,7 @@ from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.nifti import read_image, read_mask, write_image
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 
 if TYPE_CHECKING:
     from veridice.assess import Judgement, assess_scan

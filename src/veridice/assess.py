@@ -18,10 +18,10 @@ from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
 from veridice.lesions import Lesion, LesionModel, describe_lesions, label_lesions, missed_mask
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
+from veridice.metrics.scores import lesion_volume_ml
 from veridice.panel import Judge, Networks, describe_model
 from veridice.progress import Clock, Tick
-from veridice.scores import lesion_volume_ml
 from veridice.study import OWN, Opinion, StudiedScan, judge_mask, study_scan
 from veridice.types import Mask
 from veridice.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty

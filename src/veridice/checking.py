@@ -27,6 +27,7 @@ from veridice.io.bids import (
     write_table,
 )
 from veridice.io.scan_reader import read_given_mask, read_scan
+from veridice.metrics.catalogue import LESION_COLUMNS
 from veridice.panel import Networks, load_networks
 from veridice.progress import Clock
 from veridice.report import write_report
@@ -146,21 +147,6 @@ def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Asses
         write_json(stored, assessment.model_dump(mode="json"))
         write_report(stored, scan.flair, scan.t1, stage / f"{file_stem(case)}{REPORT_SUFFIX}")
     return assessment
-
-
-LESION_COLUMNS = {
-    "number": "Value in the map *_desc-lesions_dseg",
-    "place": "mask: part of the judged mask; missed: drawn by veridice alone, looks like a missed lesion",
-    "confidence": "Chance that it is a lesion, by a model of the other columns (docs/any-mask.md)",
-    "volume_ml": "Volume in millilitres",
-    "x": "Centre of mass, mm, RAS+ of the FLAIR's affine",
-    "y": "As x",
-    "z": "As x",
-    "mean_probability": "Mean lesion probability over its voxels",
-    "highest_probability": "Highest lesion probability of its voxels",
-    "share_of_passes": "Share of the stochastic passes in which any of its voxels is a lesion",
-    "brightness": "Mean FLAIR minus the brain's median, in interquartile ranges of the brain",
-}
 
 
 def _lesion_rows(judgement: Judgement) -> list[dict[str, Any]]:

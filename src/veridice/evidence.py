@@ -12,7 +12,7 @@ from scipy import ndimage
 from veridice.imaging.components import label_components
 from veridice.imaging.grid import GridTransform
 from veridice.imaging.volume import Geometry
-from veridice.scores import PackedMasks
+from veridice.metrics.scores import PackedMasks
 from veridice.types import Mask, ProbabilityMap, Voxels
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]

@@ -27,53 +27,9 @@ from veridice.io.bids import (
     write_dataset_files,
 )
 from veridice.io.bids_dataset import BidsScan, describe_scans
+from veridice.metrics.catalogue import MEASURES, STUDY_COLUMNS
 from veridice.records import Record, read_record
 
-COLUMNS = {
-    "participant_id": "Participant",
-    "session_id": "Session",
-    "scan": "Beginning of the scan's file names",
-    "rank": "Place in the worklist: 1 is the scan that is most worth a look",
-    "status": "done; failed: it could not be judged; missing: it was not tried yet",
-    "reason": "Why there is no judgement",
-    "verdict": "accept, review or reject",
-    "predicted_dice": "Dice that the mask is expected to have",
-    "interval_low": "Lower end of the interval of the true Dice",
-    "interval_high": "Upper end",
-    "coverage": "Share of true values in such intervals, for scans like the calibration's",
-    "failure_probability": "Chance that the true Dice is below the wanted one",
-    "expected_gain": "Expected shortfall of the Dice below the wanted one, which a look would make good",
-    "known": "Whether the models know such scans",
-    "rating": "What a person said of the mask in *_rating.json",
-    "judged_mask": "own, or the file name of the mask that was given",
-    "lesion_volume_ml": "Volume of the judged mask",
-    "own_volume_ml": "Volume of the mask that veridice draws",
-    "brain_volume_ml": "Volume of the brain",
-    "looks_missed_ml": "Volume of the places that look like missed lesions",
-    "lesion_count": "Connected parts of the judged mask",
-    "pairwise_dice": "Mean Dice over all pairs of stochastic passes",
-    "agreement_mean": "Mean Dice of the mask with the passes",
-    "expected_dice": "Dice expected from the lesion probabilities alone",
-    "predicted_dice_image": "Dice by the regression network on image and mask, not clipped",
-    "predicted_dice_uncertainty": "The same on entropy and mask",
-    "predicted_dice_error": "The same on reconstruction error and mask",
-    "mean_foreground_entropy": "Mean entropy in the mask, bits",
-    "non_boundary_entropy": "Mean entropy away from borders, bits",
-    "structural_uncertainty": "1 - mean overlap (IoU) of the passes with their mean",
-    "lesion_uncertainty": "The same lesion by lesion, mean",
-    "entropy_sum": "Voxel-wise sum of the entropy on the cube, bits",
-    "error_sum": "Voxel-wise sum of the reconstruction error",
-    "absolute_error_sum": "Voxel-wise sum of its absolute value",
-    "unfamiliarity": "Distance from the scans that the models know; 1 is the most that is tolerated",
-    "site": "From participants.tsv",
-    "scanner": "Maker, model and field strength, from the sidecar",
-    "acquired": "Time of acquisition, from *_scans.tsv or *_sessions.tsv",
-    "warnings": "What a reader should know",
-    "report": "Page of the scan",
-    "thumbnail": "Picture of the scan with its mask",
-}
-"""Of ``veridice.tsv``, with what they mean."""
-UNITS = {"lesion_volume_ml": "mL", "own_volume_ml": "mL", "brain_volume_ml": "mL", "looks_missed_ml": "mL"}
 RATINGS = ("accept", "needs edit", "reject")
 LOOKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 SHARES = (0.05, 0.1, 0.2, 0.5)
@@ -87,7 +43,7 @@ UNFAMILIAR = 1.0
 
 
 def tabulate(output: Path, dataset: Path, scans: Sequence[BidsScan]) -> pd.DataFrame:
-    """The worklist: a row a scan with :data:`COLUMNS`, the most worth a look first.
+    """The worklist: a row a scan with :data:`STUDY_COLUMNS`, the most worth a look first.
 
     What could not be judged comes first; then what is expected to gain most; equals by name.
 
@@ -97,7 +53,7 @@ def tabulate(output: Path, dataset: Path, scans: Sequence[BidsScan]) -> pd.DataF
         scans: of it, those that the table is about.
     """
     rows = [_row(output, scan) for scan in scans]
-    table = pd.DataFrame(rows).merge(describe_scans(dataset, scans), on="scan", how="left").reindex(columns=list(COLUMNS))
+    table = pd.DataFrame(rows).merge(describe_scans(dataset, scans), on="scan", how="left").reindex(columns=list(STUDY_COLUMNS))
     # Without a calibration there is no gain to expect; the lowest prediction is the next best.
     gain = table["expected_gain"].astype(float).fillna(1 - table["predicted_dice"].astype(float))
     judged = table["status"] == "done"
@@ -129,7 +85,7 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
     by_kind = {suffix: name for name in record.files for suffix in suffixes if name.endswith(suffix)}
     assessment = read_assessment(output / by_kind.get(ASSESSMENT_SUFFIX, "absent"))
     low, high = assessment.interval or (None, None)
-    scores = {name: assessment.scores.get(name) for name in COLUMNS if name in assessment.scores}
+    scores = {name: assessment.scores.get(name) for name in STUDY_COLUMNS if name in assessment.scores}
     return {
         **scores,
         "verdict": assessment.verdict,
@@ -268,8 +224,8 @@ def write_tables(output: Path, table: pd.DataFrame) -> Path:
         text = safe.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
         write_text(output / "veridice.tsv", text)
         meanings = {
-            name: {"Description": meaning, **({"Units": UNITS[name]} if name in UNITS else {})}
-            for name, meaning in COLUMNS.items()
+            name: {"Description": (measure := MEASURES[name]).meaning, **({"Units": measure.unit} if measure.unit else {})}
+            for name in STUDY_COLUMNS
         }
         write_json(output / "veridice.json", meanings)
         write_dataset_files(output)

@@ -10,29 +10,13 @@ import numpy as np
 import pandas as pd
 import vl_convert
 
+from veridice.metrics.catalogue import MEASURES, Measure, label
+
 VERDICT_SCALE = {"domain": ["accept", "review", "reject", "none"]}
 SHAPES = {**VERDICT_SCALE, "range": ["circle", "triangle-up", "square", "diamond"]}
 COLOURS = {**VERDICT_SCALE, "range": ["#009E73", "#E69F00", "#D55E00", "#7f8896"]}
 """Okabe and Ito's bluish green, orange and vermilion: told apart by colour-blind eyes, and by their shapes besides."""
 
-NAMES = {
-    "predicted_dice": "Predicted Dice",
-    "failure_probability": "Chance of a bad mask",
-    "expected_gain": "Expected gain in Dice",
-    "lesion_volume_ml": "Lesion volume, ml",
-    "own_volume_ml": "Lesion volume of veridice's own mask, ml",
-    "brain_volume_ml": "Brain volume, ml",
-    "looks_missed_ml": "Looks missed, ml",
-    "lesion_count": "Lesions",
-    "pairwise_dice": "Agreement among passes",
-    "sample_agreement": "Agreement of the mask with the passes",
-    "unfamiliarity": "Unfamiliarity",
-    "mean_foreground_entropy": "Mean entropy in the mask, bits",
-}
-FRACTIONS = ("predicted_dice", "failure_probability", "pairwise_dice", "sample_agreement")
-"""Their axes always run from 0 to 1."""
-SKEWED = ("lesion_volume_ml", "own_volume_ml", "looks_missed_ml", "lesion_count")
-"""Drawn on a scale that spreads the small ones and still has a place for zero."""
 TICKS = (0, 1, 3, 10, 30, 100, 300, 1000, 3000)
 FIRST = ("predicted_dice", "failure_probability", "lesion_volume_ml", "unfamiliarity", "brain_volume_ml", "pairwise_dice")
 """Drawn beside the worklist; any other number can be chosen there."""
@@ -60,24 +44,23 @@ def measures(table: pd.DataFrame, min_dice: float | None) -> dict[str, dict[str,
         values = values[np.isfinite(values)]
         if len(values) and not pd.api.types.is_bool_dtype(table[name]):
             mark = min_dice if name == "predicted_dice" else None
-            found[name] = {"label": label(name), "mark": mark, **_axis(name, float(values.min()), float(values.max()))}
+            found[name] = {
+                "label": label(name),
+                "mark": mark,
+                **_axis(MEASURES.get(name), float(values.min()), float(values.max())),
+            }
     return found
 
 
-def label(name: str) -> str:
-    """What a column is called on the page."""
-    return NAMES.get(name) or name.replace("_", " ").strip().capitalize() or name
-
-
-def _axis(name: str, low: float, high: float) -> dict[str, Any]:
+def _axis(measure: Measure | None, low: float, high: float) -> dict[str, Any]:
     axis: dict[str, Any] = {"tickCount": 5, "labelOverlap": "greedy"}
     margin = 0.05 * (high - low) or abs(high) * 0.1 or 1.0
     ends = [_short(low - margin), _short(high + margin)]
     near = {"domain": ends, "zero": False, "nice": False}
-    if name in FRACTIONS and low >= 0 and high <= 1:
+    if measure and measure.fraction and low >= 0 and high <= 1:
         close = {**near, "domain": [max(0.0, ends[0]), min(1.0, ends[1])]}
         return {"scale": {"domain": [0, 1], "nice": False}, "near": close, "axis": axis}
-    if name in SKEWED and low >= 0 and high > 0:
+    if measure and measure.skewed and low >= 0 and high > 0:
         ticks = [tick for tick in TICKS if tick <= high] if high >= 3 else None
         scale = {"type": "symlog", "constant": 1, "domain": [0, high * 1.05], "nice": False}
         return {"scale": scale, "near": scale, "axis": {"labelOverlap": "greedy", "values": ticks} if ticks else axis}

@@ -17,8 +17,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from veridice._version import __version__
-from veridice.group_charts import FIRST, drawing_script, label, measures, specifications
+from veridice.group_charts import FIRST, drawing_script, measures, specifications
 from veridice.io.atomic import write_text
+from veridice.metrics.catalogue import label
 
 EMBEDDED = 200
 """Thumbnails inside the page, from the top of the worklist; the others are read when they come into sight."""

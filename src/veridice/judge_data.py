@@ -23,7 +23,7 @@ from veridice.io.labelled_scan import ignored_voxels, read_second
 from veridice.io.nifti import read_image, read_mask
 from veridice.lesions import Lesion, describe_lesions, label_lesions
 from veridice.mask_kinds import Material, draw_kinds, make_mask
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 from veridice.panel import Networks
 from veridice.parallel import in_processes
 from veridice.progress import Clock

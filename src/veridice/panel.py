@@ -19,9 +19,9 @@ from veridice.inference.passes import REGRESSORS, Backend
 from veridice.inference.weights import load_network
 from veridice.io.weight_cards import NAMES, WeightCard, read_card, save_arrays, verified_bytes
 from veridice.lesions import LesionModel
+from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
 from veridice.predictor import Predictor
-from veridice.scores import SUM_GRID
 
 CALIBRATION = "calibration.json"
 """File beside the weights."""

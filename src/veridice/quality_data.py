@@ -13,10 +13,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from veridice.config import RegressorInput, RegressorSettings
-from veridice.error_maps import error_map
 from veridice.imaging.grid import pooled_map
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
+from veridice.metrics.scores import error_map
 from veridice.training_data import Example, ExampleStream
 from veridice.types import Mask, Voxels
 

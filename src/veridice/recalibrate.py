@@ -14,7 +14,7 @@ from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import read_assessment
 from veridice.io.nifti import read_image, read_mask
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 
 COLUMNS = "assessment (a *_veridice.json) and truth (a mask) or dice; optionally patient"
 FEWEST = fewest_cases(0.9)

@@ -32,11 +32,11 @@ from veridice.inference.passes import bf16_pays, choose_backend
 from veridice.inference.weights import load_network, save_network
 from veridice.io.atomic import make_folder
 from veridice.io.weight_cards import NetworkKind, WeightCard, read_card
+from veridice.metrics.overlap import dice
 from veridice.networks.losses import SegmentationLoss, SsimLoss, mean_difference, similarity_at_hole, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.overlap import dice
 from veridice.progress import progress_bar
 from veridice.quality_data import CHANNELS, QualityDataset, Segmenters, make_quality_cases
 from veridice.simulate.donors import all_donors

@@ -23,6 +23,7 @@ from veridice.imaging.grid import fit_grid
 from veridice.imaging.volume import Volume
 from veridice.io.bids import file_stem, read_assessment
 from veridice.io.nifti import read_map
+from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, label
 from veridice.types import Voxels
 
 matplotlib.use("Agg")
@@ -69,7 +70,7 @@ def write_report(assessment_file: Path, flair: Volume, t1: Volume | None, output
         rating_script=script,
         rating_script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         mosaic=_mosaic(flair, t1, maps),
-        scores=[(label, _shown(assessment, name), meaning) for name, label, meaning in SCORE_ROWS],
+        scores=[(label(name), _shown(assessment, name), MEASURES[name].meaning) for name in PAGE_SCORES],
         grid=flair.geometry.describe(),
         verdict_words=VERDICT_WORDS[assessment.verdict],
         given="input_mask" in maps,
@@ -97,41 +98,6 @@ VERDICT_WORDS = {
     "review": "A person should look at this mask.",
     "reject": "The mask is expected to have failed.",
 }
-
-SCORE_ROWS = (
-    ("predicted_dice_image", "Predicted Dice, image + mask", "regression network on FLAIR, T1w and the mask"),
-    ("predicted_dice_uncertainty", "Predicted Dice, uncertainty + mask", "regression network on the entropy map and the mask"),
-    ("predicted_dice_error", "Predicted Dice, error + mask", "regression network on the reconstruction error and the mask"),
-    (
-        "pairwise_dice",
-        "Agreement among passes",
-        "mean Dice over all pairs of stochastic passes; 1 = they all draw the same mask",
-    ),
-    ("sample_agreement", "Agreement of the mask with the passes", "mean Dice of the judged mask with each stochastic pass"),
-    ("mean_foreground_entropy", "Mean entropy in the mask", "bits; 0 = certain, 1 = a coin toss in every voxel"),
-    ("non_boundary_entropy", "Mean entropy away from borders", "bits; borders are doubtful whatever the quality"),
-    ("patch_maximum_entropy", "Entropy of the most doubtful patch", "bits, mean over a patch of 10 voxels' edge"),
-    (
-        "structural_uncertainty",
-        "Disagreement of passes and their mean",
-        "1 - mean overlap (IoU); 0 = they draw the same",
-    ),
-    ("lesion_uncertainty", "Disagreement lesion by lesion", "the same for each lesion of the mask, mean over lesions"),
-    (
-        "entropy_sum",
-        "Entropy, voxel-wise sum",
-        "bits over the cube; low sums often mean few lesions found (paper: doubtful below 1100)",
-    ),
-    ("error_sum", "Reconstruction error, voxel-wise sum", "signed; FLAIR in [0, 1]"),
-    ("absolute_error_sum", "Absolute error, voxel-wise sum", "FLAIR in [0, 1]"),
-    ("variance_sum", "Predictive variance, voxel-wise sum", "how much the passes differ in each voxel"),
-    (
-        "mutual_information_sum",
-        "Mutual information, voxel-wise sum",
-        "bits; doubt of the network as opposed to blur in the image",
-    ),
-    ("lesion_count", "Lesions", "connected parts of the judged mask"),
-)
 
 
 def _shown(assessment: Assessment, name: str) -> str:

@@ -11,7 +11,6 @@ from torch import nn
 
 from veridice.config import InferenceSettings
 from veridice.descriptors import describe_scan
-from veridice.error_maps import error_map
 from veridice.errors import InputError
 from veridice.evidence import Reading, mask_evidence, native_samples
 from veridice.imaging.grid import GridTransform, fit_grid, intensity_range, scan_on_grid
@@ -29,9 +28,9 @@ from veridice.inference.passes import (
 )
 from veridice.input_checks import image_doubts, image_warnings
 from veridice.lesions import MOST_LESIONS
+from veridice.metrics.scores import GridMaps, all_scores, error_map, lesion_count, mean_pairwise_dice
 from veridice.panel import Networks
 from veridice.progress import Clock, Tick
-from veridice.scores import GridMaps, all_scores, lesion_count, mean_pairwise_dice
 from veridice.types import Mask, Voxels
 
 Features = np.ndarray[tuple[int], np.dtype[np.float64]]

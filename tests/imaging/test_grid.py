@@ -14,7 +14,7 @@ from scipy.spatial.transform import Rotation
 from veridice.errors import InputError
 from veridice.imaging.grid import GridTransform, fit_grid, foreground_mask, interpolate_axis, scan_on_grid
 from veridice.imaging.volume import Geometry, Volume
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 
 
 @st.composite

@@ -17,8 +17,8 @@ from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.inference import openvino_engine
 from veridice.inference.passes import Backend, bf16_supported, choose_backend, stochastic_passes
+from veridice.metrics.overlap import dice
 from veridice.networks.mc_unet import McUnet
-from veridice.overlap import dice
 
 if not openvino_engine.is_installed():
     pytest.skip("the extra openvino is not installed", allow_module_level=True)

@@ -34,7 +34,7 @@ from veridice.config import InferenceSettings
 from veridice.io.bids import REPORT_SUFFIX, case_name, file_stem
 from veridice.io.nifti import read_image, read_mask
 from veridice.io.weight_cards import bundled_weights
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 
 
 def check(

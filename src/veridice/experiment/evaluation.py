@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from veridice import failure_detection as fd
 from veridice.errors import InputError
 from veridice.experiment.resampling import Pool, draw_weights, percentiles, replicate
 from veridice.experiment.rules import KINDS, Rule, fit_rule
+from veridice.metrics import failure_detection as fd
 
 COLUMNS = {
     "fold": "number or name",

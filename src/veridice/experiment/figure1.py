@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from veridice.error_maps import error_map
 from veridice.experiment.figures import saved
 from veridice.experiment.studies import LabelledScan, Panel
 from veridice.inference.passes import reconstruct, stochastic_passes
+from veridice.metrics.scores import error_map
 from veridice.types import Voxels
 
 COLUMNS = (

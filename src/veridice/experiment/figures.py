@@ -16,9 +16,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
-from veridice import failure_detection as fd
 from veridice.experiment.evaluation import pool
 from veridice.io.atomic import staged_output
+from veridice.metrics import failure_detection as fd
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Colours that people of every colour vision tell apart (Okabe and Ito 2008)."""

@@ -9,7 +9,6 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from veridice import scores
 from veridice.experiment.evaluation import by_method, pool
 from veridice.experiment.resampling import (
     Weights,
@@ -20,7 +19,8 @@ from veridice.experiment.resampling import (
     weighted_mean,
     weighted_pearson,
 )
-from veridice.failure_detection import Numbers
+from veridice.metrics import scores
+from veridice.metrics.failure_detection import Numbers
 
 Rows = dict[str, pd.DataFrame]
 """Judged test cases by method, in the same order of cases."""

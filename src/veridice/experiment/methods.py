@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from veridice.inference.passes import Backend, deterministic_pass
-from veridice.overlap import dice
-from veridice.scores import PackedMasks, mean_pairwise_dice
+from veridice.metrics.overlap import dice
+from veridice.metrics.scores import PackedMasks, mean_pairwise_dice
 from veridice.types import Mask, Voxels
 
 LARGEST_TURN = 0.1

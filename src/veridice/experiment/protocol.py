@@ -17,7 +17,7 @@ from veridice.case import Case
 from veridice.config import LARGEST_SEED, RegressorInput, Settings, load_settings, load_training_settings
 from veridice.errors import InputError
 from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
-from veridice.scores import SCORES
+from veridice.metrics.scores import SCORES
 from veridice.simulate.cohort import COHORTS
 
 Split = Literal["train", "validation", "test"]

@@ -1,6 +1,6 @@
 """Bootstrap resamples of all cases at once: each is a row of weights, how often every case was drawn. No torch.
 
-The measures are those of :mod:`veridice.failure_detection`, which is their reference in the tests, over thousands of
+The measures are those of :mod:`veridice.metrics.failure_detection`, which is their reference in the tests, over thousands of
 resamples in one go; differences of two methods over the same rows are paired.
 """
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from veridice.failure_detection import Flags, Interval, Numbers
+from veridice.metrics.failure_detection import Flags, Interval, Numbers
 
 Weights = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 """(resamples, cases)."""

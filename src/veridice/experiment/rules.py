@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from veridice.failure_detection import FAILURE_DICE, Flags, Numbers, fit_dice_map, spearman
+from veridice.metrics.failure_detection import FAILURE_DICE, Flags, Numbers, fit_dice_map, spearman
 
 Kind = Literal["dice", "score"]
 KINDS: tuple[Kind, ...] = ("dice", "score")

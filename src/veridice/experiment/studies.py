@@ -15,15 +15,14 @@ from torch import nn
 
 from veridice.case import Case
 from veridice.config import DataSettings
-from veridice.error_maps import error_map
 from veridice.errors import InputError
 from veridice.experiment.methods import augmented_masks, ensemble_masks, pairwise_agreement
 from veridice.imaging.grid import GridTransform, fit_grid, pooled_map
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.io.labelled_scan import ignored_voxels, read_second
 from veridice.io.nifti import read_image, read_mask
-from veridice.overlap import dice
-from veridice.scores import GridMaps, all_scores, lesion_count, lesion_volume_ml, voxelwise_sum
+from veridice.metrics.overlap import dice
+from veridice.metrics.scores import GridMaps, all_scores, error_map, lesion_count, lesion_volume_ml, voxelwise_sum
 from veridice.study import grid_images, mask_from_probability
 from veridice.types import Mask, Voxels
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from veridice.failure_detection import FAILURE_DICE
 from veridice.io.atomic import staged_output
+from veridice.metrics.failure_detection import FAILURE_DICE
 
 SUMMARY = "summary.html"
 LADDER = {

@@ -18,9 +18,9 @@ from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.inference.openvino_engine import CompiledSegmenter, can_run, is_installed
 from veridice.inference.uncertainty import UncertaintyAccumulator, UncertaintyMaps
+from veridice.metrics.scores import GridMaps
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.scores import GridMaps
 from veridice.types import Mask, ProbabilityMap, Samples, Voxels
 
 Tick = Callable[[], None]

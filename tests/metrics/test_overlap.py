@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn.metrics import f1_score
 
-from veridice.overlap import dice
+from veridice.metrics.overlap import dice
 
 
 @given(st.integers(0, 999), st.floats(0.1, 0.9))

@@ -213,3 +213,8 @@ def _unpacked(packed: PackedMasks) -> np.ndarray[tuple[int, int], np.dtype[np.fl
     """(passes, occupied voxels) as numbers, for products; lesions fill few voxels, so this stays small."""
     used = np.flatnonzero(packed.any(axis=0))
     return np.unpackbits(packed[:, used], axis=1).astype(np.float64)
+
+
+def error_map(flair: Voxels, reconstruction: Voxels) -> Voxels:
+    """Signed error ``E = I - I_hat`` (paper, Eq. 4) of two images (x, y, z) in [0, 1]."""
+    return flair - reconstruction

@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veridice import scores as scores_module
-from veridice.overlap import dice
-from veridice.scores import (
+from veridice.metrics import scores as scores_module
+from veridice.metrics.overlap import dice
+from veridice.metrics.scores import (
     SCORES,
     GridMaps,
     all_scores,

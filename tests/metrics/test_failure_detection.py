@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import stats
 from sklearn.metrics import precision_score, recall_score
 
-from veridice import failure_detection as fd
+from veridice.metrics import failure_detection as fd
 
 CASES = st.lists(st.tuples(st.integers(0, 6), st.floats(0, 1)), min_size=1, max_size=6)
 

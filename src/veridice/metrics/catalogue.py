@@ -1,0 +1,147 @@
+"""Each number that is stored, once: what it is called, what it means, its unit, how it is drawn."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A column of the study's table, a score of a scan, or both.
+
+    Args:
+        meaning: for the dictionary beside the table, and for the page of a scan.
+        label: what pages call it; empty: after its name.
+        unit: as BIDS writes it; empty: none, or said in the meaning.
+        fraction: its axis always runs from 0 to 1.
+        skewed: drawn on a scale that spreads the small values and still has a place for zero.
+    """
+
+    meaning: str
+    label: str = ""
+    unit: str = ""
+    fraction: bool = False
+    skewed: bool = False
+
+
+def _volume(meaning: str, label: str, skewed: bool = True) -> Measure:
+    return Measure(meaning, label, unit="mL", skewed=skewed)
+
+
+MEASURES = {
+    "participant_id": Measure("Participant"),
+    "session_id": Measure("Session"),
+    "scan": Measure("Beginning of the scan's file names"),
+    "rank": Measure("Place in the worklist: 1 is the scan that is most worth a look"),
+    "status": Measure("done; failed: it could not be judged; missing: it was not tried yet"),
+    "reason": Measure("Why there is no judgement"),
+    "verdict": Measure("accept, review or reject"),
+    "predicted_dice": Measure("Dice that the mask is expected to have", "Predicted Dice", fraction=True),
+    "interval_low": Measure("Lower end of the interval of the true Dice"),
+    "interval_high": Measure("Upper end"),
+    "coverage": Measure("Share of true values in such intervals, for scans like the calibration's"),
+    "failure_probability": Measure("Chance that the true Dice is below the wanted one", "Chance of a bad mask", fraction=True),
+    "expected_gain": Measure(
+        "Expected shortfall of the Dice below the wanted one, which a look would make good", "Expected gain in Dice"
+    ),
+    "known": Measure("Whether the models know such scans"),
+    "rating": Measure("What a person said of the mask in *_rating.json"),
+    "judged_mask": Measure("own, or the file name of the mask that was given"),
+    "lesion_volume_ml": _volume("Volume of the judged mask", "Lesion volume, ml"),
+    "own_volume_ml": _volume("Volume of the mask that veridice draws", "Lesion volume of veridice's own mask, ml"),
+    "brain_volume_ml": _volume("Volume of the brain", "Brain volume, ml", skewed=False),
+    "looks_missed_ml": _volume("Volume of the places that look like missed lesions", "Looks missed, ml"),
+    "lesion_count": Measure("Connected parts of the judged mask", "Lesions", skewed=True),
+    "pairwise_dice": Measure(
+        "Mean Dice over all pairs of stochastic passes; 1: they all draw the same mask", "Agreement among passes", fraction=True
+    ),
+    "agreement_mean": Measure(
+        "Mean Dice of the mask with the passes, in the FLAIR's grid", "Agreement of the mask with the passes", fraction=True
+    ),
+    "sample_agreement": Measure("The same on the cube", "Agreement of the mask with the passes, cube", fraction=True),
+    "expected_dice": Measure("Dice expected from the lesion probabilities alone", fraction=True),
+    "predicted_dice_image": Measure(
+        "Dice by the regression network on FLAIR, T1w and mask, not clipped", "Predicted Dice, image + mask"
+    ),
+    "predicted_dice_uncertainty": Measure("The same on entropy and mask", "Predicted Dice, uncertainty + mask"),
+    "predicted_dice_error": Measure("The same on reconstruction error and mask", "Predicted Dice, error + mask"),
+    "mean_foreground_entropy": Measure(
+        "Mean entropy in the mask, bits; 0: certain, 1: a coin toss in every voxel", "Mean entropy in the mask"
+    ),
+    "non_boundary_entropy": Measure(
+        "Mean entropy away from borders, which are doubtful whatever the quality, bits", "Mean entropy away from borders"
+    ),
+    "patch_maximum_entropy": Measure(
+        "Mean entropy of the most doubtful patch of 10 voxels' edge, bits", "Entropy of the most doubtful patch"
+    ),
+    "structural_uncertainty": Measure(
+        "1 - mean overlap (IoU) of the passes with their mean; 0: they draw the same", "Disagreement of passes and their mean"
+    ),
+    "lesion_uncertainty": Measure("The same lesion by lesion, mean", "Disagreement lesion by lesion"),
+    "entropy_sum": Measure(
+        "Voxel-wise sum of the entropy on the cube, bits; low sums often mean few lesions found", "Entropy, voxel-wise sum"
+    ),
+    "error_sum": Measure(
+        "Voxel-wise sum of the signed reconstruction error, FLAIR in 0 to 1", "Reconstruction error, voxel-wise sum"
+    ),
+    "absolute_error_sum": Measure("Voxel-wise sum of its absolute value", "Absolute error, voxel-wise sum"),
+    "variance_sum": Measure(
+        "Voxel-wise sum of the variance, in which the passes differ", "Predictive variance, voxel-wise sum"
+    ),
+    "mutual_information_sum": Measure(
+        "Voxel-wise sum of the mutual information, bits: doubt of the network as opposed to blur in the image",
+        "Mutual information, voxel-wise sum",
+    ),
+    "unfamiliarity": Measure("Distance from the scans that the models know; 1 is the most that is tolerated"),
+    "site": Measure("From participants.tsv"),
+    "scanner": Measure("Maker, model and field strength, from the sidecar"),
+    "acquired": Measure("Time of acquisition, from *_scans.tsv or *_sessions.tsv"),
+    "warnings": Measure("What a reader should know"),
+    "report": Measure("Page of the scan"),
+    "thumbnail": Measure("Picture of the scan with its mask"),
+}
+ON_PAGE_ALONE = ("sample_agreement", "patch_maximum_entropy", "variance_sum", "mutual_information_sum")
+STUDY_COLUMNS = tuple(name for name in MEASURES if name not in ON_PAGE_ALONE)
+"""Of ``veridice.tsv``, in this order."""
+PAGE_SCORES = (
+    "predicted_dice_image",
+    "predicted_dice_uncertainty",
+    "predicted_dice_error",
+    "pairwise_dice",
+    "agreement_mean",
+    "sample_agreement",
+    "mean_foreground_entropy",
+    "non_boundary_entropy",
+    "patch_maximum_entropy",
+    "structural_uncertainty",
+    "lesion_uncertainty",
+    "entropy_sum",
+    "error_sum",
+    "absolute_error_sum",
+    "variance_sum",
+    "mutual_information_sum",
+    "lesion_count",
+)
+"""Scores on the page of a scan, in this order."""
+
+
+def label(name: str) -> str:
+    """What pages call a number; one that is not in the catalogue is called after its name."""
+    known = MEASURES.get(name)
+    return (known.label if known else "") or name.replace("_", " ").strip().capitalize() or name
+
+
+LESION_COLUMNS = {
+    "number": "Value in the map *_desc-lesions_dseg",
+    "place": "mask: part of the judged mask; missed: drawn by veridice alone, looks like a missed lesion",
+    "confidence": "Chance that it is a lesion, by a model of the other columns (docs/any-mask.md)",
+    "volume_ml": "Volume in millilitres",
+    "x": "Centre of mass, mm, RAS+ of the FLAIR's affine",
+    "y": "As x",
+    "z": "As x",
+    "mean_probability": "Mean lesion probability over its voxels",
+    "highest_probability": "Highest lesion probability of its voxels",
+    "share_of_passes": "Share of the stochastic passes in which any of its voxels is a lesion",
+    "brightness": "Mean FLAIR minus the brain's median, in interquartile ranges of the brain",
+}
+"""Of ``*_lesions.tsv``, with what they mean."""
