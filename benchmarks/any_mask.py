@@ -18,12 +18,12 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
 from veridice.assess import AGREEMENT_WEIGHT, agreement_of
-from veridice.calibration import dice_intervals
 from veridice.judge_data import WITH
 from veridice.judge_recipes import calibration_set
-from veridice.lesions import Lesion, fit_lesion_model
 from veridice.metrics.failure_detection import bootstrap
-from veridice.predictor import FEATURES, fit_predictor
+from veridice.quality.calibration import dice_intervals
+from veridice.quality.predictor import FEATURES, fit_predictor
+from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}

@@ -11,13 +11,13 @@ from pathlib import Path
 import pandas as pd
 
 from veridice.assess import assess_scan
+from veridice.assessment.models import Networks, load_networks
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
-from veridice.panel import Networks, load_networks
 
 
 def judge(case: Case, networks: Networks, settings: InferenceSettings) -> dict[str, object]:

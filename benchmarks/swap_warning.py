@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 
+from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, resample_to
 from veridice.imaging.scan import Scan
 from veridice.inference.passes import choose_backend
-from veridice.input_checks import looks_swapped
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image
 from veridice.io.weight_cards import bundled_weights
 from veridice.judge_data import simulated_scan
-from veridice.panel import load_networks
+from veridice.quality.image_checks import looks_swapped
 from veridice.simulate.cohort import COHORTS
 from veridice.study import find_brain, grid_images
 

@@ -20,9 +20,8 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
+from veridice.assessment.models import load_networks
 from veridice.config import DataSettings, InferenceSettings
-from veridice.descriptors import describe_scan
-from veridice.familiarity import FOLDS, KNOWN, PARTS, Familiarity
 from veridice.imaging.scan import Scan
 from veridice.inference.passes import choose_backend
 from veridice.io.datasets import read_manifest
@@ -30,7 +29,9 @@ from veridice.io.scan_reader import read_scan
 from veridice.io.weight_cards import bundled_weights, read_card
 from veridice.known_looks import Look, fit_to_looks, look_at_all, real_looks, simulated_looks
 from veridice.odd_scans import ODDITIES
-from veridice.panel import load_judge, load_networks, save_judge
+from veridice.quality.image_features import describe_scan
+from veridice.quality.model import load_judge, save_judge
+from veridice.quality.ood import FOLDS, KNOWN, PARTS, Familiarity
 
 ALIKE = (("T1w given as FLAIR", "FLAIR and T1w exchanged"), ("knee", "abdomen", "phantom"))
 """Kinds that are left out together."""

@@ -16,19 +16,19 @@ import torch
 from hypothesis import settings
 from scipy import ndimage
 
-from veridice import predictor
-from veridice.calibration import CalibrationSet
-from veridice.descriptors import DESCRIPTORS
-from veridice.familiarity import fit_familiarity
 from veridice.imaging.volume import Geometry, Volume
 from veridice.inference.weights import save_network
 from veridice.io.nifti import write_image
-from veridice.lesions import LesionModel
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.panel import Judge, save_judge
-from veridice.predictor import FEATURES
+from veridice.quality import predictor
+from veridice.quality.calibration import CalibrationSet
+from veridice.quality.image_features import DESCRIPTORS
+from veridice.quality.model import Judge, save_judge
+from veridice.quality.ood import fit_familiarity
+from veridice.quality.predictor import FEATURES
+from veridice.quality.single_lesions import LesionModel
 
 GRID = 32
 

@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from veridice.assess import Decision, Judgement, _worth, assess_masks, assess_scan, rank
-from veridice.calibration import CalibrationSet, dice_intervals
+from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
 from veridice.imaging.grid import fit_grid
@@ -20,7 +20,7 @@ from veridice.imaging.volume import Geometry, Volume
 from veridice.inference.weights import save_network
 from veridice.io.weight_cards import read_card
 from veridice.networks.regression_net import RegressionNet
-from veridice.panel import load_networks
+from veridice.quality.calibration import CalibrationSet, dice_intervals
 from veridice.study import NEAR_BRAIN, near_brain, own_mask
 from veridice.types import Mask
 

@@ -15,11 +15,11 @@ from sklearn.metrics import f1_score
 
 import veridice
 from veridice.assess import assess_scan
+from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
 from veridice.io.datasets import FILE_COLUMNS
 from veridice.io.nifti import read_image, read_map, read_mask
 from veridice.io.weight_cards import NAMES, bundled_weights, verify
-from veridice.panel import load_networks
 
 ROOT = Path(__file__).parent.parent
 DEMO = Path(str(resources.files("veridice") / "demo"))

@@ -10,17 +10,18 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from veridice import cli, judge_recipes, known_looks, predictor
+from veridice import cli, judge_recipes, known_looks
+from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import Backend
 from veridice.judge_data import KnownScan, judged_masks
-from veridice.lesions import Lesion, fit_lesion_model
 from veridice.mask_kinds import KINDS
 from veridice.odd_scans import ODDITIES
-from veridice.panel import load_networks
-from veridice.predictor import FEATURES
+from veridice.quality import predictor
+from veridice.quality.predictor import FEATURES
+from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.plan import PatientPlan
 
 FP32 = Backend("cpu", "fp32", 1)

@@ -19,13 +19,13 @@ from test_nifti import write_dicom
 
 from veridice import cli
 from veridice.assess import assess_masks
+from veridice.assessment.models import Networks, load_networks
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
 from veridice.imaging.volume import Volume
 from veridice.io.bids import case_name, read_assessment
 from veridice.io.nifti import write_image
 from veridice.io.scan_reader import read_given_mask, read_scan
-from veridice.panel import Networks, load_networks
 
 Save = Callable[[np.ndarray, np.ndarray, Path], Path]
 """Writes whole numbers (x, y, z) with an affine under a path without suffix; returns the path."""

@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from veridice.calibration import dice_intervals
 from veridice.experiment.results import CASES, write_tables
 from veridice.experiment.tables import REFITS
 from veridice.io.weight_cards import bundled_weights
-from veridice.panel import load_judge
-from veridice.verdict import MIN_DICE, decide
+from veridice.quality.calibration import dice_intervals
+from veridice.quality.model import load_judge
+from veridice.quality.verdict import MIN_DICE, decide
 
 RESULTS = Path(__file__).parent.parent / "results"
 STORED = sorted(path.parent for path in RESULTS.glob(f"*/{CASES}"))

@@ -18,7 +18,6 @@ import pandas as pd
 import pytest
 
 from veridice import cli
-from veridice.calibration import CalibrationSet
 from veridice.checking import Request
 from veridice.cohort import run_cohort
 from veridice.config import InferenceSettings
@@ -26,6 +25,7 @@ from veridice.group import expected_failures, known_values, without_shared_warni
 from veridice.io.bids_dataset import find_scans
 from veridice.metrics.catalogue import STUDY_COLUMNS
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
+from veridice.quality.calibration import CalibrationSet
 from veridice.records import HIDDEN, read_record, scan_held
 
 SUBJECTS = ("01", "02", "03")

@@ -20,14 +20,14 @@ from veridice.metrics.overlap import dice
 
 if TYPE_CHECKING:
     from veridice.assess import Judgement, assess_scan
+    from veridice.assessment.models import load_networks
     from veridice.io.weight_cards import bundled_weights
-    from veridice.panel import load_networks
 
 # What needs torch is imported on first use, so that stored results can be read on a machine without it.
 _NEEDS_TORCH = {
     "Judgement": "veridice.assess",
     "assess_scan": "veridice.assess",
-    "load_networks": "veridice.panel",
+    "load_networks": "veridice.quality.model",
     "bundled_weights": "veridice.inference.weights",
 }
 

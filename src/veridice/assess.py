@@ -10,21 +10,22 @@ from typing import Any
 import numpy as np
 
 from veridice._version import __version__
-from veridice.calibration import CalibrationSet, dice_intervals, expected_shortfall, fewest_cases
+from veridice.assessment.models import Networks, describe_model
 from veridice.case import Assessment, Calibration, RankedMask
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
-from veridice.lesions import Lesion, LesionModel, describe_lesions, label_lesions, missed_mask
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import lesion_volume_ml
-from veridice.panel import Judge, Networks, describe_model
 from veridice.progress import Clock, Tick
+from veridice.quality.calibration import CalibrationSet, dice_intervals, expected_shortfall, fewest_cases
+from veridice.quality.model import Judge
+from veridice.quality.single_lesions import Lesion, LesionModel, describe_lesions, label_lesions, missed_mask
+from veridice.quality.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
 from veridice.study import OWN, Opinion, StudiedScan, judge_mask, study_scan
 from veridice.types import Mask
-from veridice.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
 AGREEMENT_WEIGHT = 0.2

@@ -10,7 +10,7 @@ from typing import Any
 
 from veridice._version import __version__
 from veridice.assess import Judgement, assess_masks
-from veridice.calibration import CalibrationSet, read_calibration
+from veridice.assessment.models import Networks, load_networks
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
@@ -28,8 +28,8 @@ from veridice.io.bids import (
 )
 from veridice.io.scan_reader import read_given_mask, read_scan
 from veridice.metrics.catalogue import LESION_COLUMNS
-from veridice.panel import Networks, load_networks
 from veridice.progress import Clock
+from veridice.quality.calibration import CalibrationSet, read_calibration
 from veridice.report import write_report
 from veridice.thumbnail import write_thumbnail
 

@@ -123,7 +123,7 @@ class RegressorSettings(StageSettings):
 
 
 class PredictorSettings(Settings):
-    """The prediction of any mask's Dice, from evidence; see :mod:`veridice.predictor`."""
+    """The prediction of any mask's Dice, from evidence; see :mod:`veridice.quality.predictor`."""
 
     patients: int = Field(180, ge=0, description="simulated patients to learn from, in equal parts from the donor groups")
     masks: int = Field(7, ge=1, description="masks of each scan beside our own")

@@ -14,7 +14,6 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from veridice._version import __version__
-from veridice.calibration import CalibrationSet
 from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import write_json, write_text
@@ -28,6 +27,7 @@ from veridice.io.bids import (
 )
 from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.metrics.catalogue import MEASURES, STUDY_COLUMNS
+from veridice.quality.calibration import CalibrationSet
 from veridice.records import Record, read_record
 
 RATINGS = ("accept", "needs edit", "reject")

@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from veridice.assessment.models import Networks
 from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings
 from veridice.imaging.grid import resample_to
@@ -21,12 +22,11 @@ from veridice.inference.passes import Backend, choose_backend, deterministic_pas
 from veridice.io.atomic import staged_output, write_text
 from veridice.io.labelled_scan import ignored_voxels, read_second
 from veridice.io.nifti import read_image, read_mask
-from veridice.lesions import Lesion, describe_lesions, label_lesions
 from veridice.mask_kinds import Material, draw_kinds, make_mask
 from veridice.metrics.overlap import dice
-from veridice.panel import Networks
 from veridice.parallel import in_processes
 from veridice.progress import Clock
+from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.study import StudiedScan, judge_mask, study_scan
@@ -146,7 +146,7 @@ def judged_masks(
 
     Returns:
         ``masks``: a row each with ``kind``, ``dice``, facts, all scores and :data:`WITH`. ``lesions``: rows of
-        :class:`veridice.lesions.Lesion` with ``real``, whether it is one. ``scans``: one row, ``descriptors`` and ``features``.
+        :class:`.Lesion` with ``real``, whether it is one. ``scans``: one row, ``descriptors`` and ``features``.
     """
     studied = study_scan(known.scan, networks, settings, backend, Clock(), None)
     material = _material(known, studied, others, stranger, backend)

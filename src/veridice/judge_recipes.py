@@ -14,21 +14,22 @@ from scipy import ndimage, stats
 from torch import nn
 
 from veridice._version import __version__
-from veridice.calibration import CalibrationSet
+from veridice.assessment.models import Networks, load_networks
 from veridice.case import Case
 from veridice.config import InferenceSettings, TrainingSettings
 from veridice.errors import ConfigError
-from veridice.familiarity import Familiarity
 from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.labelled_scan import views
 from veridice.io.weight_cards import WeightCard
 from veridice.judge_data import Judged, KnownScan, Task, has_t1, judge_all, patient_name, real_scan, simulated_scan
 from veridice.known_looks import fit_to_looks, look_at_all, real_looks, simulated_looks
-from veridice.lesions import fit_lesion_model
-from veridice.panel import Judge, Networks, load_networks, save_judge
-from veridice.predictor import Predictor, fit_predictor
 from veridice.progress import progress_bar
+from veridice.quality.calibration import CalibrationSet
+from veridice.quality.model import Judge, save_judge
+from veridice.quality.ood import Familiarity
+from veridice.quality.predictor import Predictor, fit_predictor
+from veridice.quality.single_lesions import fit_lesion_model
 from veridice.recipes import fold_folders, people_of, source_commit
 from veridice.simulate.cohort import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions

@@ -13,17 +13,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from veridice.assessment.models import Networks
 from veridice.case import Case
 from veridice.config import DataSettings
 from veridice.errors import InputError
-from veridice.familiarity import KNOWN, Familiarity, fit_familiarity
 from veridice.imaging.scan import Scan
 from veridice.inference.passes import Backend
 from veridice.io.atomic import write_text
 from veridice.io.labelled_scan import views
 from veridice.judge_data import KnownScan, patient_name, real_scan, simulated_scan
 from veridice.odd_scans import make_odd, possible
-from veridice.panel import Networks
+from veridice.quality.ood import KNOWN, Familiarity, fit_familiarity
 from veridice.simulate.cohort import COHORTS
 from veridice.simulate.donors import all_donors
 from veridice.simulate.plan import PatientPlan

@@ -12,12 +12,13 @@ from typing import Literal
 import torch
 
 from veridice._version import __version__
-from veridice.calibration import read_calibration
+from veridice.assessment.models import Networks, load_networks
 from veridice.checking import Request, judge_files
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.io.weight_cards import NAMES, read_card
-from veridice.panel import CALIBRATION, Networks, load_networks
+from veridice.quality.calibration import read_calibration
+from veridice.quality.model import CALIBRATION
 from veridice.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
 
 PATIENCE = 3600

@@ -9,10 +9,9 @@ import numpy as np
 from scipy import ndimage
 from torch import nn
 
+from veridice.assessment.models import Networks
 from veridice.config import InferenceSettings
-from veridice.descriptors import describe_scan
 from veridice.errors import InputError
-from veridice.evidence import Reading, mask_evidence, native_samples
 from veridice.imaging.grid import GridTransform, fit_grid, intensity_range, scan_on_grid
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
@@ -26,11 +25,12 @@ from veridice.inference.passes import (
     reconstruct,
     stochastic_passes,
 )
-from veridice.input_checks import image_doubts, image_warnings
-from veridice.lesions import MOST_LESIONS
 from veridice.metrics.scores import GridMaps, all_scores, error_map, lesion_count, mean_pairwise_dice
-from veridice.panel import Networks
 from veridice.progress import Clock, Tick
+from veridice.quality.image_checks import image_doubts, image_warnings
+from veridice.quality.image_features import describe_scan
+from veridice.quality.mask_features import Reading, mask_evidence, native_samples
+from veridice.quality.single_lesions import MOST_LESIONS
 from veridice.types import Mask, Voxels
 
 Features = np.ndarray[tuple[int], np.dtype[np.float64]]

@@ -140,7 +140,7 @@ def models(
         out.print(escape(f"  validation: {metrics}"))
         out.print(escape(f"  sha256 {card.sha256}{' (intact)' if check_sums else ''}"))
     if check_sums:
-        from veridice.panel import verified_calibration
+        from veridice.quality.model import verified_calibration
 
         verified_calibration(folder, card)
     out.print(escape(f"Trained on: {card.data}"), style="dim")

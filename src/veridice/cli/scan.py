@@ -117,7 +117,7 @@ def calibrate(
     ] = None,
 ) -> None:
     """Recalibrate interval and verdict on scans of your own whose truth you know."""
-    from veridice.recalibrate import recalibrate
+    from veridice.quality.recalibrate import recalibrate
 
     made, empty = recalibrate(table, output, source, min_dice, accepted_share)
     rule = f"; accepted from a predicted Dice of {made.accept.threshold:.3f}" if made.accept else ""

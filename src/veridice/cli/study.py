@@ -14,7 +14,6 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from veridice.calibration import CalibrationSet, read_calibration
 from veridice.checking import Request
 from veridice.cli.common import (
     Device,
@@ -38,9 +37,10 @@ from veridice.io.bids_dataset import BidsScan, check_dataset, find_scans, read_f
 from veridice.io.nifti import available_memory
 from veridice.io.other_tools import MaskFolder, split_place
 from veridice.io.weight_cards import bundled_weights
-from veridice.panel import CALIBRATION
 from veridice.parallel import in_processes
 from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
+from veridice.quality.calibration import CalibrationSet, read_calibration
+from veridice.quality.model import CALIBRATION
 
 LABELS = (("--participant-label", "--participant_label"), ("--session-label", "--session_label"))
 LEVELS = ("participant", "group")

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from veridice.calibration import CalibrationSet, accept_rule, fewest_cases, write_calibration
 from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import read_assessment
 from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
+from veridice.quality.calibration import CalibrationSet, accept_rule, fewest_cases, write_calibration
 
 COLUMNS = "assessment (a *_veridice.json) and truth (a mask) or dice; optionally patient"
 FEWEST = fewest_cases(0.9)

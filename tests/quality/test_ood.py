@@ -12,11 +12,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy import ndimage
 
-from veridice.descriptors import DESCRIPTORS, describe_scan
 from veridice.errors import WeightsError
-from veridice.familiarity import KNOWN, PARTS, Familiarity, fit_familiarity
 from veridice.io.weight_cards import read_card
-from veridice.panel import load_judge
+from veridice.quality.image_features import DESCRIPTORS, describe_scan
+from veridice.quality.model import load_judge
+from veridice.quality.ood import KNOWN, PARTS, Familiarity, fit_familiarity
 
 EDGE = 40
 SPACING = (4.0, 4.5, 4.0)

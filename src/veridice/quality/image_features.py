@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from veridice.input_checks import depth_correlation
+from veridice.quality.image_checks import depth_correlation
 from veridice.types import Mask, Voxels
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -13,7 +13,7 @@ from sklearn.decomposition import PCA
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.model_selection import GroupKFold
 
-from veridice.descriptors import DESCRIPTORS
+from veridice.quality.image_features import DESCRIPTORS
 
 Array = np.ndarray[Any, np.dtype[np.float64]]
 COMPONENTS = 12

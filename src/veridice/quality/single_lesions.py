@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
-from veridice.evidence import Reading
 from veridice.imaging.components import label_components
+from veridice.quality.mask_features import Reading
 from veridice.types import Mask, Voxels
 
 MOST_LESIONS = 10_000

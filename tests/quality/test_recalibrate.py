@@ -11,8 +11,8 @@ import pandas as pd
 import pytest
 
 from veridice import cli
-from veridice.calibration import read_calibration
 from veridice.case import Assessment
+from veridice.quality.calibration import read_calibration
 
 ROWS = 30
 

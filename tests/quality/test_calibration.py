@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veridice.calibration import (
+from veridice.errors import InputError
+from veridice.quality.calibration import (
     CalibrationSet,
     accept_rule,
     dice_intervals,
@@ -17,7 +18,6 @@ from veridice.calibration import (
     read_calibration,
     write_calibration,
 )
-from veridice.errors import InputError
 
 
 def draw(count: int, seed: int, error: float = 1.0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,7 +7,7 @@ import pytest
 from scipy import ndimage
 
 from veridice.imaging.volume import Geometry
-from veridice.input_checks import image_doubts, image_warnings, looks_swapped
+from veridice.quality.image_checks import image_doubts, image_warnings, looks_swapped
 from veridice.types import Voxels
 
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from veridice.verdict import EMPTY_IS_WRONG_ML, decide, decide_by_rule, decide_empty
+from veridice.quality.verdict import EMPTY_IS_WRONG_ML, decide, decide_by_rule, decide_empty
 
 ORDER = ["reject", "review", "accept"]
 INTERVALS = st.tuples(st.floats(0, 1), st.floats(0, 1)).map(lambda ends: (min(ends), max(ends)))

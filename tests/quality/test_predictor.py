@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from sklearn.ensemble import ExtraTreesRegressor
 
-from veridice import predictor as module
-from veridice.predictor import Forest, Predictor, fit_predictor, from_odds, log_odds
+from veridice.quality import predictor as module
+from veridice.quality.predictor import Forest, Predictor, fit_predictor, from_odds, log_odds
 
 NAMES = ("expected_dice", "log_volume", "contrast")
 

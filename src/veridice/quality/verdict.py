@@ -29,7 +29,7 @@ def decide(interval: tuple[float, float], min_dice: float, known: bool = True) -
 def decide_by_rule(
     predicted_dice: float, threshold: float, interval: tuple[float, float], min_dice: float, known: bool
 ) -> Verdict:
-    """As :func:`decide`, but accepted from a threshold of the predicted Dice on (:class:`veridice.calibration.AcceptRule`)."""
+    """As :func:`decide`, but accepted from a threshold of the predicted Dice on (:class:`.AcceptRule`)."""
     if known and predicted_dice >= threshold:
         return "accept"
     return "reject" if decide(interval, min_dice) == "reject" else "review"

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from veridice import lesions
-from veridice.evidence import Reading, mask_evidence, native_samples
 from veridice.imaging.grid import GridTransform, fit_grid
 from veridice.imaging.volume import Geometry, Volume
-from veridice.lesions import LesionModel, describe_lesions, label_lesions, missed_mask
 from veridice.metrics.overlap import dice
+from veridice.quality import single_lesions
+from veridice.quality.mask_features import Reading, mask_evidence, native_samples
+from veridice.quality.single_lesions import LesionModel, describe_lesions, label_lesions, missed_mask
 
 AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
 CUBE, PASSES = 24, 5
@@ -156,7 +156,7 @@ def test_what_the_mask_misses(passes: np.ndarray, flair: Volume, transform: Grid
 
 
 def test_a_mask_of_noise_lists_its_largest_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lesions, "MOST_LESIONS", 3)
+    monkeypatch.setattr(single_lesions, "MOST_LESIONS", 3)
     mask = np.zeros((20, 5, 5), bool)
     mask[::2, 0, 0] = True
     mask[4, 0:3, 0] = True

@@ -1,0 +1,73 @@
+"""Everything that judges a scan, loaded together, described together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from torch import nn
+
+from veridice.config import InferenceSettings
+from veridice.errors import WeightsError
+from veridice.inference.passes import REGRESSORS, Backend
+from veridice.inference.weights import load_network
+from veridice.io.weight_cards import NAMES, WeightCard, read_card
+from veridice.metrics.scores import SUM_GRID
+from veridice.networks.regression_net import RegressionNet
+from veridice.quality.model import Judge, load_judge
+
+
+@dataclass(frozen=True)
+class Networks:
+    """The networks of one judgement and the cards of their weights; ``judge`` is None while it is still to be learnt."""
+
+    brain: nn.Module
+    segmenter: nn.Module
+    reconstructor: nn.Module
+    regressors: dict[str, RegressionNet]
+    cards: dict[str, WeightCard]
+    judge: Judge | None = None
+
+    @property
+    def grid_shape(self) -> tuple[int, int, int]:
+        return (self.cards["segmenter"].grid,) * 3
+
+
+def load_networks(folder: Path, judged: bool = True) -> Networks:
+    """Load all networks that a judgement needs from ``folder``, and with ``judged`` the judge.
+
+    Raises:
+        InputError: the calibration there is damaged.
+        WeightsError: one is missing or damaged, or they were trained for different cubes.
+    """
+    loaded = {name: load_network(folder, name) for name in NAMES}
+    cards = {name: card for name, (_, card) in loaded.items()}
+    on_cube = {name: card.grid for name, card in cards.items() if name != "brain"}
+    if len(set(on_cube.values())) != 1:
+        grids = ", ".join(f"{name} {grid}" for name, grid in on_cube.items())
+        raise WeightsError(f"{folder}: the weights are for different cubes ({grids}); train them with one configuration")
+    judge = load_judge(folder) if judged else None
+    return Networks(
+        brain=loaded["brain"][0],
+        segmenter=loaded["segmenter"][0],
+        reconstructor=loaded["reconstructor"][0],
+        regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},
+        cards=cards if judge is None else {**cards, "predictor": read_card(folder, "predictor")},
+        judge=judge,
+    )
+
+
+def describe_model(networks: Networks, settings: InferenceSettings, min_dice: float, backend: Backend) -> dict[str, Any]:
+    """Provenance of a judgement: which weights, how many passes, on what."""
+    return {
+        "configuration": networks.cards["segmenter"].configuration,
+        "weights": {name: card.sha256 for name, card in networks.cards.items()},
+        "trained_on": networks.cards["segmenter"].data,
+        "grid": list(networks.grid_shape),
+        "sum_grid": list(SUM_GRID),
+        "passes": settings.passes,
+        "seed": settings.seed,
+        "min_dice": min_dice,
+        **backend.describe(),
+    }
