@@ -31,7 +31,7 @@ from veridice.progress import progress_bar
 from veridice.quality.calibration import dice_intervals
 from veridice.quality.model import Judge, load_judge
 from veridice.quality.verdict import MIN_DICE, decide
-from veridice.simulate.cohort import COHORTS
+from veridice.simulate.cohorts import COHORTS
 
 DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"
 SEED, MASKS = 6000, 2

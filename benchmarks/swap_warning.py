@@ -22,7 +22,7 @@ from veridice.io.nifti import read_image
 from veridice.io.weight_cards import bundled_weights
 from veridice.judge_data import simulated_scan
 from veridice.quality.image_checks import looks_swapped
-from veridice.simulate.cohort import COHORTS
+from veridice.simulate.cohorts import COHORTS
 from veridice.study import find_brain, grid_images
 
 GOOD = ("easy", "ordinary")

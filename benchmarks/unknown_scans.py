@@ -1,7 +1,7 @@
 """Which odd scans are told, and how many known ones seem odd? By people who were left out of the fit and of its limits.
 
 ``python benchmarks/unknown_scans.py --data FOLDER``: every scan of the manifest, simulated patients, and odd versions of all
-(:mod:`veridice.odd_scans`); what was seen is kept in ``--rows`` and used again. Each kind is also left out of the fit with its
+(:mod:`.ood_scans`); what was seen is kept in ``--rows`` and used again. Each kind is also left out of the fit with its
 like (``never shown``). ``--install WEIGHTS`` then fits all of them, but for ``lesjak_raw``, into the judge that is there.
 """
 
@@ -28,10 +28,10 @@ from veridice.io.datasets import read_manifest
 from veridice.io.scan_reader import read_scan
 from veridice.io.weight_cards import bundled_weights, read_card
 from veridice.known_looks import Look, fit_to_looks, look_at_all, real_looks, simulated_looks
-from veridice.odd_scans import ODDITIES
 from veridice.quality.image_features import describe_scan
 from veridice.quality.model import load_judge, save_judge
 from veridice.quality.ood import FOLDS, KNOWN, PARTS, Familiarity
+from veridice.simulate.ood_scans import ODDITIES
 
 ALIKE = (("T1w given as FLAIR", "FLAIR and T1w exchanged"), ("knee", "abdomen", "phantom"))
 """Kinds that are left out together."""

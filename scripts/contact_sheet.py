@@ -15,7 +15,7 @@ import numpy as np
 
 from veridice.imaging.grid import resample_to
 from veridice.imaging.volume import Volume
-from veridice.simulate.cohort import COHORTS, simulate_each
+from veridice.simulate.cohorts import COHORTS, simulate_each
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
 from veridice.simulate.severity import SEVERITIES
 

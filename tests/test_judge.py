@@ -18,10 +18,10 @@ from veridice.imaging.volume import Volume
 from veridice.inference.passes import Backend
 from veridice.judge_data import KnownScan, judged_masks
 from veridice.mask_kinds import KINDS
-from veridice.odd_scans import ODDITIES
 from veridice.quality import predictor
 from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
+from veridice.simulate.ood_scans import ODDITIES
 from veridice.simulate.plan import PatientPlan
 
 FP32 = Backend("cpu", "fp32", 1)

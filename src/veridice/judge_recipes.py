@@ -31,7 +31,7 @@ from veridice.quality.ood import Familiarity
 from veridice.quality.predictor import Predictor, fit_predictor
 from veridice.quality.single_lesions import fit_lesion_model
 from veridice.recipes import fold_folders, people_of, source_commit
-from veridice.simulate.cohort import COHORTS, Cohort
+from veridice.simulate.cohorts import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions
 from veridice.training_data import planned_patients, real_groups
 from veridice.types import Mask

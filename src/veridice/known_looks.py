@@ -22,10 +22,10 @@ from veridice.inference.passes import Backend
 from veridice.io.atomic import write_text
 from veridice.io.labelled_scan import views
 from veridice.judge_data import KnownScan, patient_name, real_scan, simulated_scan
-from veridice.odd_scans import make_odd, possible
 from veridice.quality.ood import KNOWN, Familiarity, fit_familiarity
-from veridice.simulate.cohort import COHORTS
+from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import all_donors
+from veridice.simulate.ood_scans import make_odd, possible
 from veridice.simulate.plan import PatientPlan
 from veridice.study import scan_looks
 

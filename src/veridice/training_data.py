@@ -23,7 +23,7 @@ from veridice.errors import InputError
 from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
 from veridice.io.labelled_scan import _required, ignored_voxels, read_second, views
 from veridice.io.nifti import read_image, read_mask
-from veridice.simulate.cohort import COHORTS, simulate_each
+from veridice.simulate.cohorts import COHORTS, simulate_each
 from veridice.simulate.donors import donor_names
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan

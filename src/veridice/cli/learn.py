@@ -31,7 +31,7 @@ def simulate(
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 2,
 ) -> None:
     """Simulate a BIDS data set of FLAIR and T1w scans with true lesion masks; interrupt and resume at will."""
-    from veridice.simulate.cohort import custom_cohort, write_cohort
+    from veridice.simulate.cohorts import custom_cohort, write_cohort
 
     chosen = custom_cohort(cohort, seed, donors, severity, scanner)
     count = patients or chosen.patients

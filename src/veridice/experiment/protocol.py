@@ -18,7 +18,7 @@ from veridice.config import LARGEST_SEED, RegressorInput, Settings, load_setting
 from veridice.errors import InputError
 from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
 from veridice.metrics.scores import SCORES
-from veridice.simulate.cohort import COHORTS
+from veridice.simulate.cohorts import COHORTS
 
 Split = Literal["train", "validation", "test"]
 Objects = np.ndarray[tuple[int], np.dtype[np.object_]]

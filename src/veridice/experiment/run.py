@@ -23,7 +23,7 @@ from veridice.experiment.tables import REFITS, write_cases, write_csv
 from veridice.experiment.tables import read_cases as read_case_table
 from veridice.io.atomic import held, write_text
 from veridice.progress import progress_bar
-from veridice.simulate.cohort import COHORTS, write_cohort
+from veridice.simulate.cohorts import COHORTS, write_cohort
 from veridice.simulate.donors import all_donors
 
 SETTINGS, SPLITS, LEFT_OUT, RESULTS = "settings.toml", "splits.csv", "left-out.txt", "results"

@@ -9,8 +9,8 @@ from scipy import ndimage
 from veridice.imaging.grid import fit_grid
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume
-from veridice.odd_objects import head_mask
-from veridice.odd_scans import ODDITIES, make_odd, possible
+from veridice.simulate.ood_objects import head_mask
+from veridice.simulate.ood_scans import ODDITIES, make_odd, possible
 
 SHAPE, SPACING = (40, 48, 30), (4.5, 4.5, 6.0)
 PLACE = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij"))

@@ -16,7 +16,7 @@ from scipy import ndimage
 
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume
-from veridice.odd_objects import (
+from veridice.simulate.ood_objects import (
     Parameters,
     a_knee,
     a_phantom,

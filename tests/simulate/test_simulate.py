@@ -15,7 +15,7 @@ from scipy.spatial import cKDTree
 from veridice.errors import InputError
 from veridice.simulate.acquisition import Frame, acquire
 from veridice.simulate.anatomy import Head, shape_head
-from veridice.simulate.cohort import COHORTS
+from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import all_donors, choose_donors, load_anatomy, load_lesions
 from veridice.simulate.fields import distance_mm, enlarge, smooth_field
 from veridice.simulate.lesions import make_lesions

@@ -15,8 +15,8 @@ from veridice import cli
 from veridice.errors import InputError, OutputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.atomic import held
-from veridice.simulate import cohort as cohort_module
-from veridice.simulate.cohort import COHORTS, custom_cohort, write_cohort
+from veridice.simulate import cohorts as cohort_module
+from veridice.simulate.cohorts import COHORTS, custom_cohort, write_cohort
 from veridice.simulate.patient import SimulatedPatient
 from veridice.simulate.plan import PatientPlan
 
