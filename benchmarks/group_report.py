@@ -23,7 +23,7 @@ import pandas as pd
 from playwright.sync_api import Page, sync_playwright
 from scipy import ndimage
 
-from veridice.group_report import write_group_report
+from veridice.report.cohort_page import write_group_report
 
 MIN_DICE = 0.75
 PICTURES = 24

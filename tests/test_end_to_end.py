@@ -57,7 +57,7 @@ def test_the_wheel_is_whole(installed: tuple[Path, dict[str, object]]) -> None:
     site, row = installed
     assert row["version"] == veridice.__version__
     assert (site / "veridice" / "weights" / "segmenter.safetensors").is_file()
-    assert (site / "veridice" / "templates" / "group.js").is_file()
+    assert (site / "veridice" / "report" / "templates" / "group.js").is_file()
 
 
 def test_demo_judges_the_real_scan(installed: tuple[Path, dict[str, object]]) -> None:

@@ -30,8 +30,8 @@ from veridice.io.scan_reader import read_given_mask, read_scan
 from veridice.metrics.catalogue import LESION_COLUMNS
 from veridice.progress import Clock
 from veridice.quality.calibration import CalibrationSet, read_calibration
-from veridice.report import write_report
-from veridice.thumbnail import write_thumbnail
+from veridice.report.scan_page import write_report
+from veridice.report.thumbnail import write_thumbnail
 
 
 @dataclass(frozen=True)

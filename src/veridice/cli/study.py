@@ -223,7 +223,7 @@ def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally
 
 def _group(said: dict[str, Any], bids_dir: Path, output: Path, scans: Sequence[BidsScan], calibration: CalibrationSet) -> None:
     from veridice.group import describe_study, expected_failures, known_values, tabulate, without_shared_warnings, write_tables
-    from veridice.group_report import write_group_report
+    from veridice.report.cohort_page import write_group_report
 
     if not output.is_dir():
         raise InputError(f"{output}: no such folder; run the participant level first")

@@ -10,6 +10,7 @@ from scipy import ndimage
 
 from veridice.imaging.grid import fit_grid
 from veridice.imaging.volume import Volume
+from veridice.report.slices import lesion_slices, picture_size
 from veridice.types import Mask, Voxels
 
 HEIGHT, SLICES = 128, 3
@@ -31,25 +32,14 @@ def write_thumbnail(flair: Volume, mask: Volume, output: Path) -> None:
     middle = image[tuple(slice(n // 4, n - n // 4) for n in image.shape)]
     low, high = np.percentile(image, 1), np.percentile(middle, 99.8)
     shown = ((image - low) / max(high - low, 1e-6)).clip(0, 1)
-    pieces = [_slice(shown[:, :, index], marked[:, :, index], spacing) for index in _chosen(marked)]
+    size = picture_size(image.shape, spacing)
+    pieces = [_slice(shown[:, :, index], marked[:, :, index], size) for index in reversed(lesion_slices(marked, SLICES))]
     Image.fromarray(np.concatenate(pieces, axis=1)).quantize(64).save(output, optimize=True)
 
 
-def _chosen(mask: Voxels) -> list[int]:
-    """Indices of the last axis, from above to below, a fifth of the head apart at least."""
-    count = mask.shape[2]
-    amount = mask.sum(axis=(0, 1)) + 1e-3 * np.hanning(count + 2)[1:-1]
-    apart = max(1, count // 5)
-    chosen: list[int] = []
-    for index in np.argsort(-amount, kind="stable"):
-        if len(chosen) < SLICES and all(abs(int(index) - other) >= apart for other in chosen):
-            chosen.append(int(index))
-    return sorted(chosen, reverse=True)
-
-
-def _slice(image: Voxels, mask: Voxels, spacing: Voxels) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
-    scale = HEIGHT / (image.shape[1] * spacing[1])
-    factors = (max(1, round(image.shape[0] * spacing[0] * scale)) / image.shape[0], HEIGHT / image.shape[1])
+def _slice(image: Voxels, mask: Mask, size: tuple[float, float]) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+    pixels = max(1, round(HEIGHT * size[0] / size[1])), HEIGHT
+    factors = pixels[0] / image.shape[0], pixels[1] / image.shape[1]
     grey = ndimage.zoom(image, factors, order=1, grid_mode=True, mode="nearest").clip(0, 1)
     inside: Mask = ndimage.zoom(mask, factors, order=1, grid_mode=True, mode="nearest") >= 0.5
     edge = inside & ~ndimage.binary_erosion(inside)

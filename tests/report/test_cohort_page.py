@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from veridice import group_report
-from veridice.group_charts import measures
-from veridice.group_report import write_group_report
+from veridice.report import cohort_page
+from veridice.report.charts import measures
+from veridice.report.cohort_page import write_group_report
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 FORMULA = '=HYPERLINK("x")\t+1'
@@ -154,17 +154,17 @@ def test_nothing_is_fetched_and_only_the_page_s_own_code_may_run(tmp_path: Path)
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../up.html", "//host/x", "", None, float("nan"), "a\0b"])
 def test_links_lead_down_from_the_report_only(path: object) -> None:
-    assert group_report._relative(path) is None
+    assert cohort_page._relative(path) is None
 
 
 def test_links_are_quoted() -> None:
-    assert group_report._relative("javascript:alert(1)") == "./javascript%3Aalert%281%29"
-    assert group_report._relative("a b/ü?#.html") == "./a%20b/%C3%BC%3F%23.html"
-    assert group_report._relative('"><script>') == "./%22%3E%3Cscript%3E"
+    assert cohort_page._relative("javascript:alert(1)") == "./javascript%3Aalert%281%29"
+    assert cohort_page._relative("a b/ü?#.html") == "./a%20b/%C3%BC%3F%23.html"
+    assert cohort_page._relative('"><script>') == "./%22%3E%3Cscript%3E"
 
 
 def test_the_first_thumbnails_stand_in_the_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(group_report, "EMBEDDED", 3)
+    monkeypatch.setattr(cohort_page, "EMBEDDED", 3)
     table = study(5)
     output = written(tmp_path, table)
     (tmp_path / "thumbnails" / "sub-00_ses-2.png").write_bytes(b"<svg>")

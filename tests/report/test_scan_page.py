@@ -13,14 +13,14 @@ from veridice import cli
 from veridice.group import RATINGS, _rating
 from veridice.metrics.catalogue import PAGE_SCORES
 from veridice.metrics.scores import SCORES
-from veridice.report import _radiological, choose_slices
+from veridice.report.slices import FLATTEST, doubtful_slices, picture_size, radiological
 
 
 def test_slices_with_lesion_and_doubt_are_chosen_apart() -> None:
     mask, entropy = np.zeros((4, 4, 60)), np.zeros((4, 4, 60))
     mask[:, :, 20:23] = 1
     entropy[:, :, 45] = 1
-    chosen = choose_slices(mask, entropy, 4)
+    chosen = doubtful_slices(mask, entropy, 4)
     assert chosen == sorted(chosen)
     assert {45} < set(chosen)
     assert any(20 <= z <= 22 for z in chosen)
@@ -29,20 +29,28 @@ def test_slices_with_lesion_and_doubt_are_chosen_apart() -> None:
 
 def test_without_lesions_the_middle_is_shown() -> None:
     empty = np.zeros((4, 4, 61))
-    assert 30 in choose_slices(empty, empty, 1)
+    assert 30 in doubtful_slices(empty, empty, 1)
 
 
 def test_a_thin_volume_gives_what_it_has() -> None:
-    assert choose_slices(np.ones((4, 4, 2)), np.ones((4, 4, 2)), 4) == [0, 1]
+    assert doubtful_slices(np.ones((4, 4, 2)), np.ones((4, 4, 2)), 4) == [0, 1]
 
 
 def test_pictures_follow_radiological_convention() -> None:
     # Canonical axes are right to left = +x to -x; front = +y.
     slice_ = np.zeros((3, 5))
     slice_[2, 4] = 1  # right, front
-    picture = _radiological(slice_)
+    picture = radiological(slice_)
     assert picture.shape == (5, 3)
     assert picture[0, 0] == 1  # upper left of the picture
+
+
+@pytest.mark.parametrize("spacing", [(0.3, 100.0, 1.0), (90.0, 0.05, 1.0), (1.0, 1.0, 1.0)])
+def test_flat_voxels_make_no_gigantic_picture(spacing: tuple[float, ...]) -> None:
+    width, height = picture_size((40, 50, 3), np.array(spacing))
+    assert max(width, height) / min(width, height) <= FLATTEST
+    if spacing == (1.0, 1.0, 1.0):
+        assert (width, height) == (40, 50)
 
 
 def test_every_score_is_explained() -> None:

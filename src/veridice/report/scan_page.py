@@ -24,6 +24,7 @@ from veridice.imaging.volume import Volume
 from veridice.io.bids import file_stem, read_assessment
 from veridice.io.nifti import read_map
 from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, label
+from veridice.report.slices import doubtful_slices, picture_size, radiological, window
 from veridice.types import Voxels
 
 matplotlib.use("Agg")
@@ -31,8 +32,6 @@ SLICES = 4
 DOUBTFUL = 0.5
 LISTED = 8
 """Lesions of each list."""
-FLATTEST = 3.0
-"""Longer side of a panel over the shorter, at most: voxel sizes that make no sense make no picture of a kilometre."""
 MASK_COLOUR = "#ff5a1f"
 OWN_COLOUR = "#35d0ff"
 
@@ -61,9 +60,13 @@ def write_report(assessment_file: Path, flair: Volume, t1: Volume | None, output
     assessment = read_assessment(assessment_file)
     maps = {name: read_map(assessment_file.parent / file) for name, file in assessment.maps.items()}
     environment = Environment(
-        loader=PackageLoader("veridice"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("veridice.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
-    script = Markup(resources.files("veridice").joinpath("templates/rating.js").read_text(encoding="utf-8"))  # noqa: S704 (ours)
+    script = Markup(resources.files("veridice.report").joinpath("templates/rating.js").read_text(encoding="utf-8"))  # noqa: S704 (ours)
     html = environment.get_template("report.html.j2").render(
         a=assessment,
         stem=file_stem(assessment.case),
@@ -119,11 +122,11 @@ def _mosaic(flair: Volume, t1: Volume | None, maps: dict[str, Volume]) -> str:
     def cut(volume: Volume) -> Voxels:
         return plan.crop(np.asarray(volume.voxels, dtype=np.float32))
 
-    panels = [Panel("FLAIR", cut(flair), "gray", *_window(cut(flair)))]
+    panels = [Panel("FLAIR", cut(flair), "gray", *window(cut(flair)))]
     if t1 is not None:
-        panels.append(Panel("T1w", cut(t1), "gray", *_window(cut(t1))))
+        panels.append(Panel("T1w", cut(t1), "gray", *window(cut(t1))))
     panels += [
-        Panel("judged mask", cut(flair), "gray", *_window(cut(flair)), outlined=True),
+        Panel("judged mask", cut(flair), "gray", *window(cut(flair)), outlined=True),
         Panel("lesion probability", cut(maps["lesion_probability"]), "magma", 0, 1),
         Panel("entropy", cut(maps["entropy"]), "magma", 0, 1, unit="bit"),
         Panel("reconstruction", cut(maps["reconstruction"]), "gray", 0, 1),
@@ -132,34 +135,8 @@ def _mosaic(flair: Volume, t1: Volume | None, maps: dict[str, Volume]) -> str:
     outlines = [(cut(judged), MASK_COLOUR)]
     if "input_mask" in maps:
         outlines.append((cut(maps["lesion_mask"]), OWN_COLOUR))
-    slices = choose_slices(cut(judged), cut(maps["entropy"]), SLICES)
+    slices = doubtful_slices(cut(judged), cut(maps["entropy"]), SLICES)
     return _draw(panels, outlines, slices, spacing)
-
-
-def choose_slices(mask: Voxels, entropy: Voxels, count: int) -> list[int]:
-    """Axial slices (indices of the last axis, ascending) with most lesion and most doubt, not next to each other."""
-    interest = sum(_share(map_.sum(axis=(0, 1))) for map_ in (mask, entropy))
-    # Without lesions and doubt the middle of the head is as good as any.
-    interest = interest + 1e-6 * np.hanning(len(interest) + 2)[1:-1]
-    apart = max(1, len(interest) // (3 * count))
-    chosen: list[int] = []
-    for index in np.argsort(-interest, kind="stable"):
-        if all(abs(int(index) - other) >= apart for other in chosen):
-            chosen.append(int(index))
-        if len(chosen) == count:
-            break
-    return sorted(chosen)
-
-
-def _share(profile: Voxels) -> Voxels:
-    return profile / profile.max() if profile.max() > 0 else profile * 0.0
-
-
-def _window(voxels: Voxels) -> tuple[float, float]:
-    # The middle of the box is brain; fat of the scalp would darken it.
-    middle = voxels[tuple(slice(n // 4, n - n // 4) for n in voxels.shape)]
-    low, high = min(float(np.percentile(voxels, 1)), float(middle.min())), np.percentile(middle, 99.8)
-    return float(low), float(max(high, low + 1e-6))
 
 
 COLUMN, ABOVE, BELOW = 2.1, 0.3, 0.42
@@ -168,7 +145,7 @@ COLUMN, ABOVE, BELOW = 2.1, 0.3, 0.42
 
 def _draw(panels: list[Panel], outlines: list[tuple[Voxels, str]], slices: list[int], spacing: Voxels) -> str:
     """All pictures in one pair of axes, in millimetres: axes of their own take a second to make."""
-    width, height = (np.array(panels[0].voxels.shape[:2]) * spacing[:2]).tolist()
+    width, height = picture_size(panels[0].voxels.shape, spacing)
     gap, inch = 0.01 * width, width / COLUMN
     across = len(panels) * (width + gap) - gap
     up = len(slices) * (height + gap) - gap + (ABOVE + BELOW) * inch
@@ -180,7 +157,7 @@ def _draw(panels: list[Panel], outlines: list[tuple[Voxels, str]], slices: list[
             left = column * (width + gap)
             place = (left, left + width, bottom, bottom + height)
             axis.imshow(
-                _radiological(panel.voxels[:, :, index]),
+                radiological(panel.voxels[:, :, index]),
                 cmap=panel.colours,
                 vmin=panel.low,
                 vmax=panel.high,
@@ -189,7 +166,7 @@ def _draw(panels: list[Panel], outlines: list[tuple[Voxels, str]], slices: list[
             )
             if panel.outlined:
                 for voxels, colour in outlines:
-                    _outline(axis, _radiological(voxels[:, :, index]), colour, place)
+                    _outline(axis, radiological(voxels[:, :, index]), colour, place)
         for text, where in (("R", 0.02), ("L", 0.98)):
             side = "left" if text == "R" else "right"
             axis.text(where * width, bottom + height / 2, text, color="white", fontsize=9, va="center", ha=side)
@@ -225,8 +202,3 @@ def _colour_bar(axis: Axes, panel: Panel, middle: float, width: float, inch: flo
         value = panel.low + share * (panel.high - panel.low)
         axis.text(left + share * (right - left), 0.22 * inch, f"{value:g}", color="white", fontsize=7, va="top", ha="center")
     axis.text(right + 0.03 * width, (bottom + top) / 2, panel.unit, color="white", fontsize=7, va="center")
-
-
-def _radiological(slice_: Voxels) -> Voxels:
-    """Axial slice of a canonical volume as seen from the feet: right is left, front is up."""
-    return slice_[::-1, ::-1].T

@@ -17,9 +17,9 @@ import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from veridice._version import __version__
-from veridice.group_charts import FIRST, drawing_script, measures, specifications
 from veridice.io.atomic import write_text
 from veridice.metrics.catalogue import label
+from veridice.report.charts import FIRST, drawing_script, measures, specifications
 
 EMBEDDED = 200
 """Thumbnails inside the page, from the top of the worklist; the others are read when they come into sight."""
@@ -54,7 +54,11 @@ def write_group_report(table: pd.DataFrame, cutoffs: pd.DataFrame, facts: dict[s
     code = "\n".join(_template_file(name) for name in SCRIPTS)
     style = _template_file("group.css")
     environment = Environment(
-        loader=PackageLoader("veridice"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=PackageLoader("veridice.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     html = environment.get_template("group.html.j2").render(
         policy=_policy((drawing_script(), code), style),
@@ -195,7 +199,7 @@ def _choices(table: pd.DataFrame, name: str) -> list[str]:
 
 
 def _template_file(name: str) -> str:
-    text = resources.files("veridice").joinpath("templates", name).read_text(encoding="utf-8")
+    text = resources.files("veridice.report").joinpath("templates", name).read_text(encoding="utf-8")
     return text.replace("\r\n", "\n")
 
 
