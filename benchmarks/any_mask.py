@@ -17,7 +17,7 @@ from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
-from veridice.assess import AGREEMENT_WEIGHT, agreement_of
+from veridice.assessment.decide import AGREEMENT_WEIGHT, agreement_of
 from veridice.judge_data import WITH
 from veridice.judge_recipes import calibration_set
 from veridice.metrics.failure_detection import bootstrap

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from veridice.assess import assess_scan
+from veridice.assessment.assess import assess_scan
 from veridice.assessment.models import Networks, load_networks
 from veridice.case import Case
 from veridice.config import InferenceSettings

@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from veridice.assessment.analysis import own_mask
 from veridice.case import Case
 from veridice.config import (
     DataSettings,
@@ -33,7 +34,6 @@ from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
 from veridice.recipes import train_segmenter
 from veridice.simulate.donors import donor_names
-from veridice.study import own_mask
 
 RIM_MM = DataSettings().rim_mm
 

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from veridice.assessment.analysis import find_brain, grid_images
 from veridice.assessment.models import Networks, load_networks
 from veridice.case import Case
 from veridice.config import InferenceSettings, load_training_settings
@@ -28,7 +29,6 @@ from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
-from veridice.study import find_brain, grid_images
 from veridice.training_data import real_groups
 from veridice.types import Affine
 

@@ -21,6 +21,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
+from veridice.assessment.analysis import own_mask
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
 from veridice.imaging.volume import Volume
@@ -30,7 +31,6 @@ from veridice.io.nifti import read_image, read_mask
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
 from veridice.networks.losses import ssim_map
-from veridice.study import own_mask
 from veridice.types import Mask, Voxels
 
 THRESHOLDS = np.arange(0.5, 6.01, 0.25)

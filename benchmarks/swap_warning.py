@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from veridice.assessment.analysis import find_brain, grid_images
 from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, resample_to
@@ -23,7 +24,6 @@ from veridice.io.weight_cards import bundled_weights
 from veridice.judge_data import simulated_scan
 from veridice.quality.image_checks import looks_swapped
 from veridice.simulate.cohorts import COHORTS
-from veridice.study import find_brain, grid_images
 
 GOOD = ("easy", "ordinary")
 

@@ -14,7 +14,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 import veridice
-from veridice.assess import assess_scan
+from veridice.assessment.assess import assess_scan
 from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
 from veridice.io.datasets import FILE_COLUMNS

@@ -18,7 +18,7 @@ from test_bad_input import f32, i16, moved, scaled_columns
 from test_nifti import write_dicom
 
 from veridice import cli
-from veridice.assess import assess_masks
+from veridice.assessment.assess import assess_masks
 from veridice.assessment.models import Networks, load_networks
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings

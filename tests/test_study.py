@@ -18,7 +18,7 @@ import pandas as pd
 import pytest
 
 from veridice import cli
-from veridice.checking import Request
+from veridice.assessment.check import Request
 from veridice.cohort import run_cohort
 from veridice.config import InferenceSettings
 from veridice.group import expected_failures, known_values, without_shared_warnings

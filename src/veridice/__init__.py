@@ -19,14 +19,14 @@ from veridice.io.nifti import read_image, read_mask, write_image
 from veridice.metrics.overlap import dice
 
 if TYPE_CHECKING:
-    from veridice.assess import Judgement, assess_scan
+    from veridice.assessment.assess import Judgement, assess_scan
     from veridice.assessment.models import load_networks
     from veridice.io.weight_cards import bundled_weights
 
 # What needs torch is imported on first use, so that stored results can be read on a machine without it.
 _NEEDS_TORCH = {
-    "Judgement": "veridice.assess",
-    "assess_scan": "veridice.assess",
+    "Judgement": "veridice.assessment.assess",
+    "assess_scan": "veridice.assessment.assess",
     "load_networks": "veridice.quality.model",
     "bundled_weights": "veridice.inference.weights",
 }

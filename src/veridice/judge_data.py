@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
+from veridice.assessment.analysis import StudiedScan, judge_mask, study_scan
 from veridice.assessment.models import Networks
 from veridice.case import Case
 from veridice.config import DataSettings, InferenceSettings
@@ -29,7 +30,6 @@ from veridice.progress import Clock
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
-from veridice.study import StudiedScan, judge_mask, study_scan
 from veridice.types import Mask
 
 OWN_KIND = "own"

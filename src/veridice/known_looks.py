@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from veridice.assessment.analysis import scan_looks
 from veridice.assessment.models import Networks
 from veridice.case import Case
 from veridice.config import DataSettings
@@ -27,7 +28,6 @@ from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import all_donors
 from veridice.simulate.ood_scans import make_odd, possible
 from veridice.simulate.plan import PatientPlan
-from veridice.study import scan_looks
 
 SIMULATED_KINDS, REAL_KINDS = 3, 9
 """Kinds of odd versions of a simulated patient and of a real scan, in turn."""

@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 
 from veridice._version import __version__
+from veridice.assessment.check import Request, judge_files
 from veridice.assessment.models import Networks, load_networks
-from veridice.checking import Request, judge_files
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.io.weight_cards import NAMES, read_card

@@ -13,9 +13,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from veridice.assessment.check import Request
+from veridice.assessment.check import check as check_files
 from veridice.case import Assessment, plain_name
-from veridice.checking import Request
-from veridice.checking import check as check_files
 from veridice.cli.common import (
     DISCLAIMER,
     AsJson,

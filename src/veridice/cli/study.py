@@ -14,7 +14,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from veridice.checking import Request
+from veridice.assessment.check import Request
 from veridice.cli.common import (
     Device,
     Engine,

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from veridice.assess import Decision, Judgement, _worth, assess_masks, assess_scan, rank
+from veridice.assessment.analysis import NEAR_BRAIN, near_brain, own_mask
+from veridice.assessment.assess import Judgement, assess_masks, assess_scan
+from veridice.assessment.decide import Decision, _worth, rank
 from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
@@ -21,7 +23,6 @@ from veridice.inference.weights import save_network
 from veridice.io.weight_cards import read_card
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.calibration import CalibrationSet, dice_intervals
-from veridice.study import NEAR_BRAIN, near_brain, own_mask
 from veridice.types import Mask
 
 SETTINGS = InferenceSettings(passes=3)

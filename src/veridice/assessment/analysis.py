@@ -1,4 +1,4 @@
-"""One scan studied once, whatever mask is judged; one mask judged. What :mod:`veridice.assess` is made of."""
+"""One scan studied once, whatever mask is judged; one mask judged. What :mod:`veridice.assessment.assess` is made of."""
 
 from __future__ import annotations
 

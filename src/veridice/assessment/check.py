@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from veridice._version import __version__
-from veridice.assess import Judgement, assess_masks
+from veridice.assessment.assess import Judgement, assess_masks
 from veridice.assessment.models import Networks, load_networks
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
