@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from veridice import cluster
+from veridice.cohort import cluster
+from veridice.cohort.records import RECORDS
 from veridice.parallel import in_processes
-from veridice.records import RECORDS
 
 
 def copy_many(study: Path, root: Path, count: int) -> tuple[Path, Path]:

@@ -18,7 +18,7 @@ from filelock import FileLock
 from test_nifti import write_dicom
 
 from veridice import cli
-from veridice.io import bids, nifti
+from veridice.io import atomic, nifti
 
 Arguments = dict[str, Path]
 Spoiler = Callable[[Arguments, Path], None]
@@ -466,8 +466,8 @@ def test_a_folder_where_another_run_writes(
     alone: Arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alone["output"].mkdir()
-    monkeypatch.setattr(bids, "PATIENCE_S", 0)
-    with FileLock(alone["output"] / bids.TURN):
+    monkeypatch.setattr(atomic, "PATIENCE_S", 0)
+    with FileLock(alone["output"] / atomic.TURN):
         assert cli.run(command(alone)) == 3
     assert "another veridice writes there" in capsys.readouterr().err
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 _NEEDS_TORCH = {
     "Judgement": "veridice.assessment.assess",
     "assess_scan": "veridice.assessment.assess",
-    "load_networks": "veridice.quality.model",
-    "bundled_weights": "veridice.inference.weights",
+    "load_networks": "veridice.assessment.models",
+    "bundled_weights": "veridice.io.weight_cards",
 }
 
 __all__ = [

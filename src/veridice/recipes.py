@@ -50,7 +50,8 @@ from veridice.training_data import (
     validation_examples,
 )
 
-SETTINGS, START = "settings.toml", "started-from.txt"
+SETTINGS = "settings.toml"
+START = "started-from.txt"
 
 
 def by_split(cases: Sequence[Case]) -> dict[str, list[Case]]:

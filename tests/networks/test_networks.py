@@ -15,7 +15,7 @@ from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 
 
 def seeded(seed: int) -> torch.Generator:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from veridice import cli
-from veridice.group import RATINGS, _rating
+from veridice.cohort.worklist import RATINGS, _rating
 from veridice.metrics.catalogue import PAGE_SCORES
 from veridice.metrics.scores import SCORES
 from veridice.report.slices import FLATTEST, doubtful_slices, picture_size, radiological

@@ -43,7 +43,7 @@ def write_group_report(table: pd.DataFrame, cutoffs: pd.DataFrame, facts: dict[s
         cutoffs: a row a stated cut-off: ``looks``, ``share``, ``failures_found``, ``failures_left``, ``share_left``.
         facts: ``name`` of the data set, ``min_dice``, ``coverage``, ``calibration`` (``source``, ``n``, ``simulated``),
             ``settings_differ``, ``version``, ``notes`` (list of sentences), ``known_values`` (rows of
-            :func:`veridice.group.known_values`); any may be absent.
+            :func:`veridice.cohort.worklist.known_values`); any may be absent.
         folder: where the relative paths of the thumbnails lead.
         output: HTML file to write, whole or not at all; the relative paths are links from its folder.
 

@@ -18,9 +18,9 @@ import pytest
 from test_study import bids as bids
 from test_study import contents
 
-from veridice.cluster import _read_resources
+from veridice.cohort.cluster import _read_resources
+from veridice.cohort.records import HIDDEN, RECORDS
 from veridice.errors import ConfigError
-from veridice.records import HIDDEN, RECORDS
 
 SCHEDULER = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "127.0.0.1", "--port", "0", "--no-dashboard"]
 

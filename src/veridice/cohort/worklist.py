@@ -15,6 +15,7 @@ from scipy.stats import binomtest
 
 from veridice._version import __version__
 from veridice.case import Assessment
+from veridice.cohort.records import Record, read_record
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import write_json, write_text
 from veridice.io.bids import (
@@ -28,7 +29,6 @@ from veridice.io.bids import (
 from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.metrics.catalogue import MEASURES, STUDY_COLUMNS
 from veridice.quality.calibration import CalibrationSet
-from veridice.records import Record, read_record
 
 RATINGS = ("accept", "needs edit", "reject")
 LOOKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)

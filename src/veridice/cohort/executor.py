@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from veridice.participant import Outcome, ScanTask, give_up
+from veridice.cohort.task import Outcome, ScanTask, give_up
 
 Run = Callable[[Sequence[ScanTask], bool], Iterator[tuple[ScanTask, Outcome | Exception]]]
 """Runs tasks somewhere; the second argument says whether to wait for scans that another run holds."""

@@ -14,12 +14,12 @@ import torch
 from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files
 from veridice.assessment.models import Networks, load_networks
+from veridice.cohort.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.io.weight_cards import NAMES, read_card
 from veridice.quality.calibration import read_calibration
 from veridice.quality.model import CALIBRATION
-from veridice.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
 
 PATIENCE = 3600
 """Seconds to wait for another run that judges the same scan."""

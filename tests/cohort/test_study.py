@@ -19,14 +19,14 @@ import pytest
 
 from veridice import cli
 from veridice.assessment.check import Request
-from veridice.cohort import run_cohort
+from veridice.cohort.executor import run_cohort
+from veridice.cohort.records import HIDDEN, read_record, scan_held
+from veridice.cohort.task import Outcome, ScanTask, judge_scan, settings_checksum
+from veridice.cohort.worklist import expected_failures, known_values, without_shared_warnings
 from veridice.config import InferenceSettings
-from veridice.group import expected_failures, known_values, without_shared_warnings
 from veridice.io.bids_dataset import find_scans
 from veridice.metrics.catalogue import STUDY_COLUMNS
-from veridice.participant import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.quality.calibration import CalibrationSet
-from veridice.records import HIDDEN, read_record, scan_held
 
 SUBJECTS = ("01", "02", "03")
 
@@ -182,7 +182,7 @@ def test_command_line(bids: Path, tiny_weights: Path, tmp_path: Path, capsys: py
 def test_wrong_calls_end_in_one_line(
     bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, arguments, said
 ) -> None:
-    monkeypatch.setattr("veridice.cluster.SECONDS_TO_CONNECT", 1)
+    monkeypatch.setattr("veridice.cohort.cluster.SECONDS_TO_CONNECT", 1)
     assert cli.run(["run", *[text.format(bids=bids, out=tmp_path / "out") for text in arguments]]) == 3
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1

@@ -1,0 +1,59 @@
+"""The group level: one table, one page, from what was stored of every scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from veridice.cohort.worklist import (
+    describe_study,
+    expected_failures,
+    known_values,
+    tabulate,
+    without_shared_warnings,
+    write_tables,
+)
+from veridice.errors import InputError, OutputError
+from veridice.io.bids_dataset import BidsScan
+from veridice.quality.calibration import CalibrationSet
+from veridice.report.cohort_page import write_group_report
+
+PAGE = "report.html"
+
+
+def write_group(
+    dataset: Path, name: str, output: Path, scans: Sequence[BidsScan], calibration: CalibrationSet, notes: Sequence[str]
+) -> pd.DataFrame:
+    """Rank the scans of a study in ``veridice.tsv`` and on the page :data:`PAGE`; returns the table.
+
+    Args:
+        dataset: the BIDS data set.
+        name: what the page calls it.
+        output: its folder of derivatives.
+        scans: those that the table is about.
+        calibration: whose known values the page shows, if the judgements rest on it.
+        notes: further sentences for the page.
+
+    Raises:
+        InputError: there is no such folder.
+        OutputError: nothing can be written there.
+    """
+    if not output.is_dir():
+        raise InputError(f"{output}: no such folder; run the participant level first")
+    table = tabulate(output, dataset, scans)
+    write_tables(output, table)
+    facts = {**describe_study(output, table), "name": name}
+    # Another calibration than that of the judgements would speak of other predictions.
+    if facts.get("calibration", {}).get("source") == calibration.source:
+        facts["known_values"] = known_values(calibration, table, facts["min_dice"])
+    shown, shared = without_shared_warnings(table.assign(status=table["status"].replace("missing", "failed")))
+    # The page says by itself what the intervals rest on.
+    shared = [text for text in shared if "rests on simulated" not in text]
+    facts["notes"] = [*notes, *(f"Of every scan: {text}." for text in shared)]
+    try:
+        write_group_report(shown, expected_failures(table), facts, output, output / PAGE)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
+    return table
