@@ -18,13 +18,13 @@ from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
 from veridice.assessment.decide import AGREEMENT_WEIGHT, agreement_of
-from veridice.judge_data import WITH
-from veridice.judge_recipes import calibration_set
 from veridice.metrics.failure_detection import bootstrap
 from veridice.quality.calibration import dice_intervals
 from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
+from veridice.training.assessed_masks import WITH
+from veridice.training.quality_model import calibration_set
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}
 RESAMPLES, COVERAGE = 1000, 0.9

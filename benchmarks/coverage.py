@@ -21,17 +21,18 @@ import pandas as pd
 from scipy import stats
 
 from veridice.assessment.models import load_networks
-from veridice.config import InferenceSettings, load_training_settings
+from veridice.config import InferenceSettings
 from veridice.inference.weights import load_network
 from veridice.io.weight_cards import bundled_weights
-from veridice.judge_data import Task, has_t1, judge_all, patient_name, simulated_scan
-from veridice.judge_recipes import strangers
 from veridice.metrics.failure_detection import bootstrap
 from veridice.progress import progress_bar
 from veridice.quality.calibration import dice_intervals
 from veridice.quality.model import Judge, load_judge
 from veridice.quality.verdict import MIN_DICE, decide
 from veridice.simulate.cohorts import COHORTS
+from veridice.training.assessed_masks import Task, has_t1, judge_all, patient_name, simulated_scan
+from veridice.training.quality_model import strangers
+from veridice.training.settings import load_training_settings
 
 DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"
 SEED, MASKS = 6000, 2

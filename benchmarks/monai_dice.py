@@ -19,9 +19,9 @@ import torch
 from passes import monai_unet
 from torch import nn
 
-from veridice.config import load_training_settings, with_steps
 from veridice.networks.mc_unet import McUnet
-from veridice.recipes import fit_segmenter
+from veridice.training.settings import load_training_settings, with_steps
+from veridice.training.unets import fit_segmenter
 
 
 class WithoutGenerator(nn.Module):

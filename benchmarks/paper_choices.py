@@ -15,7 +15,7 @@ import torch
 from scipy import stats
 
 from veridice.case import Case
-from veridice.config import InferenceSettings, load_training_settings, with_steps
+from veridice.config import InferenceSettings
 from veridice.experiment.protocol import load_experiment, read_cases
 from veridice.experiment.regress import fit_and_predict
 from veridice.experiment.run import SPLITS
@@ -25,6 +25,7 @@ from veridice.inference.weights import load_network
 from veridice.metrics.failure_detection import failure_auroc
 from veridice.metrics.scores import mean_pairwise_dice, voxelwise_sum
 from veridice.networks.losses import SsimForm, ssim_map
+from veridice.training.settings import load_training_settings, with_steps
 
 SSIM_FORMS: tuple[tuple[SsimForm, int, str], ...] = (
     ("windowed", 7, "windows of 7, squared constants (ours)"),

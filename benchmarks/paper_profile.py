@@ -16,13 +16,14 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from veridice.config import InferenceSettings, TrainingSettings, load_training_settings
+from veridice.config import InferenceSettings
 from veridice.experiment.protocol import REGRESSED, load_experiment
 from veridice.inference.passes import choose_backend, stochastic_passes
 from veridice.networks.losses import SegmentationLoss, SsimLoss
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
+from veridice.training.settings import TrainingSettings, load_training_settings
 
 REPEATS, WARMING_UP = 30, 10
 Loss = Callable[[], Tensor]

@@ -19,21 +19,15 @@ from torch import nn
 
 from veridice.assessment.analysis import own_mask
 from veridice.case import Case
-from veridice.config import (
-    DataSettings,
-    InferenceSettings,
-    TrainingSettings,
-    load_training_settings,
-    on_whole_cubes,
-    with_steps,
-)
+from veridice.config import InferenceSettings
 from veridice.inference.weights import load_network
 from veridice.io.datasets import read_manifest
 from veridice.io.labelled_scan import rim
 from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
-from veridice.recipes import train_segmenter
 from veridice.simulate.donors import donor_names
+from veridice.training.settings import DataSettings, TrainingSettings, load_training_settings, on_whole_cubes, with_steps
+from veridice.training.unets import train_segmenter
 
 RIM_MM = DataSettings().rim_mm
 

@@ -18,7 +18,7 @@ import numpy as np
 from veridice.assessment.analysis import find_brain, grid_images
 from veridice.assessment.models import Networks, load_networks
 from veridice.case import Case
-from veridice.config import InferenceSettings, load_training_settings
+from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid
 from veridice.imaging.registration import align, corner_distance, middle_of
 from veridice.imaging.scan import Scan
@@ -29,7 +29,8 @@ from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image, read_mask
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
-from veridice.training_data import real_groups
+from veridice.training.examples import real_groups
+from veridice.training.settings import load_training_settings
 from veridice.types import Affine
 
 LARGEST_TURN, LARGEST_SHIFT, MOVES = np.deg2rad(12.0), 15.0, 2

@@ -21,9 +21,9 @@ from veridice.inference.passes import choose_backend
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import read_image
 from veridice.io.weight_cards import bundled_weights
-from veridice.judge_data import simulated_scan
 from veridice.quality.image_checks import looks_swapped
 from veridice.simulate.cohorts import COHORTS
+from veridice.training.assessed_masks import simulated_scan
 
 GOOD = ("easy", "ordinary")
 

@@ -21,17 +21,18 @@ from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
 from veridice.assessment.models import load_networks
-from veridice.config import DataSettings, InferenceSettings
+from veridice.config import InferenceSettings
 from veridice.imaging.scan import Scan
 from veridice.inference.passes import choose_backend
 from veridice.io.datasets import read_manifest
 from veridice.io.scan_reader import read_scan
 from veridice.io.weight_cards import bundled_weights, read_card
-from veridice.known_looks import Look, fit_to_looks, look_at_all, real_looks, simulated_looks
 from veridice.quality.image_features import describe_scan
 from veridice.quality.model import load_judge, save_judge
 from veridice.quality.ood import FOLDS, KNOWN, PARTS, Familiarity
 from veridice.simulate.ood_scans import ODDITIES
+from veridice.training.ood_examples import Look, fit_to_looks, look_at_all, real_looks, simulated_looks
+from veridice.training.settings import DataSettings
 
 ALIKE = (("T1w given as FLAIR", "FLAIR and T1w exchanged"), ("knee", "abdomen", "phantom"))
 """Kinds that are left out together."""

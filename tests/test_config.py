@@ -9,21 +9,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veridice.config import (
-    LARGEST_SEED,
+from veridice.config import LARGEST_SEED, InferenceSettings, to_toml
+from veridice.errors import ConfigError
+from veridice.inference.passes import Backend, stochastic_passes
+from veridice.networks.mc_unet import McUnet
+from veridice.training.settings import (
     DataSettings,
-    InferenceSettings,
     RegressorSettings,
     SegmenterSettings,
     StageSettings,
     TrainingSettings,
     load_training_settings,
     on_whole_cubes,
-    to_toml,
 )
-from veridice.errors import ConfigError
-from veridice.inference.passes import Backend, stochastic_passes
-from veridice.networks.mc_unet import McUnet
 
 
 def written(folder: Path, text: str) -> str:

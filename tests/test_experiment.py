@@ -17,7 +17,6 @@ from scipy import ndimage
 
 from veridice import cli
 from veridice.case import Case
-from veridice.config import load_training_settings
 from veridice.errors import ConfigError, InputError
 from veridice.experiment import evaluation, methods, stages, studies
 from veridice.experiment.figure1 import choose_loads
@@ -34,6 +33,7 @@ from veridice.io.nifti import write_image
 from veridice.metrics import scores
 from veridice.metrics.overlap import dice
 from veridice.networks.mc_unet import McUnet
+from veridice.training.settings import load_training_settings
 
 FP32 = Backend("cpu", "fp32", 1)
 SOURCES = (Source(layout="bids", folder="."),)

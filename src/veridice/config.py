@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import tomllib
-from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Literal, Self, TypeVar
+from typing import Literal, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from veridice.errors import ConfigError
-
-RegressorInput = Literal["image", "uncertainty", "error"]
-Positive = Annotated[int, Field(ge=1)]
-Share = Annotated[float, Field(ge=0, le=1)]
-
 
 LARGEST_SEED = 2**31 - 1
 """Seeds of single passes and steps are made from it by a factor of a million, within 64 bits."""
@@ -26,141 +20,6 @@ class Settings(BaseModel):
     """Base of all settings: immutable, unknown names refused."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class DataSettings(Settings):
-    """Where training examples come from and how they are varied."""
-
-    manifest: str = Field("", description="CSV of the cases, from the working folder; `--manifest` goes before it")
-    root: str = Field("", description="folder that the manifest's files are relative to; `--data` goes before it")
-    cubes: str = Field("runs/cubes", description="folder, from the working folder, where scans on the cube are kept")
-    grid: int = Field(128, ge=16, description="edge of the cube that every scan is resampled to")
-    target: Literal["lesion", "brain"] = Field("lesion", description="what segmenters learn to mark")
-    simulated_fraction: float = Field(0.6, ge=0, le=1, description="share of examples from the simulator")
-    simulated_patients: int = Field(
-        240, ge=0, description="training patients that are simulated, in equal parts from the donor groups"
-    )
-    simulated_validation: int = Field(12, ge=0, description="patients of the validation cohort beside the real ones")
-    donor_groups: tuple[str, ...] = Field(
-        ("training",), min_length=1, description="people (or a split) each; no simulated patient mixes two groups"
-    )
-    left_out: tuple[int, ...] = Field((), description="donor groups that this training must not see, counted from 0")
-    jobs: int = Field(2, ge=1, description="processes that simulate")
-    t1_absent: float = Field(0.2, ge=0, le=1, description="share of examples whose T1w is withheld (zeros)")
-    lesion_centred: float = Field(0.5, ge=0, le=1, description="share of patches around a lesion, where there is one")
-    turned_fraction: float = Field(0.3, ge=0, le=1, description="share of examples that are turned, scaled and shifted")
-    rotation: float = Field(0.2, ge=0, description="largest rotation about each axis, radians")
-    scaling: float = Field(0.15, ge=0, lt=1, description="largest relative change of size along each axis")
-    noise: float = Field(0.08, ge=0, description="largest standard deviation of Gaussian noise, image in [0, 1]")
-    bias_chance: float = Field(0.25, ge=0, le=1, description="chance of a further bias field on each contrast")
-    bias: float = Field(0.3, ge=0, description="largest coefficient of the polynomial bias field")
-    gamma: float = Field(1.4, ge=1, description="contrast exponent is drawn from [1/gamma, gamma]")
-    artefact: float = Field(0.05, ge=0, le=1, description="chance of each TorchIO artefact (thick slices, ghosts, spikes)")
-    soft_labels: bool = Field(
-        False, description="the segmenter learns what share of a voxel of the cube is lesion, not 0 or 1; off is the paper"
-    )
-    resample_t1: bool = Field(False, description="bring a T1w on another grid to the FLAIR by the two headers; else refused")
-    rim_mm: float = Field(4.0, ge=0, description="unlabelled voxels this near to a ventricle mask are not judged")
-
-    @model_validator(mode="after")
-    def _some_group_is_left(self) -> Self:
-        if not set(range(len(self.donor_groups))) - set(self.left_out):
-            raise ValueError("left_out names every donor group")
-        return self
-
-
-class StageSettings(Settings):
-    """What the training of each network shares."""
-
-    steps: int = Field(1000, ge=1, description="optimiser steps at most")
-    batch_size: int = Field(1, ge=1)
-    crop: int = Field(96, ge=0, description="edge of the training patch in voxels; 0 takes the whole grid")
-    learning_rate: float = Field(1e-3, gt=0, description="peak of a one-cycle schedule for Adam")
-    validate_every: int = Field(200, ge=1, description="steps between two validations")
-    checkpoint_every: int = Field(50, ge=1, description="steps between two checkpoints, what an interruption may cost")
-    patience: int = Field(10, ge=1, description="validations without a better value until training stops early")
-    workers: int = Field(1, ge=0, description="processes that prepare examples beside the training")
-    devices: int = Field(1, ge=1, description="GPUs (or CPU processes) that share each step, each with its own batch")
-
-    @property
-    def examples(self) -> int:
-        """Training examples behind all steps."""
-        return self.steps * self.batch_size * self.devices
-
-
-class SegmenterSettings(StageSettings):
-    features: int = Field(8, ge=1, description="channels at the finest level")
-    depth: int = Field(5, ge=3, description="levels of the U-net")
-    stem: int = Field(1, ge=1, le=4, description="edge of the blocks rearranged from space to depth; 1 is the paper")
-    dropout_rate: float = Field(0.2, ge=0, lt=1)
-    dropout_kind: Literal["channel", "element"] = "channel"
-    cross_entropy: float = Field(1.0, ge=0, description="weight beside the Dice loss; 0 is the paper")
-    batch_dice: bool = Field(False, description="one Dice over the patches of a step, not their mean; off is the paper")
-    keep_at: tuple[Share, ...] = Field(
-        (0.15, 0.4), description="parts of the steps at which weights are kept, as poorer segmenters for the regressors"
-    )
-
-
-class ReconstructorSettings(StageSettings):
-    features: int = Field(8, ge=1, description="channels at the finest level")
-    depth: int = Field(5, ge=3, description="levels of the U-net")
-    stem: int = Field(1, ge=1, le=4, description="edge of the blocks rearranged from space to depth; 1 is the paper")
-    residual: bool = Field(False, description="add the output to the input, so that only the hole is learnt")
-    ssim_form: Literal["windowed", "printed"] = "windowed"
-    hole_weight: float = Field(0.0, ge=0, description="weight of the loss in the hole alone; 0 is the paper")
-    ssim_window: int = Field(7, ge=0, description="edge of the SSIM window; 0 is one window over the whole volume")
-
-
-class RegressorSettings(StageSettings):
-    widths: tuple[Positive, ...] = Field((16, 32, 64, 128), min_length=1)
-    pool: int = Field(1, ge=1, description="maps are averaged over blocks of this edge first; 1 is the paper")
-    inputs: tuple[RegressorInput, ...] = Field(("image", "uncertainty", "error"), min_length=1)
-    huber_delta: float = Field(0.1, gt=0, description="where Huber's loss turns from squared to linear")
-    passes: int = Field(8, ge=2, description="stochastic passes behind each training map")
-    train_cases: int = Field(160, ge=1, description="segmented scans to learn from")
-    validation_cases: int = Field(40, ge=1, description="segmented scans of validation patients")
-    binary_fraction: float = Field(0.3, ge=0, le=1, description="share of examples that show a binary, damaged mask")
-
-
-class PredictorSettings(Settings):
-    """The prediction of any mask's Dice, from evidence; see :mod:`veridice.quality.predictor`."""
-
-    patients: int = Field(180, ge=0, description="simulated patients to learn from, in equal parts from the donor groups")
-    masks: int = Field(7, ge=1, description="masks of each scan beside our own")
-    validation_patients: int = Field(40, ge=0, description="of the validation cohort")
-    looks: int = Field(
-        60, ge=0, description="simulated validation and training patients by which known scans are told from odd ones"
-    )
-    calibration_patients: int = Field(240, ge=0, description="simulated from the calibration donors")
-    calibration_masks: int = Field(2, ge=1, description="masks of each beside our own; few, so that people count")
-    calibration_donors: str = Field(
-        "lesjak-04,lesjak-05,lesjak-17,lesjak-18,lesjak-20,lesjak-21,lesjak-22,lesjak-23",
-        description="people on whom no network trained; reserved ones make test cohorts too",
-    )
-    passes: int = Field(20, ge=2, description="stochastic passes, as many as scans are judged with")
-    jobs: int = Field(1, ge=1, description="processes that judge, with one thread each")
-
-
-class TrainingSettings(Settings):
-    """One training configuration: the data and the three networks."""
-
-    name: str = Field(description="name that goes into the weight cards")
-    seed: int = Field(0, ge=0, le=LARGEST_SEED)
-    data: DataSettings = DataSettings()
-    segmenter: SegmenterSettings = SegmenterSettings()
-    reconstructor: ReconstructorSettings = ReconstructorSettings()
-    regressor: RegressorSettings = RegressorSettings()
-    predictor: PredictorSettings = PredictorSettings()
-
-    @model_validator(mode="after")
-    def _levels_fit(self) -> Self:
-        for name, stage in (("segmenter", self.segmenter), ("reconstructor", self.reconstructor)):
-            if stage.crop > self.data.grid:
-                raise ValueError(f"{name}: crop {stage.crop} is larger than the grid {self.data.grid}; 0 takes the whole")
-            edge = stage.crop or self.data.grid
-            if edge < 2**stage.depth:
-                raise ValueError(f"{name}: depth {stage.depth} needs an edge of at least {2**stage.depth} voxels, not {edge}")
-        return self
 
 
 class InferenceSettings(Settings):
@@ -175,57 +34,6 @@ class InferenceSettings(Settings):
         None, ge=0, le=1, description="Dice that a mask needs to be of use; none: the calibration's, else 0.75 (paper)"
     )
     coverage: float = Field(0.9, gt=0, lt=1, description="share of scans whose true Dice lies in the interval")
-
-
-def without_group(settings: TrainingSettings, group: int) -> TrainingSettings:
-    """The same training without one donor group.
-
-    Raises:
-        ConfigError: there is no such group, or nobody would be left.
-    """
-    groups = settings.data.donor_groups
-    if group >= len(groups) or len(groups) < 2:
-        raise ConfigError(f"donor group {group} cannot be left out: the configuration has {len(groups)} (counted from 0)")
-    data = settings.data.model_copy(update={"left_out": (group,)})
-    return settings.model_copy(update={"data": data})
-
-
-def with_steps(settings: TrainingSettings, network: str, steps: int) -> TrainingSettings:
-    """The same training with at most so many optimiser steps for one network."""
-    stage: StageSettings = getattr(settings, network)
-    return settings.model_copy(update={network: stage.model_copy(update={"steps": steps})})
-
-
-def on_whole_cubes(settings: TrainingSettings, network: str) -> TrainingSettings:
-    """The same training on whole cubes, one a step, at half the learning rate: how a training on patches ends.
-
-    Instance normalisation sees other statistics in a patch than in the cube that prediction gives it.
-    """
-    stage: StageSettings = getattr(settings, network)
-    whole = {"crop": 0, "batch_size": 1, "learning_rate": stage.learning_rate / 2}
-    return settings.model_copy(update={network: stage.model_copy(update=whole)})
-
-
-RESUMABLE = frozenset({"manifest", "root", "cubes", "jobs", "steps", "checkpoint_every", "patience", "workers"})
-"""Fields that may change between the beginning of a training and its going on."""
-
-
-def differing_fields(before: TrainingSettings, after: TrainingSettings, network: str) -> list[str]:
-    """Fields in which two trainings of one network differ, as ``section.field``, those left out that may change."""
-    pairs = [("seed", before.seed, after.seed)]
-    for section in ("data", network):
-        first, second = (getattr(settings, section).model_dump() for settings in (before, after))
-        pairs += [(f"{section}.{name}", first[name], second[name]) for name in first if name not in RESUMABLE]
-    return [name for name, first, second in pairs if first != second]
-
-
-def load_training_settings(name_or_path: str) -> TrainingSettings:
-    """Read a TOML configuration: a file, or the name of one that ships with the package (``default``, ``paper``).
-
-    Raises:
-        ConfigError: no such file or name, not TOML, or a field that is unknown or out of range.
-    """
-    return load_settings(TrainingSettings, name_or_path, resources.files("veridice") / "configs")
 
 
 SomeSettings = TypeVar("SomeSettings", bound="Settings")

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from veridice.config import InferenceSettings, TrainingSettings, load_training_settings, to_toml
+from veridice.config import InferenceSettings, to_toml
 from veridice.errors import ConfigError, InputError
 from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
+from veridice.training.settings import TrainingSettings, load_training_settings
 
 HEADER = "id,patient,split,flair\n"
 

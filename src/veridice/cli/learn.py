@@ -11,11 +11,12 @@ import typer
 from rich.markup import escape
 
 from veridice.cli.common import Weights, err, out, progress_bar
-from veridice.config import LARGEST_SEED, load_training_settings, on_whole_cubes, with_steps, without_group
+from veridice.config import LARGEST_SEED
 from veridice.errors import InputError
 from veridice.io.atomic import held
 from veridice.io.datasets import read_manifest
 from veridice.io.weight_cards import NAMES, WeightKind, bundled_weights, read_card, verify
+from veridice.training.settings import load_training_settings, on_whole_cubes, with_steps, without_group
 
 
 def simulate(
@@ -65,7 +66,7 @@ def train(
     ] = False,
 ) -> None:
     """Train one network; interrupt it with Ctrl-C and give the same command again to go on."""
-    from veridice import judge_recipes, recipes
+    from veridice.training import quality_model, regressors, unets
 
     settings = load_training_settings(config)
     if (network == "brain") != (settings.data.target == "brain"):
@@ -94,11 +95,11 @@ def train(
     # Further processes of the same training, one for each further GPU, run this command too.
     with held(run) if os.environ.get("LOCAL_RANK", "0") == "0" else contextlib.nullcontext():
         if network == "predictor":
-            cards = judge_recipes.train_predictor(settings, cases, output, weights)
+            cards = quality_model.train_predictor(settings, cases, output, weights)
         elif network == "regressor":
-            cards = recipes.train_regressors(settings, cases, run, weights)
+            cards = regressors.train_regressors(settings, cases, run, weights)
         else:
-            recipe = recipes.train_reconstructor if network == "reconstructor" else recipes.train_segmenter
+            recipe = unets.train_reconstructor if network == "reconstructor" else unets.train_segmenter
             cards = recipe(settings, cases, run, weights, start)
     for card in cards:
         metrics = ", ".join(f"{name} {value:.3f}" for name, value in card.metrics.items())

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from veridice.case import Case
-from veridice.config import InferenceSettings, TrainingSettings, load_training_settings
+from veridice.config import InferenceSettings
 from veridice.errors import ConfigError, InputError, OutputError, VeridiceError
 from veridice.experiment.protocol import ExperimentSettings
 from veridice.experiment.studies import LabelledScan
@@ -19,6 +19,7 @@ from veridice.inference.passes import choose_backend
 from veridice.io.atomic import is_new, write_json
 from veridice.io.weight_cards import WeightCard, bundled_weights, read_card
 from veridice.progress import progress_bar
+from veridice.training.settings import TrainingSettings, load_training_settings
 
 BEGUN, INPUTS = "begun.json", "inputs.json"
 

@@ -14,11 +14,12 @@ from pydantic import Field, field_validator, model_validator
 from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from veridice.case import Case
-from veridice.config import LARGEST_SEED, RegressorInput, Settings, load_settings, load_training_settings
+from veridice.config import LARGEST_SEED, Settings, load_settings
 from veridice.errors import InputError
 from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
 from veridice.metrics.scores import SCORES
 from veridice.simulate.cohorts import COHORTS
+from veridice.training.settings import RegressorInput, load_training_settings
 
 Split = Literal["train", "validation", "test"]
 Objects = np.ndarray[tuple[int], np.dtype[np.object_]]

@@ -10,10 +10,10 @@ import pandas as pd
 import torch
 from sklearn.model_selection import GroupKFold
 
-from veridice import recipes
 from veridice.case import Case
-from veridice.config import RegressorInput, TrainingSettings
-from veridice.quality_data import CHANNELS
+from veridice.training.regressor_examples import CHANNELS
+from veridice.training.regressors import fit_regressor
+from veridice.training.settings import RegressorInput, TrainingSettings
 
 Files = Mapping[str, Path]
 """Stored maps by name of the case."""
@@ -38,7 +38,7 @@ def fit_and_predict(
         settings: of its training.
         run: folder of its training.
     """
-    network, _, _ = recipes.fit_regressor(pair, files, settings, run)
+    network, _, _ = fit_regressor(pair, files, settings, run)
     network.eval()
     # Training leaves it where it was trained: on a GPU where there is one.
     device = next(network.parameters()).device

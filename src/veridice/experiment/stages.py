@@ -14,15 +14,8 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from veridice import recipes
 from veridice.case import Case
-from veridice.config import (
-    InferenceSettings,
-    RegressorInput,
-    TrainingSettings,
-    on_whole_cubes,
-    with_steps,
-)
+from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.experiment.evaluation import UNSEEN
 from veridice.experiment.figure1 import choose_loads, store_slices
@@ -37,7 +30,9 @@ from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.atomic import write_json, write_text
 from veridice.progress import progress_bar
-from veridice.quality_data import CHANNELS
+from veridice.training import unets
+from veridice.training.regressor_examples import CHANNELS
+from veridice.training.settings import RegressorInput, TrainingSettings, on_whole_cubes, with_steps
 
 Tick = Callable[[], None]
 STUDIES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "studies", "studies-out-of-fold", "scores.csv", "figure1.npz", "stages"
@@ -147,7 +142,7 @@ def run_fold(fold: Fold) -> None:
 
 def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps: int) -> None:
     settings = with_steps(fold.training, network, steps)
-    recipe = recipes.train_segmenter if network == "segmenter" else recipes.train_reconstructor
+    recipe = unets.train_segmenter if network == "segmenter" else unets.train_reconstructor
     recipe(settings, cases, output / network, output / "weights", fold.start.of(network))
 
 

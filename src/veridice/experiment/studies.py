@@ -15,7 +15,6 @@ from torch import nn
 
 from veridice.assessment.analysis import grid_images, mask_from_probability
 from veridice.case import Case
-from veridice.config import DataSettings
 from veridice.errors import InputError
 from veridice.experiment.methods import augmented_masks, ensemble_masks, pairwise_agreement
 from veridice.imaging.grid import GridTransform, fit_grid, pooled_map
@@ -24,6 +23,7 @@ from veridice.io.labelled_scan import ignored_voxels, read_second
 from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import GridMaps, all_scores, error_map, lesion_count, lesion_volume_ml, voxelwise_sum
+from veridice.training.settings import DataSettings
 from veridice.types import Mask, Voxels
 
 LONGEST_NAME = 150

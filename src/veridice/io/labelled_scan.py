@@ -49,7 +49,12 @@ def rim(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:
     return np.asarray((distance <= rim_mm) & ~ventricles & ~lesion)
 
 
-def _required(case: Case, name: str) -> Path:
+def required_file(case: Case, name: str) -> Path:
+    """The file in column ``name`` of a case.
+
+    Raises:
+        InputError: it has none.
+    """
     path: Path | None = getattr(case, name)
     if path is None:
         raise InputError(f"case {case.id}: training needs a file in column '{name}'")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from veridice.mask_kinds import KINDS, Material, draw_kinds, make_mask
 from veridice.metrics.overlap import dice
+from veridice.training.mask_errors import KINDS, Material, draw_kinds, make_mask
 
 EDGE = 40
 

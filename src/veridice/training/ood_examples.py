@@ -16,18 +16,18 @@ import pandas as pd
 from veridice.assessment.analysis import scan_looks
 from veridice.assessment.models import Networks
 from veridice.case import Case
-from veridice.config import DataSettings
 from veridice.errors import InputError
 from veridice.imaging.scan import Scan
 from veridice.inference.passes import Backend
 from veridice.io.atomic import write_text
 from veridice.io.labelled_scan import views
-from veridice.judge_data import KnownScan, patient_name, real_scan, simulated_scan
 from veridice.quality.ood import KNOWN, Familiarity, fit_familiarity
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import all_donors
 from veridice.simulate.ood_scans import make_odd, possible
 from veridice.simulate.plan import PatientPlan
+from veridice.training.assessed_masks import KnownScan, patient_name, real_scan, simulated_scan
+from veridice.training.settings import DataSettings
 
 SIMULATED_KINDS, REAL_KINDS = 3, 9
 """Kinds of odd versions of a simulated patient and of a real scan, in turn."""

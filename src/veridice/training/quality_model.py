@@ -16,24 +16,26 @@ from torch import nn
 from veridice._version import __version__
 from veridice.assessment.models import Networks, load_networks
 from veridice.case import Case
-from veridice.config import InferenceSettings, TrainingSettings
+from veridice.config import InferenceSettings
 from veridice.errors import ConfigError
 from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.labelled_scan import views
 from veridice.io.weight_cards import WeightCard
-from veridice.judge_data import Judged, KnownScan, Task, has_t1, judge_all, patient_name, real_scan, simulated_scan
-from veridice.known_looks import fit_to_looks, look_at_all, real_looks, simulated_looks
 from veridice.progress import progress_bar
 from veridice.quality.calibration import CalibrationSet
 from veridice.quality.model import Judge, save_judge
 from veridice.quality.ood import Familiarity
 from veridice.quality.predictor import Predictor, fit_predictor
 from veridice.quality.single_lesions import fit_lesion_model
-from veridice.recipes import fold_folders, people_of, source_commit
 from veridice.simulate.cohorts import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions
-from veridice.training_data import planned_patients, real_groups
+from veridice.training.assessed_masks import Judged, KnownScan, Task, has_t1, judge_all, patient_name, real_scan, simulated_scan
+from veridice.training.examples import planned_patients, real_groups
+from veridice.training.ood_examples import fit_to_looks, look_at_all, real_looks, simulated_looks
+from veridice.training.provenance import people_of, source_commit
+from veridice.training.regressors import fold_folders
+from veridice.training.settings import TrainingSettings
 from veridice.types import Mask
 
 CALIBRATION_SEED = 5000
@@ -44,7 +46,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     """Learn to predict the Dice of any mask, and calibrate it.
 
     Every scan that is learnt from is judged by a segmenter that never saw its people (``OUTPUT/fold-G``); its masks are of
-    every kind in :mod:`veridice.mask_kinds`. Calibration scans are simulated from people on whom no network trained; some of
+    every kind in :mod:`.mask_errors`. Calibration scans are simulated from people on whom no network trained; some of
     them stopped trainings.
 
     Args:
@@ -94,7 +96,7 @@ def learn_looks(settings: TrainingSettings, cases: Sequence[Case], networks: Net
 
 
 def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> CalibrationSet:
-    """Predictions for masks with a known Dice (columns as of :func:`veridice.judge_data.judge_all`)."""
+    """Predictions for masks with a known Dice (columns as of :func:`veridice.training.assessed_masks.judge_all`)."""
     return CalibrationSet.of(*predictor.predict(known), known, source, simulated=bool(known["simulated"].any()))
 
 

@@ -10,12 +10,12 @@ import torch
 from torch import nn
 from torch.utils.data import Dataset
 
-from veridice import training
-from veridice.config import StageSettings
 from veridice.errors import InputError
 from veridice.networks.mc_unet import McUnet
-from veridice.training import Goal, train_network
-from veridice.training_data import Example
+from veridice.training import loop
+from veridice.training.examples import Example
+from veridice.training.loop import Goal, train_network
+from veridice.training.settings import StageSettings
 
 LOWER = Goal("loss", higher_is_better=False)
 
@@ -167,14 +167,14 @@ def test_the_best_weights_are_left_in_the_network_not_the_last(tmp_path: Path) -
 
 def test_weights_to_be_kept_survive_an_interruption_at_any_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Killed just before ``step-6`` is written: the run that goes on still has to leave that file."""
-    save = training.save_weights_file
+    save = loop.save_weights_file
 
     def killed(network: nn.Module, path: Path) -> None:
         if path.name == "step-6.safetensors":
             raise KeyboardInterrupt
         save(network, path)
 
-    monkeypatch.setattr(training, "save_weights_file", killed)
+    monkeypatch.setattr(loop, "save_weights_file", killed)
     with pytest.raises(KeyboardInterrupt):
         train_network(fresh(), Blobs(), loss, validate, LOWER, settings(), tmp_path, keep_at=(6,))
     monkeypatch.undo()

@@ -11,14 +11,12 @@ import pytest
 import torch
 
 from veridice.case import Case
-from veridice.config import DataSettings
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.datasets import read_manifest
 from veridice.io.nifti import write_image
 from veridice.metrics.overlap import dice
-from veridice.quality_data import Segmenters, damage_mask
-from veridice.training_data import (
+from veridice.training.examples import (
     CubeCase,
     ExampleStream,
     TrainingMaterial,
@@ -27,6 +25,9 @@ from veridice.training_data import (
     real_groups,
     validation_examples,
 )
+from veridice.training.mask_errors import damage_mask
+from veridice.training.regressor_examples import Segmenters
+from veridice.training.settings import DataSettings
 
 HALVES = (slice(0, 4), slice(4, 8))
 SETTINGS = DataSettings(grid=16, artefact=0.3, jobs=1)

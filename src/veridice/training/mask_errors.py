@@ -12,7 +12,6 @@ from sklearn.cluster import KMeans
 from sklearn.mixture import GaussianMixture
 
 from veridice.imaging.components import label_components
-from veridice.quality_data import damage_mask
 from veridice.types import Mask, ProbabilityMap, Voxels
 
 LEVELS = (0.1, 0.25, 0.75, 0.9)
@@ -188,3 +187,34 @@ def _without_some(mask: Mask, rng: np.random.Generator, share: float, small_only
     candidates = sizes <= np.median(sizes) if small_only and len(sizes) else np.ones(len(sizes), bool)
     kept = ~candidates | (rng.random(len(sizes)) >= share)
     return np.concatenate([[False], kept])[labels]
+
+
+def damage_mask(mask: Mask, rng: np.random.Generator) -> Mask:
+    """A mask with one or two of the errors that segmenters and people make, of random amount."""
+    damages = (_grow_or_shrink, _drop_lesions, _shift, _invent_lesions)
+    for number in rng.choice(len(damages), size=rng.integers(1, 3), replace=False):
+        mask = damages[number](mask, rng)
+    return mask
+
+
+def _grow_or_shrink(mask: Mask, rng: np.random.Generator) -> Mask:
+    change = ndimage.binary_dilation if rng.random() < 0.5 else ndimage.binary_erosion
+    return change(mask, iterations=int(rng.integers(1, 4)))
+
+
+def _drop_lesions(mask: Mask, rng: np.random.Generator) -> Mask:
+    labels, count = ndimage.label(mask)
+    return np.concatenate([[False], rng.random(count) < rng.uniform(0.0, 0.9)])[labels]
+
+
+def _shift(mask: Mask, rng: np.random.Generator) -> Mask:
+    return np.roll(mask, rng.integers(-4, 5, size=3), axis=(0, 1, 2))
+
+
+def _invent_lesions(mask: Mask, rng: np.random.Generator) -> Mask:
+    # Blobs where smooth noise is highest, within the middle of the cube, where brains are.
+    noise = ndimage.gaussian_filter(rng.standard_normal(mask.shape), rng.uniform(1.5, 3.0))
+    middle = tuple(slice(n // 5, n - n // 5) for n in mask.shape)
+    invented = np.zeros_like(mask)
+    invented[middle] = noise[middle] > np.quantile(noise[middle], 1 - rng.uniform(0.0005, 0.02))
+    return mask | invented

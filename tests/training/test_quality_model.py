@@ -10,19 +10,20 @@ import pandas as pd
 import pytest
 from scipy import ndimage
 
-from veridice import cli, judge_recipes, known_looks
+from veridice import cli
 from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import Backend
-from veridice.judge_data import KnownScan, judged_masks
-from veridice.mask_kinds import KINDS
 from veridice.quality import predictor
 from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.ood_scans import ODDITIES
 from veridice.simulate.plan import PatientPlan
+from veridice.training import ood_examples, quality_model
+from veridice.training.assessed_masks import KnownScan, judged_masks
+from veridice.training.mask_errors import KINDS
 
 FP32 = Backend("cpu", "fp32", 1)
 
@@ -66,7 +67,7 @@ def test_from_scans_to_a_judge(
     def tiny(plan: PatientPlan, _group: int, _t1: bool = True) -> KnownScan:
         return known_scan(tiny_scan, f"sim-{plan.seed}-{plan.index:05d}", plan.seed + plan.index)
 
-    for module in (judge_recipes, known_looks):
+    for module in (quality_model, ood_examples):
         monkeypatch.setattr(module, "simulated_scan", tiny)
     monkeypatch.setattr(predictor, "TREES", 3)
     output = study / "run"

@@ -8,16 +8,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from scipy import ndimage
 from torch import nn
 from torch.utils.data import Dataset
 
-from veridice.config import RegressorInput, RegressorSettings
 from veridice.imaging.grid import pooled_map
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import error_map
-from veridice.training_data import Example, ExampleStream
+from veridice.training.examples import Example, ExampleStream
+from veridice.training.mask_errors import damage_mask
+from veridice.training.settings import RegressorInput, RegressorSettings
 from veridice.types import Mask, Voxels
 
 CHANNELS: dict[RegressorInput, tuple[str, ...]] = {
@@ -110,37 +110,6 @@ def quality_case(
     true_dice = dice(mask & judged, truth & judged).dice
     pooled = {name: pooled_map(map_, settings.pool) for name, map_ in maps.items()}
     return {**pooled, "dice": np.float32(true_dice)}
-
-
-def damage_mask(mask: Mask, rng: np.random.Generator) -> Mask:
-    """A mask with one or two of the errors that segmenters and people make, of random amount."""
-    damages = (_grow_or_shrink, _drop_lesions, _shift, _invent_lesions)
-    for number in rng.choice(len(damages), size=rng.integers(1, 3), replace=False):
-        mask = damages[number](mask, rng)
-    return mask
-
-
-def _grow_or_shrink(mask: Mask, rng: np.random.Generator) -> Mask:
-    change = ndimage.binary_dilation if rng.random() < 0.5 else ndimage.binary_erosion
-    return change(mask, iterations=int(rng.integers(1, 4)))
-
-
-def _drop_lesions(mask: Mask, rng: np.random.Generator) -> Mask:
-    labels, count = ndimage.label(mask)
-    return np.concatenate([[False], rng.random(count) < rng.uniform(0.0, 0.9)])[labels]
-
-
-def _shift(mask: Mask, rng: np.random.Generator) -> Mask:
-    return np.roll(mask, rng.integers(-4, 5, size=3), axis=(0, 1, 2))
-
-
-def _invent_lesions(mask: Mask, rng: np.random.Generator) -> Mask:
-    # Blobs where smooth noise is highest, within the middle of the cube, where brains are.
-    noise = ndimage.gaussian_filter(rng.standard_normal(mask.shape), rng.uniform(1.5, 3.0))
-    middle = tuple(slice(n // 5, n - n // 5) for n in mask.shape)
-    invented = np.zeros_like(mask)
-    invented[middle] = noise[middle] > np.quantile(noise[middle], 1 - rng.uniform(0.0005, 0.02))
-    return mask | invented
 
 
 class QualityDataset(Dataset[Example]):

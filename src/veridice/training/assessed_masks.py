@@ -16,20 +16,21 @@ from torch import nn
 from veridice.assessment.analysis import StudiedScan, judge_mask, study_scan
 from veridice.assessment.models import Networks
 from veridice.case import Case
-from veridice.config import DataSettings, InferenceSettings
+from veridice.config import InferenceSettings
 from veridice.imaging.grid import resample_to
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.inference.passes import Backend, choose_backend, deterministic_pass
 from veridice.io.atomic import staged_output, write_text
 from veridice.io.labelled_scan import ignored_voxels, read_second
 from veridice.io.nifti import read_image, read_mask
-from veridice.mask_kinds import Material, draw_kinds, make_mask
 from veridice.metrics.overlap import dice
 from veridice.parallel import in_processes
 from veridice.progress import Clock
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
+from veridice.training.mask_errors import Material, draw_kinds, make_mask
+from veridice.training.settings import DataSettings
 from veridice.types import Mask
 
 OWN_KIND = "own"

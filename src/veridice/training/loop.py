@@ -22,11 +22,11 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Subset
 from torch.utils.tensorboard import SummaryWriter
 
-from veridice.config import StageSettings
 from veridice.errors import InputError
 from veridice.inference.passes import bf16_pays
 from veridice.progress import progress_bar
-from veridice.training_data import Example
+from veridice.training.examples import Example
+from veridice.training.settings import StageSettings
 
 LossFunction = Callable[[nn.Module, Example, torch.Generator], Tensor]
 Validation = Callable[[nn.Module], dict[str, float]]

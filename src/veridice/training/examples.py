@@ -18,15 +18,15 @@ import torchio as tio
 from torch.utils.data import Dataset
 
 from veridice.case import Case
-from veridice.config import DataSettings
 from veridice.errors import InputError
 from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
-from veridice.io.labelled_scan import _required, ignored_voxels, read_second, views
+from veridice.io.labelled_scan import ignored_voxels, read_second, required_file, views
 from veridice.io.nifti import read_image, read_mask
 from veridice.simulate.cohorts import COHORTS, simulate_each
 from veridice.simulate.donors import donor_names
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
+from veridice.training.settings import DataSettings
 
 Example = dict[str, torch.Tensor]
 CUBE_FORMAT = 3
@@ -186,19 +186,19 @@ def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, c
 
 
 def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[np.ndarray[Any, Any]]:
-    flair = read_image(_required(case, "flair"))
+    flair = read_image(required_file(case, "flair"))
     t1 = read_second(case, flair, settings.resample_t1)
-    lesion = read_mask(_required(case, "mask"), flair.geometry, case.ignored_label).voxels
+    lesion = read_mask(required_file(case, "mask"), flair.geometry, case.ignored_label).voxels
     brain = None
     if stripped:
-        brain = read_mask(_required(case, "brain_mask"), flair.geometry).voxels
+        brain = read_mask(required_file(case, "brain_mask"), flair.geometry).voxels
         flair = flair.with_voxels(np.where(brain, flair.voxels, 0))
         t1 = t1.with_voxels(np.where(brain, t1.voxels, 0)) if t1 else None
     transform = fit_grid(flair, (settings.grid,) * 3, brain)
     image = scan_on_grid(flair, transform)
     second = scan_on_grid(t1, transform) if t1 else np.zeros_like(image)
     if settings.target == "brain":
-        whole = read_mask(_required(case, "brain_mask"), flair.geometry).voxels
+        whole = read_mask(required_file(case, "brain_mask"), flair.geometry).voxels
         return [image, second, transform.to_grid(whole), np.zeros_like(image)]
     ignored = transform.to_grid(ignored_voxels(case, flair, lesion, settings.rim_mm))
     return [image, second, transform.to_grid(lesion), ignored]

@@ -1,0 +1,151 @@
+"""How the regression networks learn to predict the Dice, from segmentations of every quality."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from veridice.case import Case
+from veridice.config import InferenceSettings
+from veridice.errors import ConfigError
+from veridice.inference.passes import choose_backend
+from veridice.inference.weights import load_network, save_network
+from veridice.io.weight_cards import WeightCard, read_card
+from veridice.networks.mc_unet import McUnet
+from veridice.networks.regression_net import RegressionNet
+from veridice.progress import progress_bar
+from veridice.training.examples import Example, ExampleStream
+from veridice.training.loop import Goal, Progression, evaluate, train_network
+from veridice.training.provenance import claim_folder, describe_training
+from veridice.training.regressor_examples import CHANNELS, QualityDataset, Segmenters, make_quality_cases
+from veridice.training.settings import RegressorInput, TrainingSettings
+from veridice.training.unets import plain_pass, segmenter_arguments, split_material
+
+
+def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
+    """Train one regression network for each input pair (Huber loss, paper Eq. 9) on segmentations of every quality.
+
+    Args:
+        settings: the configuration that trained the other two networks.
+        cases: the same manifest.
+        run: folder of the regressors' stored cases and checkpoints; the segmenter's run lies beside it.
+        weights: where segmenter and reconstructor weights are, and where the regressors' go.
+    """
+    stage = settings.regressor
+    claim_folder(run, settings, "regressor", None)
+    makers = _makers(settings, run, weights)
+    files = _quality_files(settings, cases, run, weights)
+    cards = []
+    for pair in stage.inputs:
+        arguments = {"in_channels": len(CHANNELS[pair]), "widths": list(stage.widths), "pool": stage.pool}
+        network, state, metrics = fit_regressor(pair, files, settings, run / pair)
+        card = describe_training(f"regressor-{pair}", arguments, settings, cases, state, metrics)
+        cards.append(save_network(weights, network, {**card, "learnt_from": makers}))
+    return cards
+
+
+def fit_regressor(
+    pair: RegressorInput, files: Mapping[str, Sequence[Path]], settings: TrainingSettings, run: Path
+) -> tuple[RegressionNet, Progression, dict[str, float]]:
+    """Train the regression network of one input pair on stored quality cases (``train``, ``validation``), resumably.
+
+    Returns the best network, where its training stands, and its metrics on the validation cases.
+    """
+    stage, channels = settings.regressor, CHANNELS[pair]
+    criterion = nn.HuberLoss(delta=stage.huber_delta)
+    torch.manual_seed(settings.seed)
+    network = RegressionNet(len(channels), stage.widths, stage.pool)
+    examples = QualityDataset(files["train"], channels, settings.seed, stage.examples)
+    checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
+
+    def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
+        value: Tensor = criterion(model(batch["maps"]).float(), batch["dice"])
+        return value
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        return _dice_prediction_metrics(model, checks)
+
+    state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run, settings.seed)
+    return network, state, evaluate(network, validate)
+
+
+def _dice_prediction_metrics(model: nn.Module, checks: QualityDataset) -> dict[str, float]:
+    """Mean absolute error and correlation of predicted and true Dice; what predicting their mean would get, beside it."""
+    pairs = []
+    for index in range(len(checks)):
+        item = checks[index]
+        pairs.append((float(plain_pass(model, item["maps"], bf16=False)), float(item["dice"])))
+    predicted, true = np.array(pairs).T
+    correlated = predicted.std() > 0 and true.std() > 0
+    return {
+        "mae": float(np.abs(predicted - true).mean()),
+        "mae_of_constant": float(np.abs(true - true.mean()).mean()),
+        "pearson": float(np.corrcoef(predicted, true)[0, 1]) if correlated else 0.0,
+    }
+
+
+def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> dict[str, list[Path]]:
+    stage = settings.regressor
+    final, _ = load_network(weights, "segmenter")
+    reconstructor, _ = load_network(weights, "reconstructor")
+    segmenters = Segmenters(final, _out_of_fold(settings, run.parent))
+    backend = choose_backend(InferenceSettings())
+    counts = {"train": stage.train_cases, "validation": stage.validation_cases}
+    files = {}
+    with progress_bar() as progress:
+        for offset, split in enumerate(counts):
+            task = progress.add_task(f"{split} segmentations", total=counts[split], note="")
+            material = split_material(settings, cases, split)
+            stream = ExampleStream(material, settings.data, 0, settings.seed + 2 + offset, counts[split])
+            files[split] = make_quality_cases(
+                run / "cases" / split,
+                stream,
+                segmenters,
+                reconstructor,
+                stage,
+                backend,
+                partial(progress.advance, task),
+            )
+    return files
+
+
+def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, str]:
+    """Checksums of the networks whose maps the regressors learn from; kept in ``run``.
+
+    Raises:
+        ConfigError: the maps that lie there are of others.
+    """
+    makers = {name: read_card(weights, name).sha256 for name in ("segmenter", "reconstructor")}
+    for folder in fold_folders(settings, run.parent).values():
+        makers[folder.name] = read_card(folder / "weights", "segmenter").sha256
+    stored = run / "makers.json"
+    if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != makers:
+        raise ConfigError(f"{run}: the segmentations there were made by other weights; delete the folder to begin anew")
+    stored.write_text(json.dumps(makers, indent=2) + "\n", encoding="utf-8")
+    return makers
+
+
+def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn.Module, ...]]:
+    """Segmenters of each donor group that were trained without it, from ``OUTPUT/fold-G``; the best one first."""
+    found = {}
+    for group, folder in fold_folders(settings, output).items():
+        networks = [load_network(folder / "weights", "segmenter")[0]]
+        for file in sorted((folder / "segmenter").glob("step-*.safetensors")):
+            network = McUnet(**segmenter_arguments(settings))
+            network.load_state_dict(load_file(file))
+            networks.append(network)
+        found[group] = tuple(networks)
+    return found
+
+
+def fold_folders(settings: TrainingSettings, output: Path) -> dict[int, Path]:
+    """``OUTPUT/fold-G`` of each donor group that a finished segmenter was trained without."""
+    folders = {group: output / f"fold-{group}" for group in range(len(settings.data.donor_groups))}
+    return {group: folder for group, folder in folders.items() if (folder / "weights" / "segmenter.json").exists()}

@@ -1,0 +1,168 @@
+"""How segmenter, brain network and reconstructor are trained: which examples, which loss, how they are validated."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from veridice.case import Case
+from veridice.errors import WeightsError
+from veridice.inference.passes import bf16_pays
+from veridice.inference.weights import load_network, save_network
+from veridice.io.weight_cards import NetworkKind, WeightCard
+from veridice.metrics.overlap import dice
+from veridice.networks.losses import SegmentationLoss, SsimLoss, mean_difference, similarity_at_hole, ssim_map
+from veridice.networks.mc_unet import McUnet
+from veridice.networks.reconstruction_unet import ReconstructionUnet
+from veridice.progress import progress_bar
+from veridice.training.examples import (
+    Example,
+    ExampleStream,
+    TrainingMaterial,
+    planned_patients,
+    prepare_material,
+    validation_examples,
+)
+from veridice.training.loop import Goal, Progression, evaluate, train_network
+from veridice.training.provenance import by_split, claim_folder, describe_training
+from veridice.training.settings import TrainingSettings
+
+
+def train_segmenter(
+    settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path, start: Path | None = None
+) -> list[WeightCard]:
+    """Train the Monte Carlo U-net (Dice loss, paper Eq. 1) and leave the best weights in folder ``weights``.
+
+    Where the target of the data is the brain, the same network and loss learn that, and the weights are named so.
+    """
+    name: NetworkKind = "brain" if settings.data.target == "brain" else "segmenter"
+    arguments = segmenter_arguments(settings)
+    torch.manual_seed(settings.seed)
+    network = McUnet(**arguments)
+    origin = _begin(network, start, name)
+    claim_folder(run, settings, "segmenter", origin)
+    state = fit_segmenter(network, settings, cases, run)
+    metrics = {"dice": state.best or 0.0}
+    card = describe_training(name, arguments, settings, cases, state, metrics, origin)
+    return [save_network(weights, network, card)]
+
+
+def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
+    """Train any network that maps images and a random generator to logits as the segmenter is trained, in place."""
+    stage = settings.segmenter
+    material, checks = _material(settings, cases)
+    criterion = SegmentationLoss(stage.cross_entropy, stage.batch_dice)
+
+    def loss(model: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
+        value: Tensor = criterion(model(batch["images"], generator), batch["lesion"], batch["ignored"])
+        return value
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        scores = []
+        for example in checks:
+            judged = example["ignored"][0].numpy() < 0.5
+            predicted = (plain_pass(model, example["images"])[0] >= 0).numpy()
+            scores.append(dice(predicted[0] & judged, (example["lesion"][0].numpy() >= 0.5) & judged).dice)
+        return {"dice": float(np.mean(scores)), "dice_median": float(np.median(scores))}
+
+    stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples)
+    keep_at = tuple(int(part * stage.steps) for part in stage.keep_at)
+    return train_network(network, stream, loss, validate, Goal("dice", True), stage, run, settings.seed, keep_at)
+
+
+def train_reconstructor(
+    settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path, start: Path | None = None
+) -> list[WeightCard]:
+    """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
+    stage = settings.reconstructor
+    arguments = {name: getattr(stage, name) for name in ("features", "depth", "stem", "residual")}
+    torch.manual_seed(settings.seed)
+    network = ReconstructionUnet(**arguments)
+    origin = _begin(network, start, "reconstructor")
+    claim_folder(run, settings, "reconstructor", origin)
+    material, checks = _material(settings, cases)
+    criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
+
+    def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
+        flair, hole = batch["images"][:, :1], (batch["lesion"] >= 0.5).float()
+        value: Tensor = criterion(model(flair * (1 - hole)), flair, hole)
+        return value
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        whole, holes, differences = [], [], []
+        for example in checks:
+            flair, lesion = example["images"][None, :1], example["lesion"]
+            rebuilt = plain_pass(model, flair[0] * (1 - lesion))
+            similarity = ssim_map(rebuilt, flair, stage.ssim_form, stage.ssim_window)
+            whole.append(float(similarity.mean()))
+            holes.append(float(similarity_at_hole(similarity, lesion[None], stage.ssim_window)))
+            differences.append(float(mean_difference(rebuilt, flair, lesion[None])))
+        values = {"ssim": float(np.mean(whole)), "ssim_hole": _mean_of_known(holes)}
+        return {**values, "difference_hole": _mean_of_known(differences)}
+
+    # Validation scans without any lesion have no hole to judge.
+    holes = any(bool(example["lesion"].any()) for example in checks)
+    goal = Goal("ssim_hole" if stage.hole_weight and holes else "ssim", True)
+    stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples)
+    state = train_network(network, stream, loss, validate, goal, stage, run, settings.seed)
+    metrics = evaluate(network, validate)
+    card = describe_training("reconstructor", arguments, settings, cases, state, metrics, origin)
+    return [save_network(weights, network, card)]
+
+
+def _mean_of_known(values: Sequence[float]) -> float:
+    """Mean of those that are numbers; NaN where none is."""
+    known = [value for value in values if not math.isnan(value)]
+    return float(np.mean(known)) if known else math.nan
+
+
+def segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
+    """Arguments of the segmenter's class."""
+    names = ("features", "depth", "stem", "dropout_rate", "dropout_kind")
+    return {name: getattr(settings.segmenter, name) for name in names}
+
+
+def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str) -> TrainingMaterial:
+    """Real and simulated scans of one split on the cube; simulated once, with a progress bar."""
+    plans = planned_patients(split, settings.data)
+    with progress_bar(bool(plans)) as progress:
+        task = progress.add_task(f"simulated {split} patients", total=len(plans), note="")
+        return prepare_material(
+            by_split(cases)[split], plans, settings.data, Path(settings.data.cubes), partial(progress.advance, task)
+        )
+
+
+def _material(settings: TrainingSettings, cases: Sequence[Case]) -> tuple[TrainingMaterial, list[Example]]:
+    checks = validation_examples(split_material(settings, cases, "validation"))
+    return split_material(settings, cases, "train"), checks
+
+
+def _begin(network: nn.Module, start: Path | None, name: str) -> WeightCard | None:
+    """Take the weights to start from, where some are given; returns their card.
+
+    Raises:
+        WeightsError: they are of another layout than the configuration.
+    """
+    if start is None:
+        return None
+    known, card = load_network(start, name)
+    try:
+        network.load_state_dict(known.state_dict())
+    except RuntimeError as error:
+        raise WeightsError(f"{start}: the {name} there has another layout than the configuration") from error
+    return card
+
+
+def plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
+    """What a network says of one example (channels, x, y, z), without dropout; a batch of one, float32, on the CPU."""
+    device = next(model.parameters()).device
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and bf16_pays(device.type)):
+        result: Tensor = model(images[None].to(device))
+    return result.float().cpu()
