@@ -13,9 +13,9 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from veridice.experiment import evaluation
-from veridice.experiment.results import CASES
-from veridice.experiment.tables import read_cases
+from veridice.experiment.results import evaluation
+from veridice.experiment.results.tables import read_cases
+from veridice.experiment.results.write import CASES
 from veridice.metrics import failure_detection as fd
 
 PREDICTING = ("combination", "random_forest", "regressor_uncertainty", "reverse_classification")

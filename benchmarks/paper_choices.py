@@ -16,10 +16,10 @@ from scipy import stats
 
 from veridice.case import Case
 from veridice.config import InferenceSettings
+from veridice.experiment.cases import LabelledScan, read_numbers, stored_name
 from veridice.experiment.protocol import load_experiment, read_cases
 from veridice.experiment.regress import fit_and_predict
 from veridice.experiment.run import SPLITS
-from veridice.experiment.studies import LabelledScan, read_numbers, stored_name
 from veridice.inference.passes import Backend, choose_backend, reconstruct, stochastic_passes
 from veridice.inference.weights import load_network
 from veridice.metrics.failure_detection import failure_auroc

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from veridice.experiment.figures import saved
-from veridice.experiment.studies import LabelledScan, Panel
+from veridice.experiment.cases import LabelledScan, Panel
+from veridice.experiment.results.figures import saved
 from veridice.inference.passes import reconstruct, stochastic_passes
 from veridice.metrics.scores import error_map
 from veridice.types import Voxels

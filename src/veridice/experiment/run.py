@@ -12,15 +12,15 @@ import pandas as pd
 from veridice.case import Case
 from veridice.config import to_toml
 from veridice.errors import InputError
-from veridice.experiment.evaluation import with_validation_of
+from veridice.experiment.claim import claim, refuse_known_people, usable_cases
 from veridice.experiment.figure1 import figure1
-from veridice.experiment.inputs import claim, refuse_known_people, usable_cases
+from veridice.experiment.fold import SCORES, SLICES, STAGES, Fold, for_folds, make_fold, run_fold
 from veridice.experiment.protocol import ExperimentSettings, assign_folds, lesion_donors, participants, read_cases
-from veridice.experiment.results import CASES, write_results
-from veridice.experiment.stages import SCORES, SLICES, STAGES, Fold, for_folds, make_fold, run_fold
-from veridice.experiment.summary import write_summary
-from veridice.experiment.tables import REFITS, write_cases, write_csv
-from veridice.experiment.tables import read_cases as read_case_table
+from veridice.experiment.results.evaluation import with_validation_of
+from veridice.experiment.results.summary import write_summary
+from veridice.experiment.results.tables import REFITS, write_cases, write_csv
+from veridice.experiment.results.tables import read_cases as read_case_table
+from veridice.experiment.results.write import CASES, write_results
 from veridice.io.atomic import held, write_text
 from veridice.progress import progress_bar
 from veridice.simulate.cohorts import COHORTS, write_cohort

@@ -14,12 +14,12 @@ from urllib.parse import quote
 
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from veridice._version import __version__
 from veridice.io.atomic import write_text
 from veridice.metrics.catalogue import label
 from veridice.report.charts import FIRST, drawing_script, measures, specifications
+from veridice.report.pages import page_environment
 
 EMBEDDED = 200
 """Thumbnails inside the page, from the top of the worklist; the others are read when they come into sight."""
@@ -53,26 +53,25 @@ def write_group_report(table: pd.DataFrame, cutoffs: pd.DataFrame, facts: dict[s
     table = _completed(table)
     code = "\n".join(_template_file(name) for name in SCRIPTS)
     style = _template_file("group.css")
-    environment = Environment(
-        loader=PackageLoader("veridice.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    html = environment.get_template("group.html.j2").render(
-        policy=_policy((drawing_script(), code), style),
-        style=style,
-        drawing=drawing_script(),
-        code=code,
-        study=_script_json(_payload(table, facts, folder)),
-        counts={state: int((table["state"] == state).sum()) for state in STATES},
-        people=table["participant_id"].nunique(),
-        n=len(table),
-        filters=[(name, label(name.removesuffix("_id")), _choices(table, name)) for name in ("session_id", "site", "scanner")],
-        cutoffs=cutoffs.to_dict("records"),
-        facts=_facts(facts),
-        unfamiliar=int((table["known"] == False).sum()) if "known" in table else 0,  # noqa: E712 - holds gaps
+    html = (
+        page_environment("veridice.report")
+        .get_template("group.html.j2")
+        .render(
+            policy=_policy((drawing_script(), code), style),
+            style=style,
+            drawing=drawing_script(),
+            code=code,
+            study=_script_json(_payload(table, facts, folder)),
+            counts={state: int((table["state"] == state).sum()) for state in STATES},
+            people=table["participant_id"].nunique(),
+            n=len(table),
+            filters=[
+                (name, label(name.removesuffix("_id")), _choices(table, name)) for name in ("session_id", "site", "scanner")
+            ],
+            cutoffs=cutoffs.to_dict("records"),
+            facts=_facts(facts),
+            unfamiliar=int((table["known"] == False).sum()) if "known" in table else 0,  # noqa: E712 - holds gaps
+        )
     )
     # Names of files may hold bytes that are no text.
     write_text(output, html.encode("utf-8", "replace").decode("utf-8"))

@@ -14,7 +14,6 @@ import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from matplotlib.axes import Axes
 
@@ -24,6 +23,7 @@ from veridice.imaging.volume import Volume
 from veridice.io.bids import file_stem, read_assessment
 from veridice.io.nifti import read_map
 from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, label
+from veridice.report.pages import page_environment
 from veridice.report.slices import doubtful_slices, picture_size, radiological, window
 from veridice.types import Voxels
 
@@ -59,25 +59,22 @@ def write_report(assessment_file: Path, flair: Volume, t1: Volume | None, output
     """
     assessment = read_assessment(assessment_file)
     maps = {name: read_map(assessment_file.parent / file) for name, file in assessment.maps.items()}
-    environment = Environment(
-        loader=PackageLoader("veridice.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = Markup(resources.files("veridice.report").joinpath("templates/rating.js").read_text(encoding="utf-8"))  # noqa: S704 (ours)
-    html = environment.get_template("report.html.j2").render(
-        a=assessment,
-        stem=file_stem(assessment.case),
-        rating_script=script,
-        rating_script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        mosaic=_mosaic(flair, t1, maps),
-        scores=[(label(name), _shown(assessment, name), MEASURES[name].meaning) for name in PAGE_SCORES],
-        grid=flair.geometry.describe(),
-        verdict_words=VERDICT_WORDS[assessment.verdict],
-        given="input_mask" in maps,
-        **_lesion_tables(assessment_file, assessment),
+    html = (
+        page_environment("veridice.report")
+        .get_template("report.html.j2")
+        .render(
+            a=assessment,
+            stem=file_stem(assessment.case),
+            rating_script=script,
+            rating_script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            mosaic=_mosaic(flair, t1, maps),
+            scores=[(label(name), _shown(assessment, name), MEASURES[name].meaning) for name in PAGE_SCORES],
+            grid=flair.geometry.describe(),
+            verdict_words=VERDICT_WORDS[assessment.verdict],
+            given="input_mask" in maps,
+            **_lesion_tables(assessment_file, assessment),
+        )
     )
     output.write_text(html, encoding="utf-8")
 

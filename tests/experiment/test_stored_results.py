@@ -9,14 +9,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from veridice.experiment.results import CASES, write_tables
-from veridice.experiment.tables import REFITS
+from veridice.experiment.results.tables import REFITS
+from veridice.experiment.results.write import CASES, write_tables
 from veridice.io.weight_cards import bundled_weights
 from veridice.quality.calibration import dice_intervals
 from veridice.quality.model import load_judge
 from veridice.quality.verdict import MIN_DICE, decide
 
-RESULTS = Path(__file__).parent.parent / "results"
+RESULTS = Path(__file__).parents[2] / "results"
 STORED = sorted(path.parent for path in RESULTS.glob(f"*/{CASES}"))
 
 

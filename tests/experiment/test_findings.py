@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from veridice.experiment.findings import CLAIMS, Claim, findings
+from veridice.experiment.results.findings import CLAIMS, Claim, findings
 from veridice.metrics import failure_detection as fd
 from veridice.metrics import scores
 

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 
 from veridice.errors import InputError
-from veridice.experiment.evaluation import COLUMNS
+from veridice.experiment.results.evaluation import COLUMNS
 from veridice.io.atomic import staged_output
 
 NUMBERS = ("load_ml", "dice", "dice_native", "score")

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from veridice.io.atomic import staged_output
 from veridice.metrics.failure_detection import FAILURE_DICE
+from veridice.report.pages import page_environment
 
 SUMMARY = "summary.html"
 LADDER = {
@@ -73,21 +73,22 @@ def write_summary(name: str, data: str, results: Path) -> None:
     Args:
         name: of the experiment.
         data: one sentence on which cases these are.
-        results: folder of :func:`veridice.experiment.results.write_results`.
+        results: folder of :func:`veridice.experiment.results.write.write_results`.
     """
-    environment = Environment(
-        loader=PackageLoader("veridice"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    html = environment.get_template("experiment.html.j2").render(
-        name=name,
-        data=data,
-        failure_dice=FAILURE_DICE,
-        tables=[(title, note, _shown(results / f"{file}.csv")) for title, note, file in TABLES],
-        pictures=[
-            (title, note, base64.b64encode(picture.read_bytes()).decode())
-            for title, note, file in PICTURES
-            if (picture := results / f"{file}.png").exists()  # not where none of its methods was asked for
-        ],
+    html = (
+        page_environment("veridice.experiment.results")
+        .get_template("experiment.html.j2")
+        .render(
+            name=name,
+            data=data,
+            failure_dice=FAILURE_DICE,
+            tables=[(title, note, _shown(results / f"{file}.csv")) for title, note, file in TABLES],
+            pictures=[
+                (title, note, base64.b64encode(picture.read_bytes()).decode())
+                for title, note, file in PICTURES
+                if (picture := results / f"{file}.png").exists()  # not where none of its methods was asked for
+            ],
+        )
     )
     with staged_output(results) as stage:
         (stage / SUMMARY).write_text(html, encoding="utf-8")

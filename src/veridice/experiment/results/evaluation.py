@@ -13,8 +13,8 @@ import numpy as np
 import pandas as pd
 
 from veridice.errors import InputError
-from veridice.experiment.resampling import Pool, draw_weights, percentiles, replicate
-from veridice.experiment.rules import KINDS, Rule, fit_rule
+from veridice.experiment.results.resampling import Pool, draw_weights, percentiles, replicate
+from veridice.experiment.results.rules import KINDS, Rule, fit_rule
 from veridice.metrics import failure_detection as fd
 
 COLUMNS = {
@@ -91,7 +91,7 @@ def with_validation_of(cases: pd.DataFrame, others: pd.DataFrame) -> pd.DataFram
 def judge(cases: pd.DataFrame) -> pd.DataFrame:
     """Test rows with ``predicted_dice``, ``confidence`` and ``rejected`` by rules from the validation rows of their fold.
 
-    See :func:`~veridice.experiment.rules.fit_rule` for what is fitted, and :meth:`Rule.confidence` for ties.
+    See :func:`~veridice.experiment.results.rules.fit_rule` for what is fitted, and :meth:`Rule.confidence` for ties.
 
     Raises:
         InputError: see :func:`check_cases`.

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from veridice.experiment import evaluation, figures, paper, tables
-from veridice.experiment.findings import findings
+from veridice.experiment.results import evaluation, figures, paper, tables
+from veridice.experiment.results.findings import findings
 
 CASES = "cases.csv"
 COMBINED = "combination"

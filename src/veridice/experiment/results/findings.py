@@ -9,8 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from veridice.experiment.evaluation import by_method, pool
-from veridice.experiment.resampling import (
+from veridice.experiment.results.evaluation import by_method, pool
+from veridice.experiment.results.resampling import (
     Weights,
     draw_weights,
     percentiles,
@@ -68,7 +68,7 @@ class Claim:
 def findings(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
     """One row for each claim of the paper whose methods are there, over the test cases of all folds.
 
-    Intervals (95 %, percentiles) are over resampled patients, as :func:`~veridice.experiment.evaluation.ladder`'s: networks,
+    Intervals (95 %, percentiles) are over resampled patients, as :func:`.ladder`'s: networks,
     folds and what was fitted on validation stay as they are. Nothing is corrected for the number of claims.
     """
     rows, made = dict(by_method(judged)), []

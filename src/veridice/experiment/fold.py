@@ -17,15 +17,14 @@ from torch import nn
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.experiment.evaluation import UNSEEN
+from veridice.experiment.cases import LabelledScan, Panel, read_numbers, stored_name, study_cases
+from veridice.experiment.claim import Start
 from veridice.experiment.figure1 import choose_loads, store_slices
-from veridice.experiment.inputs import Start
-from veridice.experiment.learnt import Numbers, combination, forest_on_simple_features
-from veridice.experiment.methods import reverse_classification
+from veridice.experiment.methods import Numbers, combination, forest_on_simple_features, reverse_classification
 from veridice.experiment.protocol import METHODS, REGRESSED, ExperimentSettings, inner_folds
 from veridice.experiment.regress import fit_and_predict, refit_without_scanners
-from veridice.experiment.studies import LabelledScan, Panel, read_numbers, stored_name, study_cases
-from veridice.experiment.tables import REFITS, write_cases, write_csv
+from veridice.experiment.results.evaluation import UNSEEN
+from veridice.experiment.results.tables import REFITS, write_cases, write_csv
 from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.atomic import write_json, write_text

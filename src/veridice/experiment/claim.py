@@ -13,8 +13,8 @@ from typing import Any
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.errors import ConfigError, InputError, OutputError, VeridiceError
+from veridice.experiment.cases import LabelledScan
 from veridice.experiment.protocol import ExperimentSettings
-from veridice.experiment.studies import LabelledScan
 from veridice.inference.passes import choose_backend
 from veridice.io.atomic import is_new, write_json
 from veridice.io.weight_cards import WeightCard, bundled_weights, read_card

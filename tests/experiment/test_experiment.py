@@ -18,15 +18,16 @@ from scipy import ndimage
 from veridice import cli
 from veridice.case import Case
 from veridice.errors import ConfigError, InputError
-from veridice.experiment import evaluation, methods, stages, studies
+from veridice.experiment import cases, fold, methods
+from veridice.experiment.cases import stored_name
+from veridice.experiment.claim import find_start
 from veridice.experiment.figure1 import choose_loads
-from veridice.experiment.inputs import find_start
-from veridice.experiment.learnt import combination, forest_on_simple_features
+from veridice.experiment.methods import combination, forest_on_simple_features
 from veridice.experiment.protocol import METHODS, ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
-from veridice.experiment.resampling import draw_weights
+from veridice.experiment.results import evaluation
+from veridice.experiment.results.resampling import draw_weights
+from veridice.experiment.results.tables import read_cases
 from veridice.experiment.run import described
-from veridice.experiment.studies import stored_name
-from veridice.experiment.tables import read_cases
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import Backend
 from veridice.io.nifti import write_image
@@ -282,7 +283,7 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(stages, "reverse_classification", interrupted)
+        patch.setattr(fold, "reverse_classification", interrupted)
         assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 130
     assert not (output / "results" / "cases.csv").exists()
     kept = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
@@ -335,10 +336,10 @@ def test_some_methods_alone(experiment: Path, monkeypatch: pytest.MonkeyPatch, c
     output = experiment.parent / "some"
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
     monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count, seed: draw_weights(patients, 50, seed))
-    monkeypatch.setattr(stages, "_regress", None)
-    monkeypatch.setattr(stages, "reverse_classification", None)
-    monkeypatch.setattr(studies, "augmented_masks", None)
-    monkeypatch.setattr(studies, "ensemble_masks", None)
+    monkeypatch.setattr(fold, "_regress", None)
+    monkeypatch.setattr(fold, "reverse_classification", None)
+    monkeypatch.setattr(cases, "augmented_masks", None)
+    monkeypatch.setattr(cases, "ensemble_masks", None)
     asked = ["experiment", str(experiment), "-o", str(output)]
     assert cli.run([*asked, "--methods", "pairwise_dice, random_forest"]) == 0, capsys.readouterr().err
     assert not list(output.glob("fold-*/stages/regressor-*")) and not list(output.glob("fold-*/stages/atlas*"))
@@ -352,14 +353,14 @@ def test_some_methods_alone(experiment: Path, monkeypatch: pytest.MonkeyPatch, c
 
 def test_inner_segmenters_never_saw_the_cases_they_are_asked_about(experiment: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     trained: dict[str, set[str]] = {}
-    real = stages.recipes.train_segmenter
+    real = fold.unets.train_segmenter
 
     def watched(settings, cases, run, weights, start=None):  # type: ignore[no-untyped-def]
         trained[str(run.parent.relative_to(experiment.parent / "out"))] = {case.id for case in cases if case.split == "train"}
         return real(settings, cases, run, weights, start)
 
-    monkeypatch.setattr(stages.recipes, "train_segmenter", watched)
-    monkeypatch.setattr(stages, "_study", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(fold.unets, "train_segmenter", watched)
+    monkeypatch.setattr(fold, "_study", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.run(["experiment", str(experiment), "-o", str(experiment.parent / "out")]) == 130
     assert trained["fold-0/inner-0"] | trained["fold-0/inner-1"] == trained["fold-0"]
     assert not trained["fold-0/inner-0"] & trained["fold-0/inner-1"]
@@ -458,7 +459,7 @@ def test_a_network_that_the_start_lacks_begins_anew(experiment: Path, tiny_weigh
     training = load_training_settings(settings.training)
     start = find_start(settings, training)
     assert (start.of("segmenter"), start.of("reconstructor")) == (tiny_weights, None)
-    placed = stages.for_folds(training, settings, experiment.parent, start)
+    placed = fold.for_folds(training, settings, experiment.parent, start)
     assert (placed.segmenter.crop, placed.reconstructor.crop) == (0, training.reconstructor.crop)
 
 

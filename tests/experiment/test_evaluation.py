@@ -15,9 +15,9 @@ from scipy import stats
 from sklearn.metrics import mean_absolute_error, precision_score, recall_score, roc_auc_score
 
 from veridice.errors import InputError
-from veridice.experiment import evaluation, figures, paper, tables
-from veridice.experiment.resampling import Pool, draw_weights, percentiles, replicate
-from veridice.experiment.rules import fit_rule, youden_threshold
+from veridice.experiment.results import evaluation, figures, paper, tables
+from veridice.experiment.results.resampling import Pool, draw_weights, percentiles, replicate
+from veridice.experiment.results.rules import fit_rule, youden_threshold
 from veridice.metrics import failure_detection as fd
 
 PATIENTS, FOLDS = 24, 3
@@ -535,5 +535,7 @@ def test_markdown_and_csv_cells(tmp_path: Path) -> None:
 
 
 def test_results_need_no_torch() -> None:
-    code = "import sys, veridice.experiment.figures, veridice.experiment.paper; sys.exit('torch' in sys.modules)"
+    code = (
+        "import sys, veridice.experiment.results.figures, veridice.experiment.results.paper; sys.exit('torch' in sys.modules)"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -16,7 +16,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from scipy import stats
 
-from veridice.experiment.evaluation import pool
+from veridice.experiment.results.evaluation import pool
 from veridice.io.atomic import staged_output
 from veridice.metrics import failure_detection as fd
 
