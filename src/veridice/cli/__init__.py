@@ -13,10 +13,10 @@ import typer
 from veridice._version import __version__
 from veridice.case import plain_name
 from veridice.cli.common import DISCLAIMER
-from veridice.cli.learn import experiment, models, simulate, train
-from veridice.cli.scan import calibrate, check, demo
-from veridice.cli.study import run as run_study
-from veridice.cli.study import spread_labels
+from veridice.cli.learn_commands import experiment, models, simulate, train
+from veridice.cli.scan_commands import calibrate, check, demo
+from veridice.cli.study_commands import run as run_study
+from veridice.cli.study_commands import spread_labels
 from veridice.errors import VeridiceError
 
 EXIT_INTERNAL, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 130
