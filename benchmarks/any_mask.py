@@ -79,14 +79,14 @@ def report(title: str, asked: pd.DataFrame, predicted: pd.DataFrame) -> list[str
     def rank(values: np.ndarray, truth: np.ndarray) -> float:
         return float(stats.spearmanr(values, truth).statistic) if np.ptp(values) and np.ptp(truth) else 0.0
 
-    judge = predicted["judge"].to_numpy()
+    quality_model = predicted["judge"].to_numpy()
     for name in predicted.columns.drop(["low", "high"]):
         values = predicted[name].to_numpy()
         error = np.abs(values - dice)
         lines.append(f"  {name:42s} Spearman {rank(values, dice):.3f}, MAE {resampled(lambda e: float(e.mean()), error)}")
         if name != "judge":
-            gain = resampled(lambda a, b: float((a - b).mean()), error, np.abs(judge - dice))
-            ranks = resampled(lambda a, b, d: rank(a, d) - rank(b, d), judge, values, dice)
+            gain = resampled(lambda a, b: float((a - b).mean()), error, np.abs(quality_model - dice))
+            ranks = resampled(lambda a, b, d: rank(a, d) - rank(b, d), quality_model, values, dice)
             lines.append(f"  {'':42s} judge better by {ranks} and {gain}")
     covered = ((dice >= predicted["low"]) & (dice <= predicted["high"])).to_numpy(float)
     width = (predicted["high"] - predicted["low"]).mean()

@@ -27,11 +27,11 @@ from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.failure_detection import bootstrap
 from veridice.progress import progress_bar
 from veridice.quality.calibration import dice_intervals
-from veridice.quality.model import Judge, load_judge
+from veridice.quality.model import QualityModel, load_quality_model
 from veridice.quality.verdict import MIN_DICE, decide
 from veridice.simulate.cohorts import COHORTS
-from veridice.training.assessed_masks import Task, has_t1, judge_all, patient_name, simulated_scan
-from veridice.training.quality_model import strangers
+from veridice.training.assessed_masks import Task, assess_all, has_t1, patient_name, simulated_scan
+from veridice.training.quality_model import other_patients
 from veridice.training.settings import load_training_settings
 
 DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"
@@ -54,22 +54,22 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.D
     tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), networks, segmenters) for plan in plans]
     with progress_bar() as progress:
         bar = progress.add_task("patients", total=patients, note="")
-        tick = partial(progress.advance, bar)
-        shapes = strangers(networks.grid_shape[0])
-        rows = judge_all(tasks, shapes, MASKS, SEED, InferenceSettings(), folder / "patients", jobs, tick)
-    familiarity = load_judge(bundled_weights()).familiarity
-    looks = {row.scan: familiarity.unfamiliarity(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()}
-    masks = rows.masks.assign(unfamiliarity=rows.masks["scan"].map(looks))
+        on_step = partial(progress.advance, bar)
+        shapes = other_patients(networks.grid_shape[0])
+        rows = assess_all(tasks, shapes, MASKS, SEED, InferenceSettings(), folder / "patients", jobs, on_step)
+    ood = load_quality_model(bundled_weights()).ood
+    appearances = {row.scan: ood.unfamiliarity(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()}
+    masks = rows.masks.assign(unfamiliarity=rows.masks["scan"].map(appearances))
     replace(rows, masks=masks).write(folder, "coverage")
     return masks
 
 
-def judged(masks: pd.DataFrame, judge: Judge, coverage: float) -> pd.DataFrame:
+def judged(masks: pd.DataFrame, quality_model: QualityModel, coverage: float) -> pd.DataFrame:
     """With prediction and interval as ``check`` gives them; empty masks, which have no interval, are left out."""
     masks = masks[masks["lesion_count"] > 0].reset_index(drop=True)
     masks = masks.assign(known=(masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0))
-    predicted, spread = judge.predictor.predict(masks)
-    low, high = dice_intervals(judge.calibration, predicted, spread, coverage).T
+    predicted, spread = quality_model.predictor.predict(masks)
+    low, high = dice_intervals(quality_model.calibration, predicted, spread, coverage).T
     return masks.assign(predicted=predicted, low=low, high=high, covered=masks["dice"].between(low, high))
 
 
@@ -154,7 +154,7 @@ def main() -> None:
         masks = pd.read_csv(options.table, keep_default_na=False, na_values=[""])
     else:
         masks = evidence(options.output, options.n, options.others, options.jobs)
-    table = judged(masks, load_judge(bundled_weights()), options.coverage)
+    table = judged(masks, load_quality_model(bundled_weights()), options.coverage)
     sys.stdout.write("\n".join(report(table)) + "\n")
 
 

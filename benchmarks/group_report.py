@@ -95,10 +95,12 @@ def stated_cutoffs(table: pd.DataFrame) -> pd.DataFrame:
     chance = table.loc[table["status"] == "done", "failure_probability"].to_numpy()
     rows = []
     for share in (0.05, 0.1, 0.2, 0.3, 0.5):
-        looks = round(share * len(chance))
-        found, left = float(chance[:looks].sum()), float(chance[looks:].sum())
-        rest = max(1, len(chance) - looks)
-        rows.append({"looks": looks, "share": share, "failures_found": found, "failures_left": left, "share_left": left / rest})
+        appearances = round(share * len(chance))
+        found, left = float(chance[:appearances].sum()), float(chance[appearances:].sum())
+        rest = max(1, len(chance) - appearances)
+        rows.append(
+            {"looks": appearances, "share": share, "failures_found": found, "failures_left": left, "share_left": left / rest}
+        )
     return pd.DataFrame(rows)
 
 

@@ -20,7 +20,7 @@ from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
 
 
-def judge(case: Case, networks: Networks, settings: InferenceSettings) -> dict[str, object]:
+def measured(case: Case, networks: Networks, settings: InferenceSettings) -> dict[str, object]:
     """One row: what is true, what was predicted."""
     flair = read_image(Path(str(case.flair)))
     truth = read_mask(Path(str(case.mask)), flair.geometry)
@@ -46,7 +46,7 @@ def main() -> None:
     arguments = parser.parse_args()
     cases = [c for c in read_manifest(arguments.manifest, arguments.data) if c.split == arguments.split]
     networks = load_networks(arguments.weights)
-    rows = [judge(case, networks, InferenceSettings()) for case in cases]
+    rows = [measured(case, networks, InferenceSettings()) for case in cases]
     print(pd.DataFrame(rows).round(3).to_string(index=False))  # noqa: T201
 
 

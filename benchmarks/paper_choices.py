@@ -43,7 +43,7 @@ def of_split(run: Path, number: int, cases: list[Case], split: str) -> list[Case
     return [case for case in cases if table.get(case.id) == split]
 
 
-def look(case: Case, fold: Path, backend: Backend) -> dict[str, float]:
+def appearance(case: Case, fold: Path, backend: Backend) -> dict[str, float]:
     """One test case: SSIM of its filled true lesions in each form; passes with either kind of dropout."""
     training = load_training_settings("default")
     scan = LabelledScan.read(case, training.data.model_copy(update={"resample_t1": True}))
@@ -54,9 +54,9 @@ def look(case: Case, fold: Path, backend: Backend) -> dict[str, float]:
     row = {name: float(ssim_map(rebuilt, flair, form, window).mean()) for form, window, name in SSIM_FORMS}
     for kind in ("channel", "element"):
         segmenter.dropout_kind = kind
-        result = stochastic_passes(segmenter, scan.images, backend, 20, 0)
-        row[f"pairwise Dice, {kind}"] = mean_pairwise_dice(result.sample_masks)
-        row[f"entropy sum, {kind}"] = voxelwise_sum(result.maps.entropy)
+        passes = stochastic_passes(segmenter, scan.images, backend, 20, 0)
+        row[f"pairwise Dice, {kind}"] = mean_pairwise_dice(passes.sample_masks)
+        row[f"entropy sum, {kind}"] = voxelwise_sum(passes.entropy)
     return row
 
 
@@ -88,12 +88,12 @@ def main() -> None:
     backend = choose_backend(InferenceSettings(engine="torch"))
     test = of_split(run, number, cases, "test")
     numbers = pd.DataFrame([read_numbers(fold / "studies", case) for case in test])
-    looks = pd.DataFrame([look(case, fold, backend) for case in test])
+    appearances = pd.DataFrame([appearance(case, fold, backend) for case in test])
     dice = numbers["dice"].to_numpy()
     lines = [f"{len(test)} test cases of fold {number}, mean Dice {dice.mean():.3f}"]
-    for name in looks:
-        related = stats.pearsonr(looks[name], dice).statistic
-        lines.append(f"{name:45s} mean {looks[name].mean():10.3f}   r with the Dice {related:.2f}")
+    for name in appearances:
+        related = stats.pearsonr(appearances[name], dice).statistic
+        lines.append(f"{name:45s} mean {appearances[name].mean():10.3f}   r with the Dice {related:.2f}")
     for name, threshold in PAPER_THRESHOLDS.items():
         rejected = numbers[name] < threshold
         found = failure_auroc(numbers[name].to_numpy(), dice < 0.75)

@@ -82,9 +82,9 @@ def main() -> None:
         each = seconds_a_step(network, loss, place)
         hours += steps[name] * each / 3600
         lines.append(f"{name}: {each * 1e3:.1f} ms a step, {steps[name]:,} steps a fold")
-    judge = partial(stochastic_passes, found["segmenter"][0], torch.rand(2, *[settings.data.grid] * 3).numpy())
+    run_passes = partial(stochastic_passes, found["segmenter"][0], torch.rand(2, *[settings.data.grid] * 3).numpy())
     begin = now()
-    judge(choose_backend(InferenceSettings()), whole.passes, whole.seed)
+    run_passes(choose_backend(InferenceSettings()), whole.passes, whole.seed)
     lines.append(f"{whole.passes} stochastic passes with their maps: {now() - begin:.2f} s a scan")
     lines.append(f"all these steps: {hours:.1f} h a fold, {whole.folds * hours:.1f} h in all")
     if place == "cuda":

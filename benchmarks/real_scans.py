@@ -15,9 +15,9 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from own_mask import own_mask
 from torch import nn
 
-from veridice.assessment.analysis import own_mask
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.inference.weights import load_network
@@ -32,7 +32,7 @@ from veridice.training.unets import train_segmenter
 RIM_MM = DataSettings().rim_mm
 
 
-def judge(case: Case, network: nn.Module, grid: int, label: str) -> dict[str, object]:
+def measured(case: Case, network: nn.Module, grid: int, label: str) -> dict[str, object]:
     """One row: Dice as labelled, without the unlabelled rim, without T1w; volumes; what was found outside the brain."""
     flair = read_image(Path(str(case.flair)))
     millilitre = flair.geometry.voxel_volume_ml
@@ -97,14 +97,14 @@ def main() -> None:
     settings = base.model_copy(update={"segmenter": stage, "data": data})
     arguments.output.mkdir(parents=True, exist_ok=True)
     start, card = load_network(arguments.start, "segmenter")
-    tables = [pd.DataFrame([judge(case, start, card.grid, "zero-shot") for case in cases])]
+    tables = [pd.DataFrame([measured(case, start, card.grid, "zero-shot") for case in cases])]
     for number, left_out in enumerate([] if arguments.zero_shot_only else folds_of(cases, arguments.folds)):
         table = arguments.output / f"fold-{number}.csv"
         if not table.exists():
             run = arguments.output / f"fold-{number}"
             weights = fine_tune(settings, cases, left_out, number, arguments.start, run)
             network, card = load_network(weights, "segmenter")
-            rows = [judge(case, network, card.grid, f"fold {number}") for case in cases if case.patient in left_out]
+            rows = [measured(case, network, card.grid, f"fold {number}") for case in cases if case.patient in left_out]
             pd.DataFrame(rows).to_csv(table, index=False)
         tables.append(pd.read_csv(table))
     result = pd.concat(tables)

@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from own_mask import own_mask
 from scipy import ndimage
 from torch import nn
 
-from veridice.assessment.analysis import own_mask
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
 from veridice.imaging.volume import Volume

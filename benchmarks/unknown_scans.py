@@ -28,10 +28,10 @@ from veridice.io.datasets import read_manifest
 from veridice.io.scan_reader import read_scan
 from veridice.io.weight_cards import bundled_weights, read_card
 from veridice.quality.image_features import describe_scan
-from veridice.quality.model import load_judge, save_judge
-from veridice.quality.ood import FOLDS, KNOWN, PARTS, Familiarity
-from veridice.simulate.ood_scans import ODDITIES
-from veridice.training.ood_examples import Look, fit_to_looks, look_at_all, real_looks, simulated_looks
+from veridice.quality.model import load_quality_model, save_quality_model
+from veridice.quality.ood import FOLDS, KNOWN, PARTS, OodDetector
+from veridice.simulate.ood_scans import CORRUPTIONS
+from veridice.training.ood_examples import Appearance, describe_all, fit_to_looks, real_appearances, simulated_appearances
 from veridice.training.settings import DataSettings
 
 ALIKE = (("T1w given as FLAIR", "FLAIR and T1w exchanged"), ("knee", "abdomen", "phantom"))
@@ -40,7 +40,7 @@ RAW, TABRIZ = "raw-", "tabriz-"
 RAW_KINDS = 4
 
 
-def raw_looks(data: Path) -> list[Look]:
+def raw_looks(data: Path) -> list[Appearance]:
     """Whole heads as they came from the scanner; their people may be reserved, so for tests alone."""
 
     def read(folder: Path) -> tuple[Scan, dict[str, Any]]:
@@ -49,14 +49,14 @@ def raw_looks(data: Path) -> list[Look]:
         return scan, {**facts, "slice_mm": max(scan.flair.geometry.voxel_spacing)}
 
     folders = sorted((data / "lesjak_raw").iterdir())
-    return [Look(f"{RAW}{folder.name}", f"{RAW}{folder.name}", partial(read, folder), RAW_KINDS, 0) for folder in folders]
+    return [Appearance(f"{RAW}{folder.name}", f"{RAW}{folder.name}", partial(read, folder), RAW_KINDS, 0) for folder in folders]
 
 
-def judged(familiarity: Familiarity, rows: pd.DataFrame) -> pd.DataFrame:
+def judged(ood: OodDetector, rows: pd.DataFrame) -> pd.DataFrame:
     """Parts and unfamiliarity of each row; infinite where nothing could be measured."""
     refused = dict.fromkeys(PARTS, np.inf)
     found = [
-        refused if row.descriptors is None else familiarity.parts(row.descriptors, np.array(row.features))
+        refused if row.descriptors is None else ood.parts(row.descriptors, np.array(row.features))
         for row in rows[["descriptors", "features"]].itertuples()
     ]
     parts = pd.DataFrame(found, index=rows.index)
@@ -87,13 +87,13 @@ def left_out(rows: pd.DataFrame, seed: int) -> pd.DataFrame:
 def families(rows: pd.DataFrame) -> list[tuple[str, ...]]:
     """Kinds that are left out together."""
     together = {kind: family for family in ALIKE for kind in family}
-    return list(dict.fromkeys(together.get(kind, (kind,)) for kind in ODDITIES if kind in set(rows["kind"])))
+    return list(dict.fromkeys(together.get(kind, (kind,)) for kind in CORRUPTIONS if kind in set(rows["kind"])))
 
 
 def by_kind(tested: pd.DataFrame) -> pd.DataFrame:
     """Share told and AUROC against the known scans of the same sort, for each kind and sort of scan."""
     table = []
-    for kind in [kind for kind in ODDITIES if kind in set(tested["kind"])]:
+    for kind in [kind for kind in CORRUPTIONS if kind in set(tested["kind"])]:
         line: dict[str, Any] = {"kind": kind}
         for sort, group in (("simulated", tested[tested["simulated"]]), ("real", tested[~tested["simulated"]])):
             odd, known = group[group["kind"] == kind], group[group["kind"] == KNOWN]
@@ -133,11 +133,11 @@ def false_alarms(tested: pd.DataFrame) -> pd.DataFrame:
 
 def elsewhere(rows: pd.DataFrame, prefix: str, seed: int) -> str:
     """Known scans of a scanner that was left out of the fit altogether."""
-    strangers = rows["person"].str.startswith(prefix)
+    other_patients = rows["person"].str.startswith(prefix)
     raw = rows["person"].str.startswith(RAW)
-    familiarity = fit_to_looks(rows[~strangers & ~raw], seed)
-    asked = rows[strangers]
-    found, known = judged(familiarity, asked)["unfamiliarity"], asked["kind"] == KNOWN
+    ood = fit_to_looks(rows[~other_patients & ~raw], seed)
+    asked = rows[other_patients]
+    found, known = judged(ood, asked)["unfamiliarity"], asked["kind"] == KNOWN
     flagged, odd = int((found[known] > 1).sum()), (found[~known] > 1).mean()
     values = ", ".join(f"{value:.2f}" for value in found[known])
     return f"{prefix}*: {flagged} of {known.sum()} known scans flagged ({values}); {odd:.2f} of {(~known).sum()} odd ones"
@@ -157,10 +157,10 @@ def seconds() -> float:
 
 def install(rows: pd.DataFrame, weights: Path, seed: int) -> None:
     """Put the familiarity of all that may be learnt from into the judge that is there."""
-    familiarity = fit_to_looks(rows[~rows["person"].str.startswith(RAW)], seed)
+    ood = fit_to_looks(rows[~rows["person"].str.startswith(RAW)], seed)
     card = read_card(weights, "predictor").model_dump(exclude={"name", "kind", "arguments", "sha256"})
     card["created"] = datetime.now(UTC).strftime("%Y-%m-%d")
-    save_judge(weights, load_judge(weights, familiarity), card)
+    save_quality_model(weights, load_quality_model(weights, ood), card)
 
 
 def main() -> None:
@@ -172,12 +172,14 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--install", type=Path, metavar="WEIGHTS")
     arguments = parser.parse_args()
-    looks = simulated_looks(arguments.patients)
-    looks += real_looks(read_manifest(arguments.manifest, arguments.data), DataSettings()) + raw_looks(arguments.data)
+    appearances = simulated_appearances(arguments.patients)
+    appearances += real_appearances(read_manifest(arguments.manifest, arguments.data), DataSettings()) + raw_looks(
+        arguments.data
+    )
     networks = load_networks(bundled_weights(), judged=False)
-    done = iter(range(1, len(looks) + 1))
-    tick = lambda: print(f"  {next(done)} of {len(looks)} scans", flush=True)  # noqa: E731, T201
-    rows = look_at_all(looks, networks, choose_backend(InferenceSettings()), arguments.seed, arguments.rows, tick)
+    done = iter(range(1, len(appearances) + 1))
+    on_step = lambda: print(f"  {next(done)} of {len(appearances)} scans", flush=True)  # noqa: E731, T201
+    rows = describe_all(appearances, networks, choose_backend(InferenceSettings()), arguments.seed, arguments.rows, on_step)
     if arguments.install:
         install(rows, arguments.install, arguments.seed)
         return

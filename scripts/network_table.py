@@ -8,7 +8,6 @@ from pathlib import Path
 
 from torch import nn
 
-from veridice.inference.weights import parameter_count
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
@@ -21,6 +20,11 @@ NETWORKS: dict[str, nn.Module] = {
     "`RegressionNet`, image + mask": RegressionNet(in_channels=3),
     "`RegressionNet`, uncertainty + mask or error + mask": RegressionNet(in_channels=2),
 }
+
+
+def parameter_count(network: nn.Module) -> int:
+    """Number of trainable parameters."""
+    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)
 
 
 def table() -> str:

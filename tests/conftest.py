@@ -25,8 +25,8 @@ from veridice.networks.regression_net import RegressionNet
 from veridice.quality import predictor
 from veridice.quality.calibration import CalibrationSet
 from veridice.quality.image_features import DESCRIPTORS
-from veridice.quality.model import Judge, save_judge
-from veridice.quality.ood import fit_familiarity
+from veridice.quality.model import QualityModel, save_quality_model
+from veridice.quality.ood import fit_ood_detector
 from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import LesionModel
 
@@ -78,11 +78,11 @@ def make_tiny_weights(folder: Path) -> Path:
         arguments = {"in_channels": channels, "widths": [2, 4]}
         network = RegressionNet(channels, (2, 4))
         save_network(folder, network, {"name": f"regressor-{pair}", "kind": "regressor", "arguments": arguments, **card})
-    save_judge(folder, tiny_judge(), card)
+    save_quality_model(folder, tiny_judge(), card)
     return folder
 
 
-def tiny_judge() -> Judge:
+def tiny_judge() -> QualityModel:
     """Knows nothing, but has an answer to everything."""
     rng = np.random.default_rng(0)
     rows = pd.DataFrame(rng.random((24, len(FEATURES))), columns=list(FEATURES))
@@ -90,11 +90,11 @@ def tiny_judge() -> Judge:
         patch.setattr(predictor, "TREES", 3)
         fitted = predictor.fit_predictor(rows.assign(dice=rows["agreement_mean"], person=[f"p{n}" for n in range(24)]))
     descriptors = [dict(zip(DESCRIPTORS, rng.normal(size=len(DESCRIPTORS)), strict=True)) for _ in range(24)]
-    familiarity = fit_familiarity(descriptors, list(rng.random((24, 8))), [f"p{n}" for n in range(24)])
+    ood = fit_ood_detector(descriptors, list(rng.random((24, 8))), [f"p{n}" for n in range(24)])
     dice, spread = fitted.predict(rows)
     columns = {"predicted": tuple(dice), "spread": tuple(spread), "dice": tuple(rows["agreement_mean"])}
     calibration = CalibrationSet(source="random numbers", simulated=True, patients=24, **columns)
-    return Judge(fitted, LesionModel(0.0, (1.0, 0.0, 0.0, 0.0, 0.0)), familiarity, calibration)
+    return QualityModel(fitted, LesionModel(0.0, (1.0, 0.0, 0.0, 0.0, 0.0)), ood, calibration)
 
 
 @pytest.fixture

@@ -108,9 +108,9 @@ def test_the_training_manifest_names_no_reserved_person() -> None:
 def test_the_public_api_is_pinned() -> None:
     assert sorted(veridice.__all__) == [
         "Assessment",
+        "AssessmentResult",
         "Geometry",
         "InferenceSettings",
-        "Judgement",
         "VeridiceError",
         "Volume",
         "__version__",

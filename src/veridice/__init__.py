@@ -1,8 +1,8 @@
 """Can this lesion mask be trusted? Predicted Dice, maps of doubt and a verdict for lesion segmentations.
 
 >>> flair, t1 = read_image(Path("FLAIR.nii.gz")), read_image(Path("T1w.nii.gz"))
->>> judgement = assess_scan("sub-01", flair, t1, None, load_networks(bundled_weights()), InferenceSettings())
->>> judgement.assessment.predicted_dice
+>>> result = assess_scan("sub-01", flair, t1, None, load_networks(bundled_weights()), InferenceSettings())
+>>> result.assessment.predicted_dice
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from veridice.io.nifti import read_image, read_mask, write_image
 from veridice.metrics.overlap import dice
 
 if TYPE_CHECKING:
-    from veridice.assessment.assess import Judgement, assess_scan
+    from veridice.assessment.assess import AssessmentResult, assess_scan
     from veridice.assessment.models import load_networks
     from veridice.io.weight_cards import bundled_weights
 
 # What needs torch is imported on first use, so that stored results can be read on a machine without it.
 _NEEDS_TORCH = {
-    "Judgement": "veridice.assessment.assess",
+    "AssessmentResult": "veridice.assessment.assess",
     "assess_scan": "veridice.assessment.assess",
     "load_networks": "veridice.assessment.models",
     "bundled_weights": "veridice.io.weight_cards",
@@ -33,9 +33,9 @@ _NEEDS_TORCH = {
 
 __all__ = [
     "Assessment",
+    "AssessmentResult",
     "Geometry",
     "InferenceSettings",
-    "Judgement",
     "VeridiceError",
     "Volume",
     "__version__",

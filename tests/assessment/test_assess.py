@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from veridice.assessment.analysis import NEAR_BRAIN, near_brain, own_mask
-from veridice.assessment.assess import Judgement, assess_masks, assess_scan
+from veridice.assessment.analysis import NEAR_BRAIN, near_brain
+from veridice.assessment.assess import AssessmentResult, assess_masks, assess_scan
 from veridice.assessment.decide import Decision, _worth, rank
 from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
@@ -29,27 +29,21 @@ SETTINGS = InferenceSettings(passes=3)
 
 
 @pytest.fixture
-def judged(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> Judgement:
+def judged(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> AssessmentResult:
     return assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, load_networks(tiny_weights), SETTINGS)
 
 
-def test_maps_lie_on_the_flairs_own_grid(judged: Judgement, tiny_scan: dict[str, Volume]) -> None:
+def test_maps_lie_on_the_flairs_own_grid(judged: AssessmentResult, tiny_scan: dict[str, Volume]) -> None:
     for name, volume in judged.maps.items():
         assert volume.shape == tiny_scan["flair"].shape, name
         np.testing.assert_allclose(volume.affine, tiny_scan["flair"].affine, atol=1e-4)
 
 
-def test_our_mask_is_the_native_probability_at_one_half(judged: Judgement) -> None:
+def test_our_mask_is_the_native_probability_at_one_half(judged: AssessmentResult) -> None:
     probability = judged.maps["lesion_probability"].voxels
     np.testing.assert_array_equal(judged.maps["lesion_mask"].voxels, probability >= 0.5)
     voxel_ml = judged.maps["lesion_mask"].geometry.voxel_volume_ml
     assert judged.assessment.volumes_ml["judged_mask"] == pytest.approx((probability >= 0.5).sum() * voxel_ml)
-
-
-def test_the_own_mask_alone_is_the_judged_one(judged: Judgement, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
-    networks = load_networks(tiny_weights)
-    alone = own_mask(tiny_scan["flair"], tiny_scan["t1"], networks.segmenter, networks.grid_shape[0], SETTINGS)
-    np.testing.assert_array_equal(alone, judged.maps["lesion_mask"].voxels)
 
 
 def test_our_mask_ends_near_the_brain(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
@@ -76,9 +70,9 @@ def test_dice_and_interval_are_those_of_the_judge(coverage: float, tiny_weights:
     networks = load_networks(tiny_weights)
     mask = bright(tiny_scan["flair"])
     result = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], mask, networks, settings).assessment
-    dice, spread = networks.judge.predictor.predict([result.scores])
+    dice, spread = networks.quality.predictor.predict([result.scores])
     assert (result.predicted_dice, result.scores["predicted_spread"]) == pytest.approx((dice[0], spread[0]))
-    ends = dice_intervals(networks.judge.calibration, dice, spread, coverage)
+    ends = dice_intervals(networks.quality.calibration, dice, spread, coverage)
     assert result.interval == pytest.approx(tuple(ends[0]))
     assert (result.coverage, result.calibration.source, result.calibration.n) == (coverage, "random numbers", 24)
     assert any("rests on simulated scans" in warning for warning in result.warnings)
@@ -92,8 +86,8 @@ def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[s
     networks = load_networks(tiny_weights)
     settings = InferenceSettings(passes=2, min_dice=0.0)
     for limit, verdict in ((1e-6, "review"), (1e6, "accept")):
-        familiarity = replace(networks.judge.familiarity, limits=np.full(3, limit))
-        known = replace(networks, judge=replace(networks.judge, familiarity=familiarity))
+        ood = replace(networks.quality.ood, limits=np.full(3, limit))
+        known = replace(networks, quality=replace(networks.quality, ood=ood))
         flair = tiny_scan["flair"]
         brain = flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 60))
         scan = Scan(flair, tiny_scan["t1"], brain=brain)
@@ -105,8 +99,8 @@ def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[s
 @pytest.mark.parametrize("doubt", ["", "the T1w cannot be registered"])
 def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
     networks = load_networks(tiny_weights)
-    familiarity = replace(networks.judge.familiarity, limits=np.full(3, 1e6))
-    networks = replace(networks, judge=replace(networks.judge, familiarity=familiarity))
+    ood = replace(networks.quality.ood, limits=np.full(3, 1e6))
+    networks = replace(networks, quality=replace(networks.quality, ood=ood))
     flair = tiny_scan["flair"]
     brain = flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 60))
     scan = Scan(flair, tiny_scan["t1"], brain=brain, doubts=(doubt,) if doubt else ())
@@ -117,7 +111,7 @@ def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights:
 
 
 def test_same_scan_gives_the_same_answer_whatever_ran_before(
-    judged: Judgement, tiny_weights: Path, tiny_scan: dict[str, Volume]
+    judged: AssessmentResult, tiny_weights: Path, tiny_scan: dict[str, Volume]
 ) -> None:
     networks = load_networks(tiny_weights)
     assess_scan("other", tiny_scan["t1"], None, None, networks, InferenceSettings(passes=2, seed=9))
@@ -168,8 +162,8 @@ def test_how_much_a_look_is_worth() -> None:
     known = CalibrationSet(source="", simulated=True, patients=20, predicted=(0.5,) * 20, spread=(0.1,) * 20, dice=(0.6,) * 20)
 
     def worth(predicted: float, mask: Mask, is_known: bool = True) -> tuple[float | None, ...]:
-        opinion = SimpleNamespace(mask=mask)
-        decision = SimpleNamespace(opinion=opinion, predicted_dice=predicted, spread=0.1)
+        mask_analysis = SimpleNamespace(mask=mask)
+        decision = SimpleNamespace(mask_analysis=mask_analysis, predicted_dice=predicted, spread=0.1)
         return tuple(_worth(decision, known, 0.75, is_known).values())
 
     full, empty = np.ones((2, 2, 2), bool), np.zeros((2, 2, 2), bool)
@@ -191,8 +185,8 @@ def test_what_two_masks_draw_alike_goes_before_a_third() -> None:
         for name, mask in masks.items()
     ]
     ranked = rank(decisions)
-    assert [decision.opinion.name for decision, _ in ranked] == ["first", "again", "alone", "none"]
-    agreement = {decision.opinion.name: value for decision, value in ranked}
+    assert [decision.mask_analysis.name for decision, _ in ranked] == ["first", "again", "alone", "none"]
+    agreement = {decision.mask_analysis.name: value for decision, value in ranked}
     assert agreement["none"] == 0 and agreement["first"] > agreement["alone"] > 0
-    assert [decision.opinion.name for decision, _ in rank(decisions[:2])] == ["alone", "first"]
+    assert [decision.mask_analysis.name for decision, _ in rank(decisions[:2])] == ["alone", "first"]
     assert rank(decisions[:1]) == [(decisions[0], 0.0)]

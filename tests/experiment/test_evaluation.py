@@ -221,7 +221,7 @@ def test_resampled_measures_are_those_of_failure_detection(seed: int) -> None:
     slow = {
         "pearson_r": (lambda c, d: fd.pearson(c, d).r, pool.prediction, pool.dice),
         "spearman": (lambda c, d: fd.spearman(c, d).r, pool.confidence, pool.dice),
-        "mae": (fd.mean_absolute_error, pool.prediction, pool.dice),
+        "mae": (mean_absolute_error, pool.prediction, pool.dice),
         "auroc_failure": (fd.failure_auroc, pool.confidence, pool.failed),
         "auroc_worst_fifth": (fd.failure_auroc, pool.confidence, pool.worst),
         "aurc": (lambda c, d: area(c, d).area, pool.confidence, pool.dice),

@@ -13,7 +13,7 @@ from veridice.experiment.results.tables import REFITS
 from veridice.experiment.results.write import CASES, write_tables
 from veridice.io.weight_cards import bundled_weights
 from veridice.quality.calibration import dice_intervals
-from veridice.quality.model import load_judge
+from veridice.quality.model import load_quality_model
 from veridice.quality.verdict import MIN_DICE, decide
 
 RESULTS = Path(__file__).parents[2] / "results"
@@ -40,7 +40,7 @@ def test_the_interval_that_ships_keeps_its_promise_on_people_who_did_not_calibra
     masks = pd.read_csv(RESULTS / "judge" / "coverage-masks.csv.gz", keep_default_na=False, na_values=[""])
     masks = masks[masks["lesion_count"] > 0]
     assert masks["person"].nunique() >= 500
-    judge = load_judge(bundled_weights())
+    judge = load_quality_model(bundled_weights())
     predicted, spread = judge.predictor.predict(masks)
     low, high = dice_intervals(judge.calibration, predicted, spread, 0.9).T
     assert 0.87 <= masks["dice"].between(low, high).mean() <= 0.93

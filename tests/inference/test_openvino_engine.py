@@ -16,7 +16,7 @@ from scipy import ndimage
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.inference import openvino_engine
-from veridice.inference.passes import Backend, bf16_supported, choose_backend, stochastic_passes
+from veridice.inference.passes import Backend, bf16_supported, choose_backend, stochastic_passes, stochastic_samples
 from veridice.metrics.overlap import dice
 from veridice.networks.mc_unet import McUnet
 
@@ -51,30 +51,32 @@ def images() -> np.ndarray:
     return ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
 
 
+def samples_of(network: McUnet, images: np.ndarray, backend: Backend, passes: int, seed: int) -> np.ndarray:
+    return np.stack([sample.numpy() for sample in stochastic_samples(network, images, backend, passes, seed)])
+
+
 def test_the_same_masks_give_the_same_passes(network: McUnet, images: np.ndarray) -> None:
-    plain, fast = (stochastic_passes(network, images, b, 4, seed=3, keep_samples=True) for b in (TORCH, FAST))
-    assert plain.samples is not None and fast.samples is not None
-    np.testing.assert_allclose(fast.samples, plain.samples, atol=1e-4)
-    assert plain.samples.std() > 0.1
+    plain, fast = (samples_of(network, images, b, 4, seed=3) for b in (TORCH, FAST))
+    np.testing.assert_allclose(fast, plain, atol=1e-4)
+    assert plain.std() > 0.1
 
 
 @pytest.mark.parametrize(("stem", "shape"), [(1, (13, 18, 15)), (2, (24, 16, 36))])
 def test_the_graph_holds_for_cubes_and_other_shapes(stem: int, shape: tuple[int, int, int]) -> None:
     network = McUnet(features=2, depth=3, stem=stem).eval()
     images = np.random.default_rng(1).random((2, *shape)).astype(np.float32)
-    plain, fast = (stochastic_passes(network, images, b, 2, seed=3).maps.mean for b in (TORCH, FAST))
+    plain, fast = (stochastic_passes(network, images, b, 2, seed=3).mean for b in (TORCH, FAST))
     np.testing.assert_allclose(fast, plain, atol=1e-4)
 
 
 @pytest.mark.skipif(not bf16_supported("cpu"), reason="this processor does not compute in bf16")
 def test_in_bf16_scores_stay_within_one_percent(network: McUnet, images: np.ndarray) -> None:
-    plain = stochastic_passes(network, images, TORCH, 6, seed=1, keep_samples=True)
-    fast = stochastic_passes(network, images, Backend("cpu", "bf16", 2, "openvino"), 6, seed=1, keep_samples=True)
-    assert plain.samples is not None and fast.samples is not None
-    difference = np.abs(fast.samples - plain.samples)
+    bf16 = Backend("cpu", "bf16", 2, "openvino")
+    difference = np.abs(samples_of(network, images, bf16, 6, seed=1) - samples_of(network, images, TORCH, 6, seed=1))
+    plain, fast = (stochastic_passes(network, images, backend, 6, seed=1) for backend in (TORCH, bf16))
     assert difference.max() < BF16_TOLERANCE
     assert difference.mean() < BF16_MEAN_TOLERANCE
-    assert fast.maps.entropy.sum() == pytest.approx(plain.maps.entropy.sum(), rel=0.01)
+    assert fast.entropy.sum() == pytest.approx(plain.entropy.sum(), rel=0.01)
     masks = [np.unpackbits(result.sample_masks, axis=1).astype(bool) for result in (fast, plain)]
     agreement = [np.mean([dice(a, b).dice for a, b in combinations(found, 2)]) for found in masks]
     assert agreement[0] == pytest.approx(agreement[1], rel=0.01)
@@ -83,10 +85,10 @@ def test_in_bf16_scores_stay_within_one_percent(network: McUnet, images: np.ndar
 def test_a_converted_graph_is_used_again(
     network: McUnet, images: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = stochastic_passes(network, images, FAST, 2, seed=0).maps.mean
+    first = stochastic_passes(network, images, FAST, 2, seed=0).mean
     assert len(list((tmp_path / "cache").iterdir())) == 1
     monkeypatch.setattr(openvino_engine, "_convert", None)
-    np.testing.assert_array_equal(stochastic_passes(network, images, FAST, 2, seed=0).maps.mean, first)
+    np.testing.assert_array_equal(stochastic_passes(network, images, FAST, 2, seed=0).mean, first)
 
 
 def test_other_weights_are_another_graph_and_old_ones_make_room(tmp_path: Path) -> None:
@@ -99,7 +101,7 @@ def test_other_weights_are_another_graph_and_old_ones_make_room(tmp_path: Path) 
 @pytest.mark.parametrize("damage", ["short", "altered", "missing"])
 @pytest.mark.parametrize("file", ["graph.xml", "graph.bin", "sha256"])
 def test_a_damaged_cache_costs_only_time(network: McUnet, images: np.ndarray, tmp_path: Path, damage: str, file: str) -> None:
-    expected = stochastic_passes(network, images, FAST, 2, seed=0).maps.mean
+    expected = stochastic_passes(network, images, FAST, 2, seed=0).mean
     (stored,) = (tmp_path / "cache").iterdir()
     content = (stored / file).read_bytes()
     if damage == "missing":
@@ -108,7 +110,7 @@ def test_a_damaged_cache_costs_only_time(network: McUnet, images: np.ndarray, tm
         middle = len(content) // 2
         altered = content[:middle] + bytes(b ^ 0x40 for b in content[middle : middle + 8]) + content[middle + 8 :]
         (stored / file).write_bytes(content[:20] if damage == "short" else altered)
-    np.testing.assert_allclose(stochastic_passes(network, images, FAST, 2, seed=0).maps.mean, expected, atol=1e-6)
+    np.testing.assert_allclose(stochastic_passes(network, images, FAST, 2, seed=0).mean, expected, atol=1e-6)
     openvino_engine._read(stored)  # it was mended
 
 
@@ -127,7 +129,7 @@ def test_a_cache_that_cannot_be_written_costs_only_time(
 ) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv(openvino_engine.CACHE_VARIABLE, str(tmp_path / "file" / "cache"))
-    assert stochastic_passes(network, images, FAST, 2, seed=0).maps.mean.shape == (32, 32, 32)
+    assert stochastic_passes(network, images, FAST, 2, seed=0).mean.shape == (32, 32, 32)
 
 
 def test_a_user_without_a_home_costs_only_time(network: McUnet, images: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,7 +139,7 @@ def test_a_user_without_a_home_costs_only_time(network: McUnet, images: np.ndarr
     monkeypatch.delenv(openvino_engine.CACHE_VARIABLE)
     monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
     monkeypatch.setattr(Path, "home", homeless)
-    assert stochastic_passes(network, images, FAST, 2, seed=0).maps.mean.shape == (32, 32, 32)
+    assert stochastic_passes(network, images, FAST, 2, seed=0).mean.shape == (32, 32, 32)
 
 
 def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
@@ -159,7 +161,7 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
 def test_dropout_of_single_elements_is_left_to_torch(images: np.ndarray) -> None:
     network = McUnet(features=2, depth=3, dropout_kind="element").eval()
     assert FAST.for_network(network).describe()["engine"].startswith("torch")  # type: ignore[union-attr]
-    plain, fast = (stochastic_passes(network, images, b, 2, seed=3).maps.mean for b in (TORCH, FAST))
+    plain, fast = (stochastic_passes(network, images, b, 2, seed=3).mean for b in (TORCH, FAST))
     np.testing.assert_array_equal(plain, fast)
 
 

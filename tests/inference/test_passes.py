@@ -9,13 +9,17 @@ from scipy.stats import entropy as scipy_entropy
 
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.inference.passes import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes
+from veridice.inference.passes import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes, stochastic_samples
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
 
 FP32 = Backend("cpu", "fp32", 1)
 IMAGES = np.random.default_rng(0).random((2, 12, 13, 14)).astype(np.float32)
+
+
+def samples_of(network: McUnet, images: np.ndarray, backend: Backend, passes: int, seed: int) -> np.ndarray:
+    return np.stack([sample.numpy() for sample in stochastic_samples(network, images, backend, passes, seed)])
 
 
 @pytest.fixture
@@ -25,34 +29,28 @@ def network() -> McUnet:
 
 
 def test_pass_n_is_the_same_whatever_ran_before(network: McUnet) -> None:
-    three = stochastic_passes(network, IMAGES, FP32, 3, seed=5, keep_samples=True).samples
+    three = samples_of(network, IMAGES, FP32, 3, seed=5)
     torch.manual_seed(1234)
     stochastic_passes(network, IMAGES[::-1], FP32, 4, seed=6)
-    five = stochastic_passes(network, IMAGES, FP32, 5, seed=5, keep_samples=True).samples
-    assert three is not None
-    assert five is not None
+    five = samples_of(network, IMAGES, FP32, 5, seed=5)
     np.testing.assert_array_equal(three, five[:3])
     assert not np.array_equal(five[0], five[1])
-    other = stochastic_passes(network, IMAGES, FP32, 1, seed=6, keep_samples=True).samples
+    other = samples_of(network, IMAGES, FP32, 1, seed=6)
     assert not np.array_equal(other, three[:1])
 
 
 def test_maps_and_masks_come_from_the_samples(network: McUnet) -> None:
     ticks: list[None] = []
-    result = stochastic_passes(network, IMAGES, FP32, 4, seed=0, keep_samples=True, tick=lambda: ticks.append(None))
-    assert result.samples is not None
+    result = stochastic_passes(network, IMAGES, FP32, 4, seed=0, on_step=lambda: ticks.append(None))
+    samples = samples_of(network, IMAGES, FP32, 4, seed=0)
     assert len(ticks) == 4
-    np.testing.assert_allclose(result.maps.mean, result.samples.mean(axis=0), atol=1e-6)
+    np.testing.assert_allclose(result.mean, samples.mean(axis=0), atol=1e-6)
     unpacked = np.unpackbits(result.sample_masks, axis=1)[:, : IMAGES[0].size]
-    np.testing.assert_array_equal(unpacked, result.samples.reshape(4, -1) >= 0.5)
-
-
-def test_samples_are_kept_only_when_asked_for(network: McUnet) -> None:
-    assert stochastic_passes(network, IMAGES, FP32, 2, seed=0).samples is None
+    np.testing.assert_array_equal(unpacked, samples.reshape(4, -1) >= 0.5)
 
 
 def test_bf16_is_close_to_fp32(network: McUnet) -> None:
-    maps = [stochastic_passes(network, IMAGES, Backend("cpu", p, 1), 3, seed=0).maps.mean for p in ("bf16", "fp32")]  # type: ignore[arg-type]
+    maps = [stochastic_passes(network, IMAGES, Backend("cpu", p, 1), 3, seed=0).mean for p in ("bf16", "fp32")]  # type: ignore[arg-type]
     np.testing.assert_allclose(maps[0], maps[1], atol=0.03)
 
 
@@ -86,27 +84,25 @@ def test_cuda_that_is_not_there_is_refused() -> None:
 
 
 def test_all_maps_equal_formulas_over_the_kept_samples(network: McUnet) -> None:
-    result = stochastic_passes(network, IMAGES, FP32, 5, seed=1, keep_samples=True)
-    assert result.samples is not None
-    samples = result.samples.astype(np.float64)
+    result = stochastic_passes(network, IMAGES, FP32, 5, seed=1)
+    samples = samples_of(network, IMAGES, FP32, 5, seed=1).astype(np.float64)
 
     def entropy(p: np.ndarray) -> np.ndarray:
         return scipy_entropy(np.stack([p, 1 - p]), base=2, axis=0)
 
     mean = samples.mean(axis=0)
     assert mean.std() > 0
-    np.testing.assert_allclose(result.maps.mean, mean, atol=1e-6)
-    np.testing.assert_allclose(result.maps.entropy, entropy(mean), atol=1e-5)
-    np.testing.assert_allclose(result.maps.variance, samples.var(axis=0), atol=1e-6)
+    np.testing.assert_allclose(result.mean, mean, atol=1e-6)
+    np.testing.assert_allclose(result.entropy, entropy(mean), atol=1e-5)
+    np.testing.assert_allclose(result.variance, samples.var(axis=0), atol=1e-6)
     expected = entropy(mean) - np.mean([entropy(sample) for sample in samples], axis=0)
-    np.testing.assert_allclose(result.maps.mutual_information, expected, atol=1e-5)
+    np.testing.assert_allclose(result.mutual_information, expected, atol=1e-5)
 
 
 def test_a_sample_is_the_sigmoid_of_one_pass_and_training_mode_does_not_matter(network: McUnet) -> None:
-    first = stochastic_passes(network.train(), IMAGES, FP32, 2, seed=3, keep_samples=True).samples
-    again = stochastic_passes(network.eval(), IMAGES, FP32, 2, seed=3, keep_samples=True).samples
+    first = samples_of(network.train(), IMAGES, FP32, 2, seed=3)
+    again = samples_of(network.eval(), IMAGES, FP32, 2, seed=3)
     np.testing.assert_array_equal(first, again)
-    assert first is not None
     plain = np.log(first / (1 - first))
     seeds = [torch.Generator().manual_seed(3 * 1_000_003 + number) for number in range(2)]
     with torch.inference_mode():

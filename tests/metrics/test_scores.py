@@ -50,7 +50,7 @@ def maps_of(samples: np.ndarray, segmentation: np.ndarray | None = None) -> Grid
     mean = samples.mean(axis=0)
     return GridMaps(
         segmentation=mean if segmentation is None else segmentation,
-        probability=mean,
+        mean=mean,
         entropy=random[0],
         variance=random[1],
         mutual_information=random[2],

@@ -7,10 +7,13 @@ import pytest
 from scipy import ndimage
 
 from veridice.imaging.grid import GridTransform, fit_grid
+from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume
+from veridice.metrics.maps import StochasticMaps
 from veridice.metrics.overlap import dice
 from veridice.quality import single_lesions
-from veridice.quality.mask_features import Reading, mask_evidence, native_samples
+from veridice.quality.mask_features import mask_evidence
+from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.quality.single_lesions import LesionModel, describe_lesions, label_lesions, missed_mask
 
 AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
@@ -42,46 +45,47 @@ def passes() -> np.ndarray:
     return np.stack(both)
 
 
-def reading_of(passes: np.ndarray, flair: Volume, transform: GridTransform) -> Reading:
+def analysis_of(passes: np.ndarray, flair: Volume, transform: GridTransform) -> ScanAnalysis:
     mean = passes.mean(axis=0)
     probability = transform.to_native(mean, order=3)
     packed = np.stack([np.packbits((each >= 0.5).ravel()) for each in passes])
-    return Reading(
+    shown = transform.to_grid(flair.voxels) / np.float32(500)
+    return ScanAnalysis(
+        scan=Scan(flair),
         transform=transform,
+        images=np.stack([shown, np.zeros_like(shown)]),
+        passes=StochasticMaps(mean, mean * (1 - mean), mean * 0, mean * 0, packed),
         samples=native_samples(packed, transform),
         probability=probability,
         own=probability >= 0.5,
-        flair=transform.to_grid(flair.voxels) / np.float32(500),
-        entropy=mean * (1 - mean),
         brain=transform.to_grid((flair.voxels > 200).astype(np.float32)) >= 0.5,
         native_brain=flair.voxels > 200,
-        pairwise_dice=0.8,
     )
 
 
 def test_passes_in_the_scans_grid_are_those_of_whole_maps(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
-    reading = reading_of(passes, flair, transform)
+    analysis = analysis_of(passes, flair, transform)
     rng = np.random.default_rng(1)
-    masks = [reading.own, np.roll(reading.own, 2, axis=0), rng.random(flair.shape) > 0.99, np.zeros(flair.shape, bool)]
+    masks = [analysis.own, np.roll(analysis.own, 2, axis=0), rng.random(flair.shape) > 0.99, np.zeros(flair.shape, bool)]
     for mask in masks:
         oracle = [dice(transform.to_native((each >= 0.5).astype(np.float32)) >= 0.5, mask).dice for each in passes]
-        np.testing.assert_allclose(reading.samples.overlaps(mask, transform), oracle, atol=1e-12)
+        np.testing.assert_allclose(analysis.samples.overlaps(mask, transform), oracle, atol=1e-12)
 
 
 def test_no_lesion_in_any_pass(flair: Volume, transform: GridTransform) -> None:
-    reading = reading_of(np.zeros((PASSES, CUBE, CUBE, CUBE), np.float32), flair, transform)
-    empty = mask_evidence(np.zeros(flair.shape, bool), reading)
+    analysis = analysis_of(np.zeros((PASSES, CUBE, CUBE, CUBE), np.float32), flair, transform)
+    empty = mask_evidence(np.zeros(flair.shape, bool), analysis)
     assert (empty["agreement_mean"], empty["own_dice"], empty["expected_dice"]) == (1.0, 1.0, 1.0)
-    some = mask_evidence(flair.voxels > 415, reading)
+    some = mask_evidence(flair.voxels > 415, analysis)
     assert (some["agreement_mean"], some["own_dice"], some["supported_lesions"]) == (0.0, 0.0, 0.0)
     assert np.isnan(some["missed_lesions"])
 
 
 def test_overlaps_are_those_of_slow_sums(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
-    reading = reading_of(passes, flair, transform)
-    mask = np.roll(reading.own, 1, axis=1)
-    found = mask_evidence(mask, reading)
-    p, own = reading.probability.astype(float), reading.own
+    analysis = analysis_of(passes, flair, transform)
+    mask = np.roll(analysis.own, 1, axis=1)
+    found = mask_evidence(mask, analysis)
+    p, own = analysis.probability.astype(float), analysis.own
     assert found["expected_dice"] == pytest.approx(2 * (p * mask).sum() / (p.sum() + mask.sum()))
     assert found["expected_precision"] == pytest.approx((p * mask).sum() / mask.sum())
     assert found["expected_recall"] == pytest.approx((p * mask).sum() / p.sum())
@@ -92,14 +96,14 @@ def test_overlaps_are_those_of_slow_sums(passes: np.ndarray, flair: Volume, tran
 
 
 def test_lesions_are_counted_one_by_one(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
-    reading = reading_of(passes, flair, transform)
-    labels, count = ndimage.label(reading.own, structure=np.ones((3, 3, 3)))
+    analysis = analysis_of(passes, flair, transform)
+    labels, count = ndimage.label(analysis.own, structure=np.ones((3, 3, 3)))
     assert count == 2
     sizes = np.bincount(labels.ravel())[1:]
     mask = labels == 1 + int(np.argmax(sizes))
     invented = np.zeros_like(mask)
     invented[30:33, 8:10, 5] = True
-    found = mask_evidence(mask | invented, reading)
+    found = mask_evidence(mask | invented, analysis)
     assert found["missed_lesions"] == 0.5
     assert found["missed_volume"] == pytest.approx(sizes.min() / sizes.sum())
     assert found["supported_lesions"] == 0.5
@@ -107,15 +111,15 @@ def test_lesions_are_counted_one_by_one(passes: np.ndarray, flair: Volume, trans
 
 
 def test_looks(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
-    lit = flair.with_voxels(np.where(reading_of(passes, flair, transform).own, flair.voxels + 80, flair.voxels))
-    reading = reading_of(passes, lit, transform)
-    right, wrong = (mask_evidence(mask, reading) for mask in (reading.own, np.roll(reading.own, 5, axis=2)))
+    lit = flair.with_voxels(np.where(analysis_of(passes, flair, transform).own, flair.voxels + 80, flair.voxels))
+    analysis = analysis_of(passes, lit, transform)
+    right, wrong = (mask_evidence(mask, analysis) for mask in (analysis.own, np.roll(analysis.own, 5, axis=2)))
     assert right["brightness"] > wrong["brightness"] and right["contrast"] > wrong["contrast"]
     assert right["outside_brain"] == 0
     outside = np.zeros(flair.shape, bool)
     outside[:3] = True
-    assert np.isnan(mask_evidence(outside, reading)["brightness"])
-    nothing = mask_evidence(np.zeros(flair.shape, bool), reading)
+    assert np.isnan(mask_evidence(outside, analysis)["brightness"])
+    nothing = mask_evidence(np.zeros(flair.shape, bool), analysis)
     assert nothing["agreement_mean"] == 0.0
     assert np.isnan(nothing["contrast"]) and np.isnan(nothing["outside_brain"])
 
@@ -124,11 +128,11 @@ def test_looks(passes: np.ndarray, flair: Volume, transform: GridTransform) -> N
 
 
 def test_every_lesion_has_its_place(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
-    reading = reading_of(passes, flair, transform)
-    mask = reading.own.copy()
+    analysis = analysis_of(passes, flair, transform)
+    mask = analysis.own.copy()
     mask[30:32, 8:10, 5] = True
     labels, count = label_lesions(mask)
-    found = describe_lesions(labels, count, flair.voxels, reading)
+    found = describe_lesions(labels, count, flair.voxels, analysis)
     assert [lesion.number for lesion in found] == [1, 2, 3]
     assert found[0].volume_ml > found[1].volume_ml > found[2].volume_ml
     for lesion in found:
@@ -136,8 +140,8 @@ def test_every_lesion_has_its_place(passes: np.ndarray, flair: Volume, transform
         centre = AFFINE @ [*(axis.mean() for axis in np.nonzero(inside)), 1.0]
         np.testing.assert_allclose([lesion.x, lesion.y, lesion.z], centre[:3])
         assert lesion.volume_ml == pytest.approx(inside.sum() * flair.geometry.voxel_volume_ml)
-        assert lesion.mean_probability == pytest.approx(reading.probability[inside].mean(), abs=1e-6)
-        assert lesion.highest_probability == pytest.approx(reading.probability[inside].max())
+        assert lesion.mean_probability == pytest.approx(analysis.probability[inside].mean(), abs=1e-6)
+        assert lesion.highest_probability == pytest.approx(analysis.probability[inside].max())
     shares = [lesion.share_of_passes for lesion in found]
     assert shares == [1.0, (PASSES - 1) / PASSES, 0.0]
     confidence = LesionModel(-2.0, (2.0, 1.0, 1.0, 0.0, 0.0)).confidence(found)
@@ -145,14 +149,14 @@ def test_every_lesion_has_its_place(passes: np.ndarray, flair: Volume, transform
 
 
 def test_what_the_mask_misses(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
-    reading = reading_of(passes, flair, transform)
-    labels, _ = label_lesions(reading.own)
-    np.testing.assert_array_equal(missed_mask(labels == 1, reading), labels == 2)
-    one = np.zeros_like(reading.own)
+    analysis = analysis_of(passes, flair, transform)
+    labels, _ = label_lesions(analysis.own)
+    np.testing.assert_array_equal(missed_mask(labels == 1, analysis), labels == 2)
+    one = np.zeros_like(analysis.own)
     one[tuple(axis[0] for axis in np.nonzero(labels == 1))] = True
-    np.testing.assert_array_equal(missed_mask(one, reading), labels == 2)
-    assert not missed_mask(reading.own, reading).any()
-    np.testing.assert_array_equal(missed_mask(np.zeros_like(reading.own), reading), reading.own)
+    np.testing.assert_array_equal(missed_mask(one, analysis), labels == 2)
+    assert not missed_mask(analysis.own, analysis).any()
+    np.testing.assert_array_equal(missed_mask(np.zeros_like(analysis.own), analysis), analysis.own)
 
 
 def test_a_mask_of_noise_lists_its_largest_parts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,4 +171,4 @@ def test_a_mask_of_noise_lists_its_largest_parts(monkeypatch: pytest.MonkeyPatch
 
 def test_no_lesion_at_all(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
     labels, count = label_lesions(np.zeros(flair.shape, bool))
-    assert describe_lesions(labels, count, flair.voxels, reading_of(passes, flair, transform)) == []
+    assert describe_lesions(labels, count, flair.voxels, analysis_of(passes, flair, transform)) == []

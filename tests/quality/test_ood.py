@@ -15,8 +15,8 @@ from scipy import ndimage
 from veridice.errors import WeightsError
 from veridice.io.weight_cards import read_card
 from veridice.quality.image_features import DESCRIPTORS, describe_scan
-from veridice.quality.model import load_judge
-from veridice.quality.ood import KNOWN, PARTS, Familiarity, fit_familiarity
+from veridice.quality.model import load_quality_model
+from veridice.quality.ood import KNOWN, PARTS, OodDetector, fit_ood_detector
 
 EDGE = 40
 SPACING = (4.0, 4.5, 4.0)
@@ -55,37 +55,37 @@ def odd_scans(seed: int = 500) -> dict[str, np.ndarray]:
 
 
 @pytest.fixture(scope="module")
-def known() -> Familiarity:
+def known() -> OodDetector:
     """Shown known phantoms alone."""
     scans = [described(phantom(seed)) for seed in range(80)]
-    return fit_familiarity(scans, [features(seed) for seed in range(80)], [f"p{seed // 2}" for seed in range(80)])
+    return fit_ood_detector(scans, [features(seed) for seed in range(80)], [f"p{seed // 2}" for seed in range(80)])
 
 
 @pytest.fixture(scope="module")
-def exposed() -> Familiarity:
+def exposed() -> OodDetector:
     """Shown odd ones too: T1w and tumours."""
     images = [(KNOWN, phantom(seed), seed) for seed in range(60)]
     images += [(kind, odd_scans(seed)[kind], seed) for seed in range(20) for kind in ("T1w", "tumour")]
     kinds, people = [kind for kind, _, _ in images], [f"p{seed // 2}" for _, _, seed in images]
-    return fit_familiarity([described(i) for _, i, _ in images], [features(s) for _, _, s in images], people, kinds)
+    return fit_ood_detector([described(i) for _, i, _ in images], [features(s) for _, _, s in images], people, kinds)
 
 
-def test_known_scans_are_familiar(known: Familiarity, exposed: Familiarity) -> None:
-    for familiarity in (known, exposed):
-        found = np.array([familiarity.unfamiliarity(described(phantom(s)), features(s)) for s in range(200, 260)])
+def test_known_scans_are_familiar(known: OodDetector, exposed: OodDetector) -> None:
+    for ood in (known, exposed):
+        found = np.array([ood.unfamiliarity(described(phantom(s)), features(s)) for s in range(200, 260)])
         assert (found > 1).mean() < 0.15
         assert found.min() > 0
 
 
 @pytest.mark.parametrize("name", odd_scans())
-def test_odd_scans_are_not(known: Familiarity, name: str) -> None:
+def test_odd_scans_are_not(known: OodDetector, name: str) -> None:
     found = described(odd_scans()[name])
     assert known.unfamiliarity(found, features(300)) > 1
-    assert known.oddities(found)
-    assert {words.rsplit(": too ", 1)[0] for words in known.oddities(found)} <= set(DESCRIPTORS.values())
+    assert known.unusual(found)
+    assert {words.rsplit(": too ", 1)[0] for words in known.unusual(found)} <= set(DESCRIPTORS.values())
 
 
-def test_the_largest_part_counts_and_its_limit_is_one(known: Familiarity) -> None:
+def test_the_largest_part_counts_and_its_limit_is_one(known: OodDetector) -> None:
     found = described(phantom(502))
     parts = known.parts(found, features(502))
     assert tuple(parts) == PARTS
@@ -94,31 +94,31 @@ def test_the_largest_part_counts_and_its_limit_is_one(known: Familiarity) -> Non
     assert halved.unfamiliarity(found, features(502)) == pytest.approx(2 * max(parts.values()))
 
 
-def test_what_it_is_most_like_is_said(exposed: Familiarity) -> None:
+def test_what_it_is_most_like_is_said(exposed: OodDetector) -> None:
     for name in ("T1w", "tumour"):
         assert exposed.most_like(described(odd_scans()[name]), features(303)) == name
     assert exposed.most_like(described(phantom(503)), features(303)) is None
     assert exposed.kinds == ("T1w", "tumour")
 
 
-def test_words_say_in_which_way(known: Familiarity) -> None:
+def test_words_say_in_which_way(known: OodDetector) -> None:
     odd = odd_scans()
-    assert f"{DESCRIPTORS['depth']}: too high" in known.oddities(described(odd["T1w"]), most=30)
-    assert f"{DESCRIPTORS['sharpness_x']}: too low" in known.oddities(described(odd["blurred"]), most=30)
-    assert f"{DESCRIPTORS['noise']}: too high" in known.oddities(described(odd["noise"]), most=30)
-    assert len(known.oddities(described(odd["noise"]))) == 3
+    assert f"{DESCRIPTORS['depth']}: too high" in known.unusual(described(odd["T1w"]), most=30)
+    assert f"{DESCRIPTORS['sharpness_x']}: too low" in known.unusual(described(odd["blurred"]), most=30)
+    assert f"{DESCRIPTORS['noise']}: too high" in known.unusual(described(odd["noise"]), most=30)
+    assert len(known.unusual(described(odd["noise"]))) == 3
 
 
-def test_features_alone_can_tell(known: Familiarity) -> None:
+def test_features_alone_can_tell(known: OodDetector) -> None:
     usual = described(phantom(501))
     assert known.unfamiliarity(usual, features(301)) < known.unfamiliarity(usual, features(301, shift=4.0))
     assert known.unfamiliarity(usual, features(301, shift=4.0)) > 1
 
 
-def test_no_brain_is_unfamiliar(known: Familiarity) -> None:
+def test_no_brain_is_unfamiliar(known: OodDetector) -> None:
     found = describe_scan(phantom(1), np.zeros_like(BRAIN), SPACING)
     assert known.unfamiliarity(found, features(1)) == np.inf
-    assert known.oddities(found) == ["no brain was found"]
+    assert known.unusual(found) == ["no brain was found"]
     assert known.most_like(found, features(1)) is None
 
 
@@ -145,15 +145,15 @@ def test_what_is_measured() -> None:
     assert described(hazy)["air"] > usual["air"] and described(hazy)["ghosts"] > usual["ghosts"]
 
 
-def test_stored_and_back(exposed: Familiarity) -> None:
-    again = Familiarity.from_arrays(exposed.arrays(), exposed.kinds)
+def test_stored_and_back(exposed: OodDetector) -> None:
+    again = OodDetector.from_arrays(exposed.arrays(), exposed.kinds)
     found = described(phantom(7))
     assert again.parts(found, features(7)) == pytest.approx(exposed.parts(found, features(7)), rel=1e-3)
     assert again.most_like(described(odd_scans()["T1w"]), features(7)) == "T1w"
     with pytest.raises(KeyError):
-        Familiarity.from_arrays({}, ())
+        OodDetector.from_arrays({}, ())
     with pytest.raises(ValueError, match="another way"):
-        Familiarity.from_arrays(exposed.arrays(), ("T1w",))
+        OodDetector.from_arrays(exposed.arrays(), ("T1w",))
 
 
 def test_weights_of_an_older_version_are_refused(tiny_weights: Path) -> None:
@@ -166,5 +166,5 @@ def test_weights_of_an_older_version_are_refused(tiny_weights: Path) -> None:
     text["sha256"] = hashlib.sha256(path.read_bytes()).hexdigest()
     card.write_text(json.dumps(text))
     with pytest.raises(WeightsError, match="not a predictor of this version; train or install again"):
-        load_judge(tiny_weights)
+        load_quality_model(tiny_weights)
     assert read_card(tiny_weights, "predictor").arguments["odd_kinds"] == []

@@ -77,7 +77,7 @@ def test_an_interrupted_cohort_goes_on_where_it_was(quick: list[int], tmp_path: 
     monkeypatch.setattr(cohort_module, "simulate_patient", tiny_patient)
     quick.clear()
     ticks: list[int] = []
-    write_cohort(tmp_path / "c", COHORTS["test"], 4, tick=lambda: ticks.append(1))
+    write_cohort(tmp_path / "c", COHORTS["test"], 4, on_step=lambda: ticks.append(1))
     assert quick == [2, 3]
     assert len(ticks) == 4
     assert len(pd.read_csv(tmp_path / "c" / "participants.tsv", sep="\t")) == 4

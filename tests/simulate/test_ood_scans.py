@@ -10,7 +10,7 @@ from veridice.imaging.grid import fit_grid
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume
 from veridice.simulate.ood_objects import head_mask
-from veridice.simulate.ood_scans import ODDITIES, make_odd, possible
+from veridice.simulate.ood_scans import CORRUPTIONS, make_odd, possible
 
 SHAPE, SPACING = (40, 48, 30), (4.5, 4.5, 6.0)
 PLACE = np.stack(np.meshgrid(*[np.linspace(-1, 1, n) for n in SHAPE], indexing="ij"))
@@ -37,7 +37,7 @@ def odd(kind: str, scan: Scan, seed: int = 1) -> Scan:
     return make_odd(kind, scan, np.random.default_rng(seed))
 
 
-@pytest.mark.parametrize("kind", ODDITIES)
+@pytest.mark.parametrize("kind", CORRUPTIONS)
 def test_every_kind_is_another_whole_image(scan: Scan, kind: str) -> None:
     made, again, other = odd(kind, scan), odd(kind, scan), odd(kind, scan, 2)
     assert made.flair.voxels.dtype == np.float32 and np.isfinite(made.flair.voxels).all()
@@ -46,13 +46,13 @@ def test_every_kind_is_another_whole_image(scan: Scan, kind: str) -> None:
     assert made.t1 is None or made.t1.geometry.same_grid(made.flair.geometry)
     turned = not made.flair.geometry.same_grid(scan.flair.geometry)
     assert turned or not np.array_equal(made.flair.voxels, scan.flair.voxels)
-    if ODDITIES[kind].draw(np.random.default_rng(1)) and kind != "wrong axes":
+    if CORRUPTIONS[kind].draw(np.random.default_rng(1)) and kind != "wrong axes":
         assert made.flair.shape != other.flair.shape or not np.array_equal(made.flair.voxels, other.flair.voxels)
 
 
 def test_without_a_t1w_the_exchanged_are_left_out(scan: Scan) -> None:
-    assert set(possible(scan)) == set(ODDITIES)
-    assert set(ODDITIES) - set(possible(Scan(scan.flair))) == {"T1w given as FLAIR", "FLAIR and T1w exchanged"}
+    assert set(possible(scan)) == set(CORRUPTIONS)
+    assert set(CORRUPTIONS) - set(possible(Scan(scan.flair))) == {"T1w given as FLAIR", "FLAIR and T1w exchanged"}
 
 
 def test_wrong_contrasts(scan: Scan) -> None:

@@ -23,9 +23,9 @@ def material() -> Material:
     flair = np.where(brain, 0.4 + 0.05 * rng.standard_normal(brain.shape), 0) + 0.4 * ndimage.gaussian_filter(truth * 1.0, 0.5)
     probability = ndimage.gaussian_filter(np.roll(truth, 1, axis=0) * 1.0, 0.7)
     passes = np.stack([probability + 0.1 * rng.standard_normal(brain.shape) >= 0.5 for _ in range(4)])
-    stranger = np.roll(truth, 9, axis=1)
+    other_patient = np.roll(truth, 9, axis=1)
     return Material(
-        flair, np.where(brain, 0.6, 0.0), brain, truth, probability, passes, (np.roll(probability, 1, 2),), stranger
+        flair, np.where(brain, 0.6, 0.0), brain, truth, probability, passes, (np.roll(probability, 1, 2),), other_patient
     )
 
 

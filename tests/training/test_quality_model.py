@@ -19,10 +19,10 @@ from veridice.inference.passes import Backend
 from veridice.quality import predictor
 from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
-from veridice.simulate.ood_scans import ODDITIES
+from veridice.simulate.ood_scans import CORRUPTIONS
 from veridice.simulate.plan import PatientPlan
 from veridice.training import ood_examples, quality_model
-from veridice.training.assessed_masks import KnownScan, judged_masks
+from veridice.training.assessed_masks import KnownScan, assessed_masks
 from veridice.training.mask_errors import KINDS
 
 FP32 = Backend("cpu", "fp32", 1)
@@ -41,12 +41,12 @@ def known_scan(tiny_scan: dict[str, Volume], name: str, seed: int = 0) -> KnownS
 
 
 def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path) -> None:
-    networks = load_networks(tiny_weights, judged=False)
+    networks = load_networks(tiny_weights, with_quality=False)
     known = known_scan(tiny_scan, "a")
-    stranger = np.zeros((32, 32, 32), bool)
+    other_patient = np.zeros((32, 32, 32), bool)
     settings = InferenceSettings(passes=2)
     rng = np.random.default_rng(0)
-    rows = judged_masks(known, networks, [networks.segmenter], stranger, len(KINDS), settings, FP32, rng)
+    rows = assessed_masks(known, networks, [networks.segmenter], other_patient, len(KINDS), settings, FP32, rng)
     masks = pd.DataFrame(rows["masks"])
     assert set(masks["kind"]) == {"own", *KINDS} and masks["kind"].iloc[0] == "own"
     assert masks["dice"].between(0, 1).all()
@@ -55,7 +55,7 @@ def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path)
     lesions = pd.DataFrame(rows["lesions"])
     assert lesions["real"].any() and not lesions["real"].all()
     assert len(rows["scans"]) == 1 and len(rows["scans"][0]["features"]) == 8
-    few = [judged_masks(known, networks, [], stranger, 1, settings, FP32, np.random.default_rng(0)) for _ in range(2)]
+    few = [assessed_masks(known, networks, [], other_patient, 1, settings, FP32, np.random.default_rng(0)) for _ in range(2)]
     assert few[0] == few[1]
 
 
@@ -86,14 +86,14 @@ def test_from_scans_to_a_judge(
         shutil.copy(output / "weights" / name, output / "fold-0" / "weights" / name)
     assert cli.run(command) == 0
     networks = load_networks(output / "weights")
-    assert networks.judge is not None
+    assert networks.quality is not None
     apart = pd.read_csv(output / "predictor" / "calibration-masks.csv.gz")
-    assert len(apart) == 8 * 2 and networks.judge.calibration.n == (apart["lesion_count"] > 0).sum() > 0
-    assert 0 < networks.judge.calibration.patients <= 8
-    assert "simulated patients" in networks.judge.calibration.source
+    assert len(apart) == 8 * 2 and networks.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
+    assert 0 < networks.quality.calibration.patients <= 8
+    assert "simulated patients" in networks.quality.calibration.source
     assert networks.cards["predictor"].learnt_from["segmenter"] == networks.cards["segmenter"].sha256
     seen = pd.concat(pd.read_json(path) for path in (output / "predictor" / "looks").glob("*.json"))
-    assert set(seen["kind"]) == {"", *ODDITIES} and len(seen) > 4 * 4
+    assert set(seen["kind"]) == {"", *CORRUPTIONS} and len(seen) > 4 * 4
     stored = sorted((output / "predictor" / "train").glob("*.json"))
     assert {path.stem for path in stored} >= {"real-scan-train", "real-scan-train-stripped"}
     times = [path.stat().st_mtime_ns for path in stored]

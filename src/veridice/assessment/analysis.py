@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
-from torch import nn
 
 from veridice.assessment.models import Networks
 from veridice.config import InferenceSettings
@@ -18,18 +16,18 @@ from veridice.imaging.volume import Volume
 from veridice.inference.brain import brain_mask, brain_probability, is_whole_head
 from veridice.inference.passes import (
     Backend,
-    StochasticResult,
-    choose_backend,
     deepest_features,
     predict_all,
     reconstruct,
     stochastic_passes,
 )
-from veridice.metrics.scores import GridMaps, all_scores, error_map, lesion_count, mean_pairwise_dice
-from veridice.progress import Clock, Tick
+from veridice.metrics.maps import GridMaps
+from veridice.metrics.scores import all_scores, error_map, lesion_count
+from veridice.progress import Clock, OnStep
 from veridice.quality.image_checks import image_doubts, image_warnings
 from veridice.quality.image_features import describe_scan
-from veridice.quality.mask_features import Reading, mask_evidence, native_samples
+from veridice.quality.mask_features import mask_evidence
+from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.quality.single_lesions import MOST_LESIONS
 from veridice.types import Mask, Voxels
 
@@ -42,35 +40,9 @@ NEAR_BRAIN = 2
 """Voxels of the cube, about 3 mm, that a brain mask may be short of."""
 
 
-@dataclass(frozen=True)
-class StudiedScan:
-    """Everything about a scan that no mask changes.
-
-    Args:
-        scan: on the FLAIR's grid.
-        images: FLAIR and T1w on the cube (2, x, y, z), in [0, 1].
-        result: of the stochastic passes.
-        reading: what masks are held against.
-        descriptors, features: of the image, from which it is told whether the models know its like.
-        preprocessing: as in :class:`Judgement`.
-        warnings: about scan and files.
-        doubts: those for which no mask of the scan should be accepted unseen.
-    """
-
-    scan: Scan
-    images: Voxels
-    result: StochasticResult
-    reading: Reading
-    descriptors: dict[str, float]
-    features: Features
-    preprocessing: dict[str, Any]
-    warnings: tuple[str, ...]
-    doubts: tuple[str, ...]
-
-
-def study_scan(
-    scan: Scan, networks: Networks, settings: InferenceSettings, backend: Backend, clock: Clock, tick: Tick | None
-) -> StudiedScan:
+def analyse_scan(
+    scan: Scan, networks: Networks, settings: InferenceSettings, backend: Backend, clock: Clock, on_step: OnStep | None
+) -> ScanAnalysis:
     """Everything about a scan that no mask changes: cube, passes, our own mask."""
     flair, t1 = scan.flair, scan.t1
     with clock.stage("grid"):
@@ -78,36 +50,30 @@ def study_scan(
         ranges = _intensity_ranges(scan, transform)
         images = grid_images(flair, t1, transform)
     with clock.stage("segmentation"):
-        result = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, tick=tick)
+        passes = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, on_step)
     with clock.stage("brain"):
         brain, native_brain = find_brain(scan, images, transform, networks, backend)
         doubts = image_doubts(images[0], None if t1 is None else images[1], brain, transform.geometry)
     with clock.stage("native_samples"):
-        probability = transform.to_native(result.maps.mean, order=3)
+        probability = transform.to_native(passes.mean, order=3)
         probability[~near_brain(brain, transform)] = 0
-        reading = Reading(
-            transform=transform,
-            samples=native_samples(result.sample_masks, transform),
-            probability=probability,
-            own=mask_from_probability(probability),
-            flair=images[0],
-            entropy=result.maps.entropy,
-            brain=brain,
-            native_brain=native_brain,
-            pairwise_dice=mean_pairwise_dice(result.sample_masks),
-        )
+        samples = native_samples(passes.sample_masks, transform)
     with clock.stage("familiarity"):
-        descriptors, features = _looks(images, brain, transform, networks, backend)
+        descriptors, features = _appearance(images, brain, transform, networks, backend)
     whole_head = is_whole_head(images[0], brain)
-    preprocessing = {**transform.record(), **scan.record, "intensity_range": ranges, "whole_head": whole_head}
-    return StudiedScan(
+    return ScanAnalysis(
         scan=scan,
+        transform=transform,
         images=images,
-        result=result,
-        reading=reading,
+        passes=passes,
+        samples=samples,
+        probability=probability,
+        own=mask_from_probability(probability),
+        brain=brain,
+        native_brain=native_brain,
         descriptors=descriptors,
         features=features,
-        preprocessing=preprocessing,
+        preprocessing={**transform.record(), **scan.record, "intensity_range": ranges, "whole_head": whole_head},
         warnings=(*scan.warnings, *image_warnings(t1 is not None, flair.geometry)),
         doubts=(*scan.doubts, *doubts),
     )
@@ -123,15 +89,15 @@ def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, dict[st
     return ranges
 
 
-def scan_looks(scan: Scan, networks: Networks, backend: Backend) -> tuple[dict[str, float], Features]:
-    """Descriptors of a scan and its features in the segmenter, as :func:`study_scan` has them."""
+def scan_appearance(scan: Scan, networks: Networks, backend: Backend) -> tuple[dict[str, float], Features]:
+    """Descriptors of a scan and its features in the segmenter, as :func:`analyse_scan` has them."""
     transform = fit_grid(scan.flair, networks.grid_shape)
     images = grid_images(scan.flair, scan.t1, transform)
     brain, _ = find_brain(scan, images, transform, networks, backend)
-    return _looks(images, brain, transform, networks, backend)
+    return _appearance(images, brain, transform, networks, backend)
 
 
-def _looks(
+def _appearance(
     images: Voxels, brain: Mask, transform: GridTransform, networks: Networks, backend: Backend
 ) -> tuple[dict[str, float], Features]:
     descriptors = describe_scan(images[0], brain, transform.geometry.voxel_spacing)
@@ -162,7 +128,7 @@ def near_brain(brain: Mask, transform: GridTransform) -> Mask:
 
 
 @dataclass(frozen=True)
-class Opinion:
+class MaskAnalysis:
     """What is thought of one mask.
 
     Args:
@@ -182,36 +148,28 @@ class Opinion:
     warnings: tuple[str, ...]
 
 
-def judge_mask(
+def analyse_mask(
     given: GivenMask | None,
-    studied: StudiedScan,
+    analysis: ScanAnalysis,
     networks: Networks,
     backend: Backend,
     clock: Clock,
-) -> Opinion:
+) -> MaskAnalysis:
     """Judge one mask of a studied scan; None judges our own."""
-    passes, images, transform = studied.result.maps, studied.images, studied.reading.transform
+    passes, images, transform = analysis.passes, analysis.images, analysis.transform
     segmentation = passes.mean if given is None else transform.to_grid(given.volume.voxels)
     with clock.stage("reconstruction"):
         reconstruction = reconstruct(networks.reconstructor, images[0], segmentation >= HALF, backend)
-    maps = GridMaps(
-        segmentation=segmentation,
-        probability=passes.mean,
-        entropy=passes.entropy,
-        variance=passes.variance,
-        mutual_information=passes.mutual_information,
-        error=error_map(images[0], reconstruction),
-        sample_masks=studied.result.sample_masks,
-    )
+    maps = GridMaps.of(passes, segmentation, error_map(images[0], reconstruction))
     with clock.stage("regression"):
         predictions = predict_all(networks.regressors, images, maps, backend)
-    mask = studied.reading.own if given is None else given.volume.voxels
+    mask = analysis.own if given is None else given.volume.voxels
     with clock.stage("scores"):
-        evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(mask, studied.reading).items()}
+        evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(mask, analysis).items()}
         scores = {**predictions, **all_scores(maps), **evidence, "lesion_count": (count := lesion_count(mask))}
     warnings = (*(given.warnings if given else ()), *_mask_warnings(count))
     name = given.name if given else OWN
-    return Opinion(name, mask, maps, reconstruction, scores, warnings)
+    return MaskAnalysis(name, mask, maps, reconstruction, scores, warnings)
 
 
 def _mask_warnings(lesions: int) -> tuple[str, ...]:
@@ -226,22 +184,6 @@ def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> V
     """FLAIR and T1w on the cube, in [0, 1] (2, x, y, z); zeros where there is no T1w."""
     flair_grid = scan_on_grid(flair, transform)
     return np.stack([flair_grid, np.zeros_like(flair_grid) if t1 is None else scan_on_grid(t1, transform)])
-
-
-def own_mask(flair: Volume, t1: Volume | None, segmenter: nn.Module, grid: int, settings: InferenceSettings) -> Mask:
-    """Our own segmentation of a scan alone, in the FLAIR's grid: what :func:`assess_scan` judges before it is cut to the brain.
-
-    Args:
-        flair: the scan.
-        t1: on the same grid, or None.
-        segmenter: Monte Carlo U-net.
-        grid: edge of the cube it was trained for.
-        settings: passes, seed, device.
-    """
-    transform = fit_grid(flair, (grid,) * 3)
-    images = grid_images(flair, t1, transform)
-    result = stochastic_passes(segmenter, images, choose_backend(settings), settings.passes, settings.seed)
-    return mask_from_probability(transform.to_native(result.maps.mean, order=3))
 
 
 def mask_from_probability(probability: Voxels) -> Mask:

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from veridice._version import __version__
-from veridice.assessment.analysis import OWN, Opinion, StudiedScan, judge_mask, study_scan
+from veridice.assessment.analysis import OWN, MaskAnalysis, analyse_mask, analyse_scan
 from veridice.assessment.decide import (
     _calibration_warnings,
-    _oddities,
+    _ood_warnings,
     _ranking,
     _worth,
     decide_all,
@@ -28,13 +28,14 @@ from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
 from veridice.metrics.scores import lesion_volume_ml
-from veridice.progress import Clock, Tick
+from veridice.progress import Clock, OnStep
+from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, LesionModel, describe_lesions, label_lesions, missed_mask
 from veridice.types import Mask
 
 
 @dataclass(frozen=True)
-class Judgement:
+class AssessmentResult:
     """An assessment that is not stored yet.
 
     Args:
@@ -61,8 +62,8 @@ def assess_scan(
     mask: Volume | None,
     networks: Networks,
     settings: InferenceSettings,
-    tick: Tick | None = None,
-) -> Judgement:
+    on_step: OnStep | None = None,
+) -> AssessmentResult:
     """Judge our own segmentation of a scan, or a given one.
 
     Args:
@@ -72,7 +73,7 @@ def assess_scan(
         mask: boolean, on the same grid; judged instead of our own segmentation.
         networks: from :func:`load_networks`.
         settings: passes, seed, device, threshold.
-        tick: called after each stochastic pass.
+        on_step: called after each stochastic pass.
 
     Raises:
         GeometryError: T1w or mask lie on another grid.
@@ -81,7 +82,7 @@ def assess_scan(
     _require_grid(flair, t1, "T1w", "register and resample the T1w to the FLAIR first (for example with flirt)")
     _require_grid(flair, mask, "mask", "resample it with nearest neighbour first")
     given = [] if mask is None else [GivenMask("mask", mask)]
-    return assess_masks(case, Scan(flair, t1), given, networks, settings, tick)
+    return assess_masks(case, Scan(flair, t1), given, networks, settings, on_step)
 
 
 def assess_masks(
@@ -90,8 +91,8 @@ def assess_masks(
     masks: Sequence[GivenMask],
     networks: Networks,
     settings: InferenceSettings,
-    tick: Tick | None = None,
-) -> Judgement:
+    on_step: OnStep | None = None,
+) -> AssessmentResult:
     """Judge our own segmentation of a scan, a given one, or several, of which the best is described and all are ranked.
 
     Args:
@@ -100,31 +101,31 @@ def assess_masks(
         masks: to judge; none: our own.
         networks: from :func:`load_networks`.
         settings: passes, seed, device, threshold.
-        tick: called after each stochastic pass.
+        on_step: called after each stochastic pass.
 
     Raises:
         InputError: nothing can be judged in this image.
     """
-    if networks.judge is None:
+    if networks.quality is None:
         raise ValueError("these networks have no judge; load them with load_networks(folder)")
     clock = Clock()
     backend = choose_backend(settings)
-    studied = study_scan(scan, networks, settings, backend, clock, tick)
-    opinions = [judge_mask(mask, studied, networks, backend, clock) for mask in masks or (None,)]
-    calibration = networks.judge.calibration
+    analysis = analyse_scan(scan, networks, settings, backend, clock, on_step)
+    mask_analyses = [analyse_mask(mask, analysis, networks, backend, clock) for mask in masks or (None,)]
+    calibration = networks.quality.calibration
     min_dice = useful_dice(settings, calibration)
     with clock.stage("verdict"):
-        doubts = tuple(f"{doubt}; no mask is accepted unseen" for doubt in studied.doubts)
-        oddities = _oddities(studied, networks.judge)
-        known = not (doubts or oddities)
-        decisions = decide_all(opinions, studied, networks.judge, settings.coverage, min_dice, known)
+        doubts = tuple(f"{doubt}; no mask is accepted unseen" for doubt in analysis.doubts)
+        unusual = _ood_warnings(analysis, networks.quality)
+        known = not (doubts or unusual)
+        decisions = decide_all(mask_analyses, analysis, networks.quality, settings.coverage, min_dice, known)
     ranked = rank(decisions)
     decision, _ = ranked[0]
-    best = decision.opinion
+    best = decision.mask_analysis
     with clock.stage("native_maps"):
-        native = native_maps(best, studied)
+        native = native_maps(best, analysis)
     with clock.stage("lesions"):
-        numbers, lesions, missed = list_lesions(best.mask, studied)
+        numbers, lesions, missed = list_lesions(best.mask, analysis)
     native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
     voxel_ml = scan.flair.geometry.voxel_volume_ml
     assessment = Assessment(
@@ -145,20 +146,20 @@ def assess_masks(
         scores={
             **best.scores,
             "predicted_spread": decision.spread,
-            "unfamiliarity": unfamiliarity(studied, networks.judge),
+            "unfamiliarity": unfamiliarity(analysis, networks.quality),
             **_worth(decision, calibration, min_dice, known),
         },
         volumes_ml={
             "judged_mask": lesion_volume_ml(best.mask, voxel_ml),
-            "own_mask": lesion_volume_ml(studied.reading.own, voxel_ml),
-            "brain": lesion_volume_ml(studied.reading.native_brain, voxel_ml),
+            "own_mask": lesion_volume_ml(analysis.own, voxel_ml),
+            "brain": lesion_volume_ml(analysis.native_brain, voxel_ml),
             "looks_missed": sum(lesion.volume_ml for lesion in missed),
         },
         warnings=(
-            *studied.warnings,
+            *analysis.warnings,
             *doubts,
             *best.warnings,
-            *oddities,
+            *unusual,
             *_calibration_warnings(calibration, settings, min_dice),
         ),
         maps={},
@@ -166,36 +167,36 @@ def assess_masks(
         model=describe_model(networks, settings, min_dice, backend.for_network(networks.segmenter)),
         version=__version__,
     )
-    return Judgement(assessment, native, lesions, missed, networks.judge.lesions, studied.preprocessing)
+    return AssessmentResult(assessment, native, lesions, missed, networks.quality.lesions, analysis.preprocessing)
 
 
-def list_lesions(mask: Mask, studied: StudiedScan) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:
+def list_lesions(mask: Mask, analysis: ScanAnalysis) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:
     """Label map (int16, FLAIR's grid), lesions of the mask, and places that look missed, numbered after them."""
-    reading, flair = studied.reading, studied.scan.flair.voxels
+    analysis, flair = analysis, analysis.scan.flair.voxels
     labels, count = label_lesions(mask)
-    missed, missed_count = label_lesions(missed_mask(mask, reading))
-    lesions = describe_lesions(labels, count, flair, reading)
-    places = describe_lesions(missed, missed_count, flair, reading)
+    missed, missed_count = label_lesions(missed_mask(mask, analysis))
+    lesions = describe_lesions(labels, count, flair, analysis)
+    places = describe_lesions(missed, missed_count, flair, analysis)
     numbers = np.where(missed > 0, missed + count, labels).astype(np.int16)
     return numbers, lesions, [replace(place, number=place.number + count) for place in places]
 
 
-def native_maps(opinion: Opinion, studied: StudiedScan) -> dict[str, Volume]:
+def native_maps(mask_analysis: MaskAnalysis, analysis: ScanAnalysis) -> dict[str, Volume]:
     """Maps back in the FLAIR's grid."""
-    maps, transform = opinion.maps, studied.reading.transform
+    maps, transform = mask_analysis.maps, analysis.transform
     on_grid = {
         "entropy": maps.entropy,
         "variance": maps.variance,
         "mutual_information": maps.mutual_information,
-        "reconstruction": opinion.reconstruction,
+        "reconstruction": mask_analysis.reconstruction,
         "reconstruction_error": maps.error,
     }
     native = {name: Volume(transform.to_native(voxels), transform.native) for name, voxels in on_grid.items()}
-    native["lesion_probability"] = Volume(studied.reading.probability, transform.native)
-    native["lesion_mask"] = Volume(studied.reading.own, transform.native)
-    native["brain_mask"] = Volume(studied.reading.native_brain, transform.native)
-    if opinion.name != OWN:
-        native["input_mask"] = Volume(opinion.mask, transform.native)
+    native["lesion_probability"] = Volume(analysis.probability, transform.native)
+    native["lesion_mask"] = Volume(analysis.own, transform.native)
+    native["brain_mask"] = Volume(analysis.native_brain, transform.native)
+    if mask_analysis.name != OWN:
+        native["input_mask"] = Volume(mask_analysis.mask, transform.native)
     return native
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from veridice._version import __version__
-from veridice.assessment.assess import Judgement, assess_masks
+from veridice.assessment.assess import AssessmentResult, assess_masks
 from veridice.assessment.models import Networks, load_networks
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
@@ -62,7 +62,9 @@ class Request:
         return [path for path in (self.flair, self.t1, self.brain_mask, *self.masks) if path]
 
 
-def check(request: Request, output: Path, weights: Path, settings: InferenceSettings, tick: Callable[[], None]) -> Assessment:
+def check(
+    request: Request, output: Path, weights: Path, settings: InferenceSettings, on_step: Callable[[], None]
+) -> Assessment:
     """Read, judge, store.
 
     Args:
@@ -70,7 +72,7 @@ def check(request: Request, output: Path, weights: Path, settings: InferenceSett
         output: folder of maps, tables, result and report.
         weights: folder of the networks.
         settings: passes, seed, device, threshold.
-        tick: called after each stochastic pass.
+        on_step: called after each stochastic pass.
 
     Raises:
         VeridiceError: the input cannot be judged, the weights cannot be used, or nothing can be written.
@@ -78,11 +80,11 @@ def check(request: Request, output: Path, weights: Path, settings: InferenceSett
     refuse_overwriting(output, request.case, request.files)
     with staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
         write_dataset_files(stage, output)
-        return judge_files(request, stage, partial(load_networks, weights), settings, tick)
+        return judge_files(request, stage, partial(load_networks, weights), settings, on_step)
 
 
 def judge_files(
-    request: Request, stage: Path, load: Callable[[], Networks], settings: InferenceSettings, tick: Callable[[], None]
+    request: Request, stage: Path, load: Callable[[], Networks], settings: InferenceSettings, on_step: Callable[[], None]
 ) -> Assessment:
     """Read, judge and write maps, tables, result and report into an empty folder.
 
@@ -91,7 +93,7 @@ def judge_files(
         stage: the folder.
         load: gives the networks; not called before the files were read.
         settings: passes, seed, device, threshold.
-        tick: called after each stochastic pass.
+        on_step: called after each stochastic pass.
 
     Raises:
         VeridiceError: the input cannot be judged, or the weights cannot be used.
@@ -104,11 +106,11 @@ def judge_files(
             masks = _with_names(read, request.masks)
         with clock.stage("load_weights"):
             networks = load()
-            if request.calibration and networks.judge:
+            if request.calibration and networks.quality:
                 calibration = _given_calibration(request.calibration, networks)
-                networks = replace(networks, judge=replace(networks.judge, calibration=calibration))
-        judgement = assess_masks(request.case, scan, masks, networks, settings, tick)
-        assessment = _store(judgement, scan, stage, clock)
+                networks = replace(networks, quality=replace(networks.quality, calibration=calibration))
+        result = assess_masks(request.case, scan, masks, networks, settings, on_step)
+        assessment = _store(result, scan, stage, clock)
     return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
 
 
@@ -129,19 +131,19 @@ def _with_names(masks: list[GivenMask], paths: Sequence[Path]) -> list[GivenMask
     return [replace(mask, name=name) for mask, name in zip(masks, names, strict=True)]
 
 
-def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Assessment:
-    case = judgement.assessment.case
+def _store(result: AssessmentResult, scan: Scan, stage: Path, clock: Clock) -> Assessment:
+    case = result.assessment.case
     made_by = {"GeneratedBy": {"Name": "veridice", "Version": __version__}}
-    provenance = {"Preprocessing": judgement.preprocessing, "Model": judgement.assessment.model, **made_by}
+    provenance = {"Preprocessing": result.preprocessing, "Model": result.assessment.model, **made_by}
     with clock.stage("write"):
-        files = write_maps(stage, case, judgement.maps, provenance)
-        table = write_table(stage, case, "lesions", _lesion_rows(judgement), LESION_COLUMNS)
-        judged = judgement.maps.get("input_mask", judgement.maps["lesion_mask"])
+        files = write_maps(stage, case, result.maps, provenance)
+        table = write_table(stage, case, "lesions", _lesion_rows(result), LESION_COLUMNS)
+        judged = result.maps.get("input_mask", result.maps["lesion_mask"])
         write_thumbnail(scan.flair, judged, stage / f"{file_stem(case)}{THUMBNAIL_SUFFIX}")
     # The report reads them again; at 0.5 mm both together are 3 GiB more.
-    judgement.maps.clear()
-    update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **judgement.assessment.seconds}}
-    assessment = judgement.assessment.model_copy(update=update)
+    result.maps.clear()
+    update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **result.assessment.seconds}}
+    assessment = result.assessment.model_copy(update=update)
     with clock.stage("report"):
         stored = stage / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
         write_json(stored, assessment.model_dump(mode="json"))
@@ -149,9 +151,9 @@ def _store(judgement: Judgement, scan: Scan, stage: Path, clock: Clock) -> Asses
     return assessment
 
 
-def _lesion_rows(judgement: Judgement) -> list[dict[str, Any]]:
+def _lesion_rows(result: AssessmentResult) -> list[dict[str, Any]]:
     rows = []
-    for place, lesions in (("mask", judgement.lesions), ("missed", judgement.missed)):
-        confidence = judgement.lesion_model.confidence(lesions)
+    for place, lesions in (("mask", result.lesions), ("missed", result.missed)):
+        confidence = result.lesion_model.confidence(lesions)
         rows += [{"place": place, "confidence": c, **asdict(lesion)} for lesion, c in zip(lesions, confidence, strict=True)]
     return rows

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from veridice.assessment.analysis import Opinion, StudiedScan
+from veridice.assessment.analysis import MaskAnalysis
 from veridice.case import RankedMask
 from veridice.config import InferenceSettings
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.quality.calibration import CalibrationSet, dice_intervals, expected_shortfall, fewest_cases
-from veridice.quality.model import Judge
+from veridice.quality.model import QualityModel
+from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
 
 Numbers = np.ndarray[Any, np.dtype[np.float64]]
@@ -33,7 +34,7 @@ LEAST_WORTH = 0.02
 class Decision:
     """What came of an opinion: predicted Dice, expected size of its error, interval, verdict."""
 
-    opinion: Opinion
+    mask_analysis: MaskAnalysis
     predicted_dice: float
     spread: float
     interval: tuple[float, float]
@@ -48,26 +49,31 @@ def useful_dice(settings: InferenceSettings, calibration: CalibrationSet) -> flo
 
 
 def decide_all(
-    opinions: Sequence[Opinion], studied: StudiedScan, judge: Judge, coverage: float, min_dice: float, known: bool
+    mask_analyses: Sequence[MaskAnalysis],
+    analysis: ScanAnalysis,
+    quality_model: QualityModel,
+    coverage: float,
+    min_dice: float,
+    known: bool,
 ) -> list[Decision]:
     """Predict, draw the interval and decide, for every mask of a scan.
 
     An empty mask has no evidence but the passes: its Dice is 1 or 0, expected as often 1 as a pass is empty too.
     """
-    predicted, spread = judge.predictor.predict([opinion.scores for opinion in opinions])
-    ends = dice_intervals(judge.calibration, predicted, spread, coverage)
-    rule = judge.calibration.rule_for(min_dice)
+    predicted, spread = quality_model.predictor.predict([mask_analysis.scores for mask_analysis in mask_analyses])
+    ends = dice_intervals(quality_model.calibration, predicted, spread, coverage)
+    rule = quality_model.calibration.rule_for(min_dice)
     decisions = []
-    for number, opinion in enumerate(opinions):
+    for number, mask_analysis in enumerate(mask_analyses):
         value, interval = float(predicted[number]), (float(ends[number, 0]), float(ends[number, 1]))
-        if not opinion.mask.any():
-            own_ml = lesion_volume_ml(studied.reading.own, studied.reading.geometry.voxel_volume_ml)
-            value, interval, verdict = float(opinion.scores["agreement_mean"] or 0.0), (0.0, 1.0), decide_empty(own_ml)
+        if not mask_analysis.mask.any():
+            own_ml = lesion_volume_ml(analysis.own, analysis.geometry.voxel_volume_ml)
+            value, interval, verdict = float(mask_analysis.scores["agreement_mean"] or 0.0), (0.0, 1.0), decide_empty(own_ml)
         elif rule is not None:
             verdict = decide_by_rule(value, rule.threshold, interval, min_dice, known)
         else:
             verdict = decide(interval, min_dice, known)
-        decisions.append(Decision(opinion, value, float(spread[number]), interval, verdict))
+        decisions.append(Decision(mask_analysis, value, float(spread[number]), interval, verdict))
     return decisions
 
 
@@ -79,7 +85,7 @@ def _worth(decision: Decision, calibration: CalibrationSet, min_dice: float, kno
     """
     predicted = decision.predicted_dice
     expected = expected_shortfall(calibration, predicted, decision.spread, min_dice)
-    if not decision.opinion.mask.any():
+    if not decision.mask_analysis.mask.any():
         expected = (1 - predicted, min_dice * (1 - predicted))
     if not known:
         chance, gain = expected or (0.0, 0.0)
@@ -88,18 +94,18 @@ def _worth(decision: Decision, calibration: CalibrationSet, min_dice: float, kno
     return dict(zip(("failure_probability", "expected_gain"), chance_and_gain, strict=True))
 
 
-def unfamiliarity(studied: StudiedScan, judge: Judge) -> float | None:
+def unfamiliarity(analysis: ScanAnalysis, quality_model: QualityModel) -> float | None:
     """How unlike the scans that the models know, 1 is the most that is tolerated; None: nothing could be measured."""
-    found = judge.familiarity.unfamiliarity(studied.descriptors, studied.features)
+    found = quality_model.ood.unfamiliarity(analysis.descriptors, analysis.features)
     return found if np.isfinite(found) else None
 
 
-def _oddities(studied: StudiedScan, judge: Judge) -> tuple[str, ...]:
-    found = unfamiliarity(studied, judge)
+def _ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[str, ...]:
+    found = unfamiliarity(analysis, quality_model)
     if found is not None and found <= 1:
         return ()
-    odd = judge.familiarity.oddities(studied.descriptors)
-    like = judge.familiarity.most_like(studied.descriptors, studied.features)
+    odd = quality_model.ood.unusual(analysis.descriptors)
+    like = quality_model.ood.most_like(analysis.descriptors, analysis.features)
     said = [*([f"most like: {like}"] if like else []), *odd]
     what = f" ({'; '.join(said)})" if said else ""
     return (f"the models do not know scans like this one, so no mask of it is accepted without a look{what}",)
@@ -126,7 +132,7 @@ def rank(decisions: Sequence[Decision]) -> list[tuple[Decision, float]]:
     """
     overlaps = np.eye(len(decisions))
     for (i, first), (j, second) in combinations(enumerate(decisions), 2):
-        overlaps[i, j] = overlaps[j, i] = dice(first.opinion.mask, second.opinion.mask).dice
+        overlaps[i, j] = overlaps[j, i] = dice(first.mask_analysis.mask, second.mask_analysis.mask).dice
     predicted = np.array([decision.predicted_dice for decision in decisions])
     agreement = agreement_of(overlaps, predicted)
     order = np.argsort(-predicted - AGREEMENT_WEIGHT * agreement, kind="stable")
@@ -145,12 +151,12 @@ def agreement_of(overlaps: Numbers, predicted: Numbers) -> Numbers:
 def _ranking(ranked: Sequence[tuple[Decision, float]], voxel_ml: float) -> tuple[RankedMask, ...]:
     return tuple(
         RankedMask(
-            mask=decision.opinion.name,
+            mask=decision.mask_analysis.name,
             predicted_dice=decision.predicted_dice,
             interval=decision.interval,
             verdict=decision.verdict,
-            volume_ml=lesion_volume_ml(decision.opinion.mask, voxel_ml),
-            agreement_with_passes=float(decision.opinion.scores["agreement_mean"] or 0.0),
+            volume_ml=lesion_volume_ml(decision.mask_analysis.mask, voxel_ml),
+            agreement_with_passes=float(decision.mask_analysis.scores["agreement_mean"] or 0.0),
             agreement_with_others=agreement,
         )
         for decision, agreement in ranked

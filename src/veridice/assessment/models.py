@@ -15,27 +15,27 @@ from veridice.inference.weights import load_network
 from veridice.io.weight_cards import NAMES, WeightCard, read_card
 from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
-from veridice.quality.model import Judge, load_judge
+from veridice.quality.model import QualityModel, load_quality_model
 
 
 @dataclass(frozen=True)
 class Networks:
-    """The networks of one judgement and the cards of their weights; ``judge`` is None while it is still to be learnt."""
+    """The networks of one judgement and the cards of their weights; ``quality`` is None while it is still to be learnt."""
 
     brain: nn.Module
     segmenter: nn.Module
     reconstructor: nn.Module
     regressors: dict[str, RegressionNet]
     cards: dict[str, WeightCard]
-    judge: Judge | None = None
+    quality: QualityModel | None = None
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
         return (self.cards["segmenter"].grid,) * 3
 
 
-def load_networks(folder: Path, judged: bool = True) -> Networks:
-    """Load all networks that a judgement needs from ``folder``, and with ``judged`` the judge.
+def load_networks(folder: Path, with_quality: bool = True) -> Networks:
+    """Load all networks that a judgement needs from ``folder``, and with ``with_quality`` what judges masks.
 
     Raises:
         InputError: the calibration there is damaged.
@@ -47,14 +47,14 @@ def load_networks(folder: Path, judged: bool = True) -> Networks:
     if len(set(on_cube.values())) != 1:
         grids = ", ".join(f"{name} {grid}" for name, grid in on_cube.items())
         raise WeightsError(f"{folder}: the weights are for different cubes ({grids}); train them with one configuration")
-    judge = load_judge(folder) if judged else None
+    quality_model = load_quality_model(folder) if with_quality else None
     return Networks(
         brain=loaded["brain"][0],
         segmenter=loaded["segmenter"][0],
         reconstructor=loaded["reconstructor"][0],
         regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},
-        cards=cards if judge is None else {**cards, "predictor": read_card(folder, "predictor")},
-        judge=judge,
+        cards=cards if quality_model is None else {**cards, "predictor": read_card(folder, "predictor")},
+        quality=quality_model,
     )
 
 

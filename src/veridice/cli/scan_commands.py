@@ -132,12 +132,12 @@ def _check(request: Request, output: Path, weights: Path | None, settings: Infer
     bar = progress_bar()
     task = bar.add_task("stochastic passes", total=settings.passes)
 
-    def tick() -> None:
+    def on_step() -> None:
         bar.start()  # not before: what is wrong with a file is said on a line of its own
         bar.advance(task)
 
     try:
-        return check_files(request, output, weights or bundled_weights(), settings, tick)
+        return check_files(request, output, weights or bundled_weights(), settings, on_step)
     finally:
         bar.stop()
 

@@ -21,8 +21,9 @@ from veridice.imaging.grid import GridTransform, fit_grid, pooled_map
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.io.labelled_scan import ignored_voxels, read_second
 from veridice.io.nifti import read_image, read_mask
+from veridice.metrics.maps import GridMaps
 from veridice.metrics.overlap import dice
-from veridice.metrics.scores import GridMaps, all_scores, error_map, lesion_count, lesion_volume_ml, voxelwise_sum
+from veridice.metrics.scores import all_scores, error_map, lesion_count, lesion_volume_ml, voxelwise_sum
 from veridice.training.settings import DataSettings
 from veridice.types import Mask, Voxels
 
@@ -60,11 +61,11 @@ class LabelledScan:
     images: Voxels
     transform: GridTransform
     truth: Mask
-    judged: Mask
+    valid: Mask
 
     @classmethod
     def read(cls, case: Case, settings: DataSettings) -> LabelledScan:
-        """Read the files of ``case``; ``judged`` are the voxels that count.
+        """Read the files of ``case``; ``valid`` are the voxels that count.
 
         Raises:
             InputError: FLAIR or mask are absent or cannot be read.
@@ -86,19 +87,11 @@ def study(scan: LabelledScan, panel: Panel, pool: int) -> tuple[dict[str, Any], 
         Maps (float16, pooled): those of a quality case, and ``truth``.
     """
     images, transform = scan.images, scan.transform
-    result = stochastic_passes(panel.segmenter, images, panel.backend, panel.passes, panel.seed)
-    segmentation = result.maps.mean
+    passes = stochastic_passes(panel.segmenter, images, panel.backend, panel.passes, panel.seed)
+    segmentation = passes.mean
     mask = segmentation >= 0.5
     rebuilt = reconstruct(panel.reconstructor, images[0], mask, panel.backend)
-    maps = GridMaps(
-        segmentation=segmentation,
-        probability=segmentation,
-        entropy=result.maps.entropy,
-        variance=result.maps.variance,
-        mutual_information=result.maps.mutual_information,
-        error=error_map(images[0], rebuilt),
-        sample_masks=result.sample_masks,
-    )
+    maps = GridMaps.of(passes, segmentation, error_map(images[0], rebuilt))
     numbers = {**_truths(scan, segmentation), **all_scores(maps), **_errors_of_the_truth(scan, panel)}
     if panel.augmentations:
         changed = augmented_masks(panel.segmenter, images, panel.backend, panel.augmentations, panel.seed)
@@ -115,12 +108,12 @@ def study(scan: LabelledScan, panel: Panel, pool: int) -> tuple[dict[str, Any], 
 def _truths(scan: LabelledScan, segmentation: Voxels) -> dict[str, float]:
     """True Dice on the cube and in the scan's own grid, true and found volume."""
     transform = scan.transform
-    truth, judged = transform.to_grid(scan.truth) >= 0.5, transform.to_grid(scan.judged) >= 0.5
+    truth, valid = transform.to_grid(scan.truth) >= 0.5, transform.to_grid(scan.valid) >= 0.5
     native = mask_from_probability(transform.to_native(segmentation, order=3))
     voxel_ml = transform.native.voxel_volume_ml
     return {
-        "dice": dice((segmentation >= 0.5) & judged, truth & judged).dice,
-        "dice_native": dice(native & scan.judged, scan.truth & scan.judged).dice,
+        "dice": dice((segmentation >= 0.5) & valid, truth & valid).dice,
+        "dice_native": dice(native & scan.valid, scan.truth & scan.valid).dice,
         "load_ml": lesion_volume_ml(scan.truth, voxel_ml),
         "volume": lesion_volume_ml(native, voxel_ml),
         "lesion_count": lesion_count(native),
@@ -140,7 +133,7 @@ def study_cases(
     settings: DataSettings,
     pool: int,
     folder: Path,
-    tick: Callable[[], None],
+    on_step: Callable[[], None],
 ) -> None:
     """Study every case into ``folder``: ``CASE.json`` and ``CASE.npz``; what is there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -155,7 +148,7 @@ def study_cases(
             stored = folder / f".{stem}.tmp.json"
             stored.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
             stored.replace(folder / f"{stem}.json")
-        tick()
+        on_step()
 
 
 def stored_name(case: Case) -> str:

@@ -33,7 +33,7 @@ from veridice.training import unets
 from veridice.training.regressor_examples import CHANNELS
 from veridice.training.settings import RegressorInput, TrainingSettings, on_whole_cubes, with_steps
 
-Tick = Callable[[], None]
+OnStep = Callable[[], None]
 STUDIES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "studies", "studies-out-of-fold", "scores.csv", "figure1.npz", "stages"
 
 
@@ -164,11 +164,11 @@ def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
     with progress_bar() as progress:
         train = fold.of("train")
         task = progress.add_task(f"fold {fold.number}: scans", total=len(fold.cases) + len(train), note="")
-        tick = partial(progress.advance, task)
+        on_step = partial(progress.advance, task)
         ensemble = members if settings.wants("ensemble") else ()
-        study_cases(fold.cases, lambda _case: panel(segmenter, ensemble), data, pool, fold.folder / STUDIES, tick)
+        study_cases(fold.cases, lambda _case: panel(segmenter, ensemble), data, pool, fold.folder / STUDIES, on_step)
         # Its members know the case, so that an ensemble would be no fair evidence there.
-        study_cases(train, lambda case: panel(inner[case.id], ()), data, pool, fold.folder / OUT_OF_FOLD, tick)
+        study_cases(train, lambda case: panel(inner[case.id], ()), data, pool, fold.folder / OUT_OF_FOLD, on_step)
 
 
 def _keep_slices(fold: Fold) -> None:

@@ -19,8 +19,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from veridice.inference.passes import Backend, deterministic_pass
+from veridice.metrics.maps import PackedMasks
 from veridice.metrics.overlap import dice
-from veridice.metrics.scores import PackedMasks, mean_pairwise_dice
+from veridice.metrics.scores import mean_pairwise_dice
 from veridice.types import Mask, Voxels
 
 LARGEST_TURN = 0.1

@@ -26,10 +26,6 @@ class IntensityRange:
         scaled = (voxels.astype(np.float32) - np.float32(self.low)) * np.float32(SCALE / (self.high - self.low))
         return np.clip(scaled, 0.0, SCALE)
 
-    def restore(self, normalised: Voxels) -> Voxels:
-        """Inverse of :meth:`normalise` within ``[low, high]``."""
-        return np.asarray(normalised, dtype=np.float32) * np.float32((self.high - self.low) / SCALE) + np.float32(self.low)
-
 
 def measure_range(voxels: Voxels) -> IntensityRange:
     """Find the two ends by robust percentiles (0.1 and 99.9) of the voxels, best of those within the foreground box.

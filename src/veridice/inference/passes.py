@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -17,14 +17,12 @@ from torch.nn import functional
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.inference.openvino_engine import CompiledSegmenter, can_run, is_installed
-from veridice.inference.uncertainty import UncertaintyAccumulator, UncertaintyMaps
-from veridice.metrics.scores import GridMaps
+from veridice.inference.uncertainty import UncertaintyAccumulator
+from veridice.metrics.maps import GridMaps, StochasticMaps
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.types import Mask, ProbabilityMap, Samples, Voxels
-
-Tick = Callable[[], None]
-"""Called after each pass, for a progress bar."""
+from veridice.progress import OnStep
+from veridice.types import Mask, ProbabilityMap, Voxels
 
 
 @dataclass(frozen=True)
@@ -96,49 +94,29 @@ def _product_seconds(dtype: torch.dtype, _threads: int) -> float:
     return min(seconds)
 
 
-@dataclass(frozen=True)
-class StochasticResult:
-    """What N stochastic passes left behind.
-
-    Args:
-        maps: mean and uncertainty maps on the cube.
-        sample_masks: (passes, voxels) each sample at 0.5, packed eight voxels a byte: 1/32 of the float maps.
-        samples: (passes, x, y, z) the probability maps themselves, only when asked for.
-    """
-
-    maps: UncertaintyMaps
-    sample_masks: np.ndarray[tuple[int, int], np.dtype[np.uint8]]
-    samples: Samples | None = None
-
-
 def stochastic_passes(
     segmenter: nn.Module,
     images: Voxels,
     backend: Backend,
     passes: int,
     seed: int,
-    keep_samples: bool = False,
-    tick: Tick | None = None,
-) -> StochasticResult:
+    on_step: OnStep | None = None,
+) -> StochasticMaps:
     """Segment ``images`` (contrasts, x, y, z; in [0, 1]) ``passes`` times with dropout on.
 
     Pass ``n`` draws its dropout from ``seed`` and ``n`` alone, on the CPU, so that the same scan gives the same answer
     whatever ran before and, up to rounding, on any device.
     """
     accumulator = UncertaintyAccumulator()
-    masks: list[np.ndarray[tuple[int], np.dtype[np.uint8]]] = []
-    kept: list[Voxels] = []
-    for sample in _samples(segmenter, images, backend, passes, seed):
+    for sample in stochastic_samples(segmenter, images, backend, passes, seed):
         accumulator.add(sample)
-        masks.append(np.packbits((sample >= 0.5).cpu().numpy().ravel()))
-        if keep_samples:
-            kept.append(sample.cpu().numpy())
-        if tick is not None:
-            tick()
-    return StochasticResult(accumulator.maps(), np.stack(masks), np.stack(kept) if kept else None)
+        if on_step is not None:
+            on_step()
+    return accumulator.maps()
 
 
-def _samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int) -> Iterator[Tensor]:
+def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int) -> Iterator[Tensor]:
+    """The probability map (x, y, z) of each pass, see :func:`stochastic_passes`."""
     segmenter = _placed(segmenter, backend)
     assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker: cards name the kind of network)
     generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(passes)]

@@ -1,13 +1,14 @@
-"""Stochastic samples to uncertainty maps, as running sums: memory does not grow with the number of passes."""
+"""Stochastic samples to maps, as running sums: of each pass its mask alone stays, an eighth of a byte a voxel."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
-from veridice.types import ProbabilityMap, Voxels
+from veridice.metrics.maps import StochasticMaps
 
 
 def binary_entropy(probability: Tensor) -> Tensor:
@@ -16,29 +17,12 @@ def binary_entropy(probability: Tensor) -> Tensor:
     return (natural / torch.log(torch.tensor(2.0))).clamp(0.0, 1.0)
 
 
-@dataclass(frozen=True)
-class UncertaintyMaps:
-    """Maps (x, y, z) of one scan on the cube.
-
-    Args:
-        mean: mean probability over the passes (paper, Eq. 2).
-        entropy: of the mean, in bits (paper, Eq. 3).
-        variance: of the probability over the passes (divided by N).
-        mutual_information: entropy of the mean minus mean of the entropies, in bits: the part of the entropy on which
-            the passes disagree (Houlsby et al. 2011, arXiv:1112.5745).
-    """
-
-    mean: ProbabilityMap
-    entropy: Voxels
-    variance: Voxels
-    mutual_information: Voxels
-
-
 class UncertaintyAccumulator:
     """Add samples one by one, then ask for the maps."""
 
     def __init__(self) -> None:
         self.count = 0
+        self._masks: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
         self._sum: Tensor | None = None
         self._squares: Tensor | None = None
         self._entropies: Tensor | None = None
@@ -47,6 +31,7 @@ class UncertaintyAccumulator:
         """Add one probability map (x, y, z) in [0, 1]."""
         sample = sample.float()
         self.count += 1
+        self._masks.append(np.packbits((sample >= 0.5).cpu().numpy().ravel()))
         if self._sum is None or self._squares is None or self._entropies is None:
             self._sum, self._squares, self._entropies = sample.clone(), sample**2, binary_entropy(sample)
             return
@@ -54,7 +39,7 @@ class UncertaintyAccumulator:
         self._squares += sample**2
         self._entropies += binary_entropy(sample)
 
-    def maps(self) -> UncertaintyMaps:
+    def maps(self) -> StochasticMaps:
         """The maps of all samples so far (float32)."""
         if self._sum is None or self._squares is None or self._entropies is None:
             raise ValueError("no sample was added")
@@ -62,4 +47,5 @@ class UncertaintyAccumulator:
         entropy = binary_entropy(mean)
         variance = (self._squares / self.count - mean**2).clamp_min(0.0)
         information = (entropy - self._entropies / self.count).clamp_min(0.0)
-        return UncertaintyMaps(*(tensor.cpu().numpy() for tensor in (mean, entropy, variance, information)))
+        maps = [tensor.cpu().numpy() for tensor in (mean, entropy, variance, information)]
+        return StochasticMaps(maps[0], maps[1], maps[2], maps[3], np.stack(self._masks))

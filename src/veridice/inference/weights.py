@@ -50,8 +50,3 @@ def save_network(folder: Path, network: nn.Module, card: dict[str, Any]) -> Weig
         for key, value in network.state_dict().items()
     }
     return save_arrays(folder, state, card)
-
-
-def parameter_count(network: nn.Module) -> int:
-    """Number of trainable parameters."""
-    return sum(parameter.numel() for parameter in network.parameters() if parameter.requires_grad)

@@ -46,11 +46,6 @@ def _correlation(measure: Callable[[Numbers, Numbers], Any], confidence: Numbers
     return Correlation(float(result.statistic), float(result.pvalue))
 
 
-def mean_absolute_error(predicted: Numbers, dice: Numbers) -> float:
-    """Of a predicted Dice (paper, Table 1)."""
-    return float(np.abs(predicted - dice).mean())
-
-
 @dataclass(frozen=True)
 class Detection:
     """(Precision, recall) of a rejection; NaN where there is nothing to divide by.

@@ -3,42 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from veridice.imaging.components import label_components
-from veridice.types import Mask, ProbabilityMap, Voxels
-
-PackedMasks = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
-
-
-@dataclass(frozen=True)
-class GridMaps:
-    """All maps of one scan on the cube (x, y, z), from which scores are taken.
-
-    Args:
-        segmentation: the mask that is judged, as probability (our own) or as share of each voxel (a given one).
-        probability: mean of our stochastic samples.
-        entropy, variance, mutual_information: see :class:`veridice.inference.uncertainty.UncertaintyMaps`.
-        error: signed reconstruction error with the judged mask cut out, FLAIR in [0, 1].
-        sample_masks: (passes, bytes) the samples at 0.5, packed by ``np.packbits``.
-    """
-
-    segmentation: ProbabilityMap
-    probability: ProbabilityMap
-    entropy: Voxels
-    variance: Voxels
-    mutual_information: Voxels
-    error: Voxels
-    sample_masks: PackedMasks
-
-    @property
-    def mask(self) -> Mask:
-        """The judged segmentation at 0.5."""
-        return self.segmentation >= 0.5
-
+from veridice.metrics.maps import GridMaps, PackedMasks
+from veridice.types import Mask, Voxels
 
 BORDER_VOXELS = 1
 PATCH_VOXELS = 10
@@ -116,7 +87,7 @@ def structural_uncertainty(maps: GridMaps) -> float:
 
     Two empty masks agree.
     """
-    own = np.packbits((maps.probability >= 0.5).ravel())
+    own = np.packbits((maps.mean >= 0.5).ravel())
     used = maps.sample_masks.any(axis=0) | (own > 0)
     samples = np.unpackbits(maps.sample_masks[:, used], axis=1).astype(np.float64)
     mean = np.unpackbits(own[used]).astype(np.float64)

@@ -34,12 +34,12 @@ class SegmentationLoss(nn.Module):
     def forward(self, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:
         """Scalar loss; all arguments (batch, 1, x, y, z). Voxels where ``ignore`` is set count for nothing."""
         logits, target = logits.float(), target.float()
-        judged = torch.ones_like(target) if ignore is None else 1.0 - ignore.float()
+        valid = torch.ones_like(target) if ignore is None else 1.0 - ignore.float()
         # Probability 0 against target 0 adds to neither product nor sums of the Dice loss.
-        value: Tensor = self.dice(logits.masked_fill(judged == 0, IGNORED_LOGIT), target * judged)
+        value: Tensor = self.dice(logits.masked_fill(valid == 0, IGNORED_LOGIT), target * valid)
         if self.cross_entropy:
             voxelwise = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
-            value = value + self.cross_entropy * (voxelwise * judged).sum() / judged.sum().clamp_min(1.0)
+            value = value + self.cross_entropy * (voxelwise * valid).sum() / valid.sum().clamp_min(1.0)
         return value
 
 

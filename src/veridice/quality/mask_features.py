@@ -1,19 +1,13 @@
-"""What speaks for and against a mask, whoever drew it: overlaps in its own grid with our passes, looks, shape. No torch."""
+"""What speaks for and against a mask, whoever drew it: overlaps with our passes, appearance, shape. No torch."""
 
 from __future__ import annotations
-
-from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
 from veridice.imaging.components import label_components
-from veridice.imaging.grid import GridTransform
-from veridice.imaging.volume import Geometry
-from veridice.metrics.scores import PackedMasks
-from veridice.types import Mask, ProbabilityMap, Voxels
+from veridice.quality.scan_analysis import ScanAnalysis
+from veridice.types import Mask
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 
@@ -25,98 +19,34 @@ RING = (1, 3)
 """Voxels of the cube, about 1.5 mm each, between which a mask's surroundings lie."""
 
 
-@dataclass(frozen=True)
-class NativeSamples:
-    """Passes at 0.5 in the scan's own grid, cut to where any of them has a lesion.
-
-    Args:
-        masks: (passes, x, y, z) boolean, canonically oriented.
-        region: where they lie in the crop of the :class:`~veridice.imaging.grid.GridTransform`.
-    """
-
-    masks: np.ndarray[Any, np.dtype[np.bool_]]
-    region: tuple[slice, slice, slice]
-
-    @cached_property
-    def sizes(self) -> Numbers:
-        """Voxels of each pass (passes,)."""
-        return np.asarray(self.masks.sum(axis=(1, 2, 3)), np.float64)
-
-    def overlaps(self, mask: Mask, transform: GridTransform) -> Numbers:
-        """Hard Dice of ``mask`` (native grid) with each pass (passes,); two empty masks agree: 1."""
-        inside = transform.crop(mask)[self.region]
-        shared = self.masks[:, inside].sum(axis=1)
-        total = self.sizes + np.count_nonzero(mask)
-        return np.where(total > 0, 2.0 * shared / np.maximum(total, 1.0), 1.0)
-
-
-def native_samples(packed: PackedMasks, transform: GridTransform) -> NativeSamples:
-    """Bring the masks of all passes from the cube to the scan's own grid, each trilinearly and cut at 0.5 again."""
-    shape = transform.grid_shape
-    passes = np.unpackbits(packed, axis=1, count=int(np.prod(shape))).reshape(-1, *shape)
-    found = ndimage.find_objects(passes.any(axis=0).astype(np.uint8))
-    if not found:
-        return NativeSamples(np.zeros((len(passes), 0, 0, 0), bool), (slice(0, 0),) * 3)
-    region = transform.crop_region(found[0])
-    return NativeSamples(np.stack([transform.to_crop(each, region) >= 0.5 for each in passes]), region)
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What is known of a scan, whatever mask is judged.
-
-    Args:
-        transform: from the scan's grid to the cube and back.
-        samples: passes in the scan's grid.
-        probability, own: mean probability and our own mask, scan's grid.
-        flair, entropy: on the cube; FLAIR in [0, 1].
-        brain, native_brain: brain mask on the cube, and in the scan's grid.
-        pairwise_dice: agreement of the passes with one another.
-    """
-
-    transform: GridTransform
-    samples: NativeSamples
-    probability: ProbabilityMap
-    own: Mask
-    flair: Voxels
-    entropy: Voxels
-    brain: Mask
-    native_brain: Mask
-    pairwise_dice: float
-
-    @property
-    def geometry(self) -> Geometry:
-        return self.transform.native
-
-
-def mask_evidence(mask: Mask, reading: Reading) -> dict[str, float]:
+def mask_evidence(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
     """Everything that the prediction of its Dice reads off a mask (native grid); NaN where there is nothing to measure.
 
     ``agreement_…``: Dice with each pass, our network as a panel of readers. ``expected_…``: were each voxel a lesion with its
     probability. ``own_…``: against our own mask. ``supported_…``, ``missed_…``: lesion by lesion.
     """
     return {
-        **_agreement(mask, reading),
-        **_expected(mask, reading),
-        **_against_own(mask, reading),
-        **_lesion_by_lesion(mask, reading),
-        **_looks(mask, reading),
+        **_agreement(mask, analysis),
+        **_expected(mask, analysis),
+        **_against_own(mask, analysis),
+        **_lesion_by_lesion(mask, analysis),
+        **_appearance(mask, analysis),
     }
 
 
-def _agreement(mask: Mask, reading: Reading) -> dict[str, float]:
-    each = reading.samples.overlaps(mask, reading.transform)
+def _agreement(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
+    each = analysis.samples.overlaps(mask, analysis.transform)
     return {
         "agreement_mean": float(each.mean()),
         "agreement_deviation": float(each.std()),
         "agreement_lowest": float(each.min()),
-        "pairwise_dice": reading.pairwise_dice,
+        "pairwise_dice": analysis.pairwise_dice,
     }
 
 
-def _expected(mask: Mask, reading: Reading) -> dict[str, float]:
-    shared = float(reading.probability[mask].sum(dtype=np.float64))
-    expected, size = float(reading.probability.sum(dtype=np.float64)), float(np.count_nonzero(mask))
+def _expected(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
+    shared = float(analysis.probability[mask].sum(dtype=np.float64))
+    expected, size = float(analysis.probability.sum(dtype=np.float64)), float(np.count_nonzero(mask))
     return {
         "expected_dice": 2 * shared / (expected + size) if expected + size > 0 else 1.0,
         "expected_precision": shared / size if size else np.nan,
@@ -124,8 +54,8 @@ def _expected(mask: Mask, reading: Reading) -> dict[str, float]:
     }
 
 
-def _against_own(mask: Mask, reading: Reading) -> dict[str, float]:
-    own, voxel_ml = reading.own, reading.geometry.voxel_volume_ml
+def _against_own(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
+    own, voxel_ml = analysis.own, analysis.geometry.voxel_volume_ml
     sizes = np.count_nonzero(mask), np.count_nonzero(own)
     volume, own_volume = (float(np.log(size * voxel_ml + SMALLEST_ML)) for size in sizes)
     total = sum(sizes)
@@ -140,12 +70,12 @@ def _against_own(mask: Mask, reading: Reading) -> dict[str, float]:
     }
 
 
-def _lesion_by_lesion(mask: Mask, reading: Reading) -> dict[str, float]:
+def _lesion_by_lesion(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
     labels, sizes = label_components(mask)
-    own_labels, own_sizes = label_components(reading.own)
+    own_labels, own_sizes = label_components(analysis.own)
     count, own_count = len(sizes), len(own_sizes)
     highest = np.zeros(count)
-    np.maximum.at(highest, labels[mask] - 1, reading.probability[mask])
+    np.maximum.at(highest, labels[mask] - 1, analysis.probability[mask])
     supported = highest >= SUPPORTED
     touched = np.isin(np.arange(1, own_count + 1), own_labels[mask])
     return {
@@ -154,14 +84,14 @@ def _lesion_by_lesion(mask: Mask, reading: Reading) -> dict[str, float]:
         "missed_lesions": float(1 - touched.mean()) if own_count else np.nan,
         "missed_volume": float(own_sizes[~touched].sum() / own_sizes.sum()) if own_count else np.nan,
         "log_lesions": float(np.log1p(count)),
-        "log_mean_size": float(np.log(sizes.mean() * reading.geometry.voxel_volume_ml)) if count else np.nan,
+        "log_mean_size": float(np.log(sizes.mean() * analysis.geometry.voxel_volume_ml)) if count else np.nan,
     }
 
 
-def _looks(mask: Mask, reading: Reading) -> dict[str, float]:
+def _appearance(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
     """Brightness of the mask against its surroundings and the brain, on the cube."""
-    on_cube = reading.transform.to_grid(mask) >= 0.5
-    inside, brain = on_cube & reading.brain, reading.flair[reading.brain]
+    on_cube = analysis.transform.to_grid(mask) >= 0.5
+    inside, brain = on_cube & analysis.brain, analysis.flair[analysis.brain]
     none = dict.fromkeys(("brightness", "contrast", "mask_entropy"), np.nan)
     size = np.count_nonzero(on_cube)
     shares = {"outside_brain": 1 - np.count_nonzero(inside) / size if size else np.nan}
@@ -169,13 +99,13 @@ def _looks(mask: Mask, reading: Reading) -> dict[str, float]:
         return {**none, **shares, "surface": np.nan}
     middle, spread = float(np.median(brain)), float(np.subtract(*np.percentile(brain, [75, 25]))) or 1.0
     near, far = (ndimage.binary_dilation(on_cube, iterations=n) for n in RING)
-    ring = far & ~near & reading.brain
-    bright = float(reading.flair[inside].mean())
-    around = float(reading.flair[ring].mean()) if ring.any() else middle
+    ring = far & ~near & analysis.brain
+    bright = float(analysis.flair[inside].mean())
+    around = float(analysis.flair[ring].mean()) if ring.any() else middle
     return {
         "brightness": (bright - middle) / spread,
         "contrast": (bright - around) / spread,
-        "mask_entropy": float(reading.entropy[on_cube].mean()),
+        "mask_entropy": float(analysis.passes.entropy[on_cube].mean()),
         **shares,
         "surface": np.count_nonzero(on_cube & ~ndimage.binary_erosion(on_cube)) / size,
     }

@@ -13,7 +13,7 @@ from safetensors.numpy import load as load_arrays
 from veridice.errors import WeightsError
 from veridice.io.weight_cards import WeightCard, read_card, save_arrays, verified_bytes
 from veridice.quality.calibration import CalibrationSet, read_calibration, write_calibration
-from veridice.quality.ood import Familiarity
+from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor
 from veridice.quality.single_lesions import LesionModel
 
@@ -22,35 +22,35 @@ CALIBRATION = "calibration.json"
 
 
 @dataclass(frozen=True)
-class Judge:
+class QualityModel:
     """What turns evidence into a verdict: predictor, confidence in single lesions, what scans look like, calibration."""
 
     predictor: Predictor
     lesions: LesionModel
-    familiarity: Familiarity
+    ood: OodDetector
     calibration: CalibrationSet
 
 
-def save_judge(folder: Path, judge: Judge, card: dict[str, Any]) -> WeightCard:
+def save_quality_model(folder: Path, quality_model: QualityModel, card: dict[str, Any]) -> WeightCard:
     """Write predictor, familiarity and their card, which lacks only the arguments and the checksum; and the calibration."""
-    arrays = {**judge.predictor.arrays(), **judge.familiarity.arrays()}
+    arrays = {**quality_model.predictor.arrays(), **quality_model.ood.arrays()}
     folder.mkdir(parents=True, exist_ok=True)
-    write_calibration(folder / CALIBRATION, judge.calibration)
+    write_calibration(folder / CALIBRATION, quality_model.calibration)
     arguments = {
         "calibration": _checksum(folder / CALIBRATION),
-        "features": list(judge.predictor.features),
-        "lesions": asdict(judge.lesions),
-        "odd_kinds": list(judge.familiarity.kinds),
+        "features": list(quality_model.predictor.features),
+        "lesions": asdict(quality_model.lesions),
+        "odd_kinds": list(quality_model.ood.kinds),
     }
     return save_arrays(folder, arrays, {"name": "predictor", "kind": "predictor", "arguments": arguments, **card})
 
 
-def load_judge(folder: Path, familiarity: Familiarity | None = None) -> Judge:
+def load_quality_model(folder: Path, ood: OodDetector | None = None) -> QualityModel:
     """Load predictor and calibration from ``folder``; the checksum is checked first.
 
     Args:
         folder: of the weights.
-        familiarity: takes the place of the stored one, which is not read then.
+        ood: takes the place of the stored one, which is not read then.
 
     Raises:
         WeightsError: the predictor is missing, damaged or altered.
@@ -61,13 +61,13 @@ def load_judge(folder: Path, familiarity: Familiarity | None = None) -> Judge:
     try:
         arrays = load_arrays(content)
         predictor = Predictor.from_arrays(card.arguments["features"], arrays)
-        if familiarity is None:
-            familiarity = Familiarity.from_arrays(arrays, card.arguments["odd_kinds"])
+        if ood is None:
+            ood = OodDetector.from_arrays(arrays, card.arguments["odd_kinds"])
         lesions = LesionModel(card.arguments["lesions"]["intercept"], tuple(card.arguments["lesions"]["weights"]))
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
         path = folder / "predictor.safetensors"
         raise WeightsError(f"{path}: not a predictor of this version; train or install again") from error
-    return Judge(predictor, lesions, familiarity, verified_calibration(folder, card))
+    return QualityModel(predictor, lesions, ood, verified_calibration(folder, card))
 
 
 def verified_calibration(folder: Path, card: WeightCard) -> CalibrationSet:

@@ -43,7 +43,7 @@ WORTH_SAYING = 1.5
 
 
 @dataclass(frozen=True)
-class Familiarity:
+class OodDetector:
     """How far a scan is from known ones; the largest of three parts, each against its own limit, counts.
 
     ``distance``: Mahalanobis distance (Lee et al. 2018, arXiv:1807.03888) of descriptors and segmenter features together.
@@ -87,7 +87,7 @@ class Familiarity:
         found = self._parts(values[None])[0] / self.limits if np.isfinite(values).all() else np.full(len(PARTS), np.inf)
         return dict(zip(PARTS, found.tolist(), strict=True))
 
-    def oddities(self, descriptors: Mapping[str, float], most: int = 3) -> list[str]:
+    def unusual(self, descriptors: Mapping[str, float], most: int = 3) -> list[str]:
         """Descriptors that are farthest from the known ones, in words, the farthest first; none within the usual range."""
         away = self._away(np.array([[descriptors[name] for name in DESCRIPTORS]]))[0]
         if not np.isfinite(away).all():
@@ -129,7 +129,7 @@ class Familiarity:
         return {f"familiarity.{name}": np.ascontiguousarray(value, np.float32) for name, value in stored.items()}
 
     @classmethod
-    def from_arrays(cls, stored: Mapping[str, np.ndarray[Any, Any]], kinds: Sequence[str]) -> Familiarity:
+    def from_arrays(cls, stored: Mapping[str, np.ndarray[Any, Any]], kinds: Sequence[str]) -> OodDetector:
         """What :meth:`arrays` gave.
 
         Raises:
@@ -158,14 +158,14 @@ def _inputs(reduced: Array) -> Array:
     return np.column_stack([near, np.abs(near)])
 
 
-def fit_familiarity(
+def fit_ood_detector(
     descriptors: Sequence[Mapping[str, float]],
     features: Sequence[Array],
     people: Sequence[str],
     kinds: Sequence[str] | None = None,
     seed: int = 0,
     weights: Sequence[float] | None = None,
-) -> Familiarity:
+) -> OodDetector:
     """Learn what known scans look like and how odd ones differ; the limits come from people who were left out of the fit.
 
     Args:
@@ -186,7 +186,7 @@ def fit_familiarity(
     for train, rest in GroupKFold(min(FOLDS, len(set(groups))), shuffle=True, random_state=seed).split(values, groups=groups):
         left_out[rest] = _fit(values[train], labels[train])._parts(values[rest])
     whole = _fit(values, labels)
-    return Familiarity(**{**whole.__dict__, "limits": _limits(left_out[known], counts[known])})
+    return OodDetector(**{**whole.__dict__, "limits": _limits(left_out[known], counts[known])})
 
 
 def _limits(left_out: Array, counts: Array) -> Array:
@@ -198,7 +198,7 @@ def _limits(left_out: Array, counts: Array) -> Array:
     return np.maximum(ends, CONSTANT)
 
 
-def _fit(values: Array, labels: np.ndarray[Any, Any]) -> Familiarity:
+def _fit(values: Array, labels: np.ndarray[Any, Any]) -> OodDetector:
     usual, known = values[labels == KNOWN], len(DESCRIPTORS)
     mean, deviation = usual.mean(axis=0), usual.std(axis=0)
     scale = np.where(deviation > CONSTANT, deviation, 1.0)
@@ -211,7 +211,7 @@ def _fit(values: Array, labels: np.ndarray[Any, Any]) -> Familiarity:
     low, middle, high = np.quantile(scaled[:, :known], [USUAL, 0.5, 1 - USUAL], axis=0)
     kinds = tuple(sorted(set(labels.tolist()) - {KNOWN}))
     weights, intercept = _classifier(_inputs(_reduced(values, mean, scale, components)), labels, kinds)
-    return Familiarity(
+    return OodDetector(
         mean,
         scale,
         components,

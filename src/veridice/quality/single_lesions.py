@@ -10,7 +10,7 @@ import pandas as pd
 from sklearn.linear_model import LogisticRegression
 
 from veridice.imaging.components import label_components
-from veridice.quality.mask_features import Reading
+from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.types import Mask, Voxels
 
 MOST_LESIONS = 10_000
@@ -95,51 +95,53 @@ def label_lesions(mask: Mask) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int]
     return rank[labels], min(count, MOST_LESIONS)
 
 
-def describe_lesions(labels: np.ndarray[Any, np.dtype[np.int32]], count: int, flair: Voxels, reading: Reading) -> list[Lesion]:
+def describe_lesions(
+    labels: np.ndarray[Any, np.dtype[np.int32]], count: int, flair: Voxels, analysis: ScanAnalysis
+) -> list[Lesion]:
     """What is known of each part of a label map (native grid), in the order of its numbers.
 
     Args:
         labels: (x, y, z), 0 is none.
         count: how many there are.
         flair: the scan in its own intensities.
-        reading: of the same scan.
+        analysis: of the same scan.
     """
     places = np.nonzero(labels)
     which = labels[places] - 1
     sizes = np.bincount(which, minlength=count).astype(float)
     centres = np.stack([np.bincount(which, axis, minlength=count) for axis in places]) / sizes
-    millimetres = reading.geometry.affine @ np.vstack([centres, np.ones(count)])
-    probability = reading.probability[places].astype(float)
+    millimetres = analysis.geometry.affine @ np.vstack([centres, np.ones(count)])
+    probability = analysis.probability[places].astype(float)
     highest = np.zeros(count)
     np.maximum.at(highest, which, probability)
-    middle, spread = _brain_intensities(flair, reading)
+    middle, spread = _brain_intensities(flair, analysis)
     bright = (np.bincount(which, flair[places], minlength=count) / sizes - middle) / spread
     mean = np.bincount(which, probability, minlength=count) / sizes
-    passes = _share_of_passes(labels, count, reading)
-    volumes = sizes * reading.geometry.voxel_volume_ml
+    passes = _share_of_passes(labels, count, analysis)
+    volumes = sizes * analysis.geometry.voxel_volume_ml
     columns = (volumes, *millimetres[:3], mean, highest, passes, bright)
     return [Lesion(number + 1, *(float(column[number]) for column in columns)) for number in range(count)]
 
 
-def _share_of_passes(labels: np.ndarray[Any, np.dtype[np.int32]], count: int, reading: Reading) -> Any:
-    inside = reading.transform.crop(labels)[reading.samples.region]
+def _share_of_passes(labels: np.ndarray[Any, np.dtype[np.int32]], count: int, analysis: ScanAnalysis) -> Any:
+    inside = analysis.transform.crop(labels)[analysis.samples.region]
     seen = np.zeros(count + 1)
-    for each in reading.samples.masks:
+    for each in analysis.samples.masks:
         seen[np.unique(inside[each])] += 1
-    return seen[1:] / max(1, len(reading.samples.masks))
+    return seen[1:] / max(1, len(analysis.samples.masks))
 
 
-def _brain_intensities(flair: Voxels, reading: Reading) -> tuple[float, float]:
-    brain = flair[reading.native_brain]
+def _brain_intensities(flair: Voxels, analysis: ScanAnalysis) -> tuple[float, float]:
+    brain = flair[analysis.native_brain]
     if brain.size < 2:
         return 0.0, 1.0
     low, middle, high = (float(value) for value in np.percentile(brain, [25, 50, 75]))
     return middle, (high - low) or 1.0
 
 
-def missed_mask(mask: Mask, reading: Reading) -> Mask:
+def missed_mask(mask: Mask, analysis: ScanAnalysis) -> Mask:
     """Parts of our own segmentation of which the mask has no voxel: places that look like missed lesions (native grid)."""
-    labels, sizes = label_components(reading.probability >= LIKELY)
+    labels, sizes = label_components(analysis.probability >= LIKELY)
     touched = np.zeros(len(sizes) + 1, bool)
     touched[0] = True
     touched[labels[mask]] = True

@@ -61,7 +61,7 @@ def _axis(measure: Measure | None, low: float, high: float) -> dict[str, Any]:
         close = {**near, "domain": [max(0.0, ends[0]), min(1.0, ends[1])]}
         return {"scale": {"domain": [0, 1], "nice": False}, "near": close, "axis": axis}
     if measure and measure.skewed and low >= 0 and high > 0:
-        ticks = [tick for tick in TICKS if tick <= high] if high >= 3 else None
+        ticks = [on_step for on_step in TICKS if on_step <= high] if high >= 3 else None
         scale = {"type": "symlog", "constant": 1, "domain": [0, high * 1.05], "nice": False}
         return {"scale": scale, "near": scale, "axis": {"labelOverlap": "greedy", "values": ticks} if ticks else axis}
     if max(abs(low), abs(high)) >= 10_000 or high - low >= 8:

@@ -78,17 +78,17 @@ COHORTS = {
 """Seeds and shares are fixed before any network that ships is trained."""
 
 
-def simulate_each(tasks: Sequence[Any], work: Callable[[Any], Any], jobs: int, tick: Callable[[], None]) -> Iterator[Any]:
+def simulate_each(tasks: Sequence[Any], work: Callable[[Any], Any], jobs: int, on_step: Callable[[], None]) -> Iterator[Any]:
     """Do ``work`` on every task in ``jobs`` processes; results come as they are ready."""
     for _, result in in_processes(tasks, work, jobs) if jobs > 1 else ((task, work(task)) for task in tasks):
         if isinstance(result, ProcessDiedError):
             raise result
         yield result
-        tick()
+        on_step()
 
 
 def write_cohort(
-    folder: Path, cohort: Cohort, count: int, jobs: int = 1, tick: Callable[[], None] = lambda: None
+    folder: Path, cohort: Cohort, count: int, jobs: int = 1, on_step: Callable[[], None] = lambda: None
 ) -> list[PatientPlan]:
     """Write patients 0 ... ``count`` - 1 of ``cohort`` as a BIDS data set; finished ones are kept.
 
@@ -103,8 +103,8 @@ def write_cohort(
             tasks = [(folder, f"sub-{plan.index + 1:0{width}d}", plan) for plan in plans]
             waiting = [task for task in tasks if not _is_done(*task)]
             for _ in range(len(tasks) - len(waiting)):
-                tick()
-            for _ in simulate_each(waiting, _write_patient, jobs, tick):
+                on_step()
+            for _ in simulate_each(waiting, _write_patient, jobs, on_step):
                 pass
             _write_tables(folder)
     except OSError as error:

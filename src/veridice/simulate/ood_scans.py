@@ -34,7 +34,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)
-class Oddity:
+class Corruption:
     """One kind of odd scan.
 
     Args:
@@ -52,18 +52,18 @@ def make_odd(kind: str, scan: Scan, rng: Rng) -> Scan:
     """An odd version of a known scan, without its given brain mask.
 
     Args:
-        kind: one of :data:`ODDITIES`; see :func:`possible`.
+        kind: one of :data:`CORRUPTIONS`; see :func:`possible`.
         scan: on one grid.
         rng: of the parameters.
     """
-    oddity = ODDITIES[kind]
+    corruption = CORRUPTIONS[kind]
     flair = scan.flair.with_voxels(scan.flair.voxels.astype(np.float32))
-    return oddity.apply(Scan(flair, scan.t1), oddity.draw(rng))
+    return corruption.apply(Scan(flair, scan.t1), corruption.draw(rng))
 
 
 def possible(scan: Scan) -> list[str]:
     """Kinds that can be made of this scan."""
-    return [kind for kind, oddity in ODDITIES.items() if scan.t1 is not None or not oddity.needs_t1]
+    return [kind for kind, corruption in CORRUPTIONS.items() if scan.t1 is not None or not corruption.needs_t1]
 
 
 def _seed(rng: Rng) -> float:
@@ -240,24 +240,26 @@ MASS = _uniform(
 CAVITY = _uniform(radius_mm=(20, 35), depth=(0.3, 0.7), fluid=(0, 0.3), border_mm=(0, 4))
 CT = _both(_uniform(bone_mm=(5, 9), contrast=(4, 9), noise=(2, 6)), _integers(window=(0, 2)))
 BODY = _uniform(width=(0.75, 1.0))
-ODDITIES: dict[str, Oddity] = {
-    "T1w given as FLAIR": Oddity(_nothing, _t1_as_flair, needs_t1=True),
-    "FLAIR and T1w exchanged": Oddity(_nothing, _exchanged, needs_t1=True),
-    "inverted contrast": Oddity(_uniform(gamma=(0.7, 1.4)), _flair(_inverted)),
-    "CT": Oddity(CT, _flair(as_ct)),
-    "heavy noise": Oddity(_uniform(snr=(1.0, 2.5)), _flair(_noisy)),
-    "heavy motion": Oddity(_uniform(degrees=(20, 40), shift_mm=(15, 30)), _flair(_moved)),
-    "heavy ghosting": Oddity(_both(_uniform(intensity=(1.0, 2.0)), _integers(axis=(0, 2), ghosts=(3, 9))), _flair(_ghosted)),
-    "spikes": Oddity(_uniform(intensity=(1.0, 2.5)), _flair(_spiked)),
-    "strong blur": Oddity(_uniform(sigma_mm=(4, 8)), _flair(_blurred)),
-    "half the head": Oddity(_both(_uniform(share=(0.4, 0.6)), _integers(axis=(0, 3), side=(0, 2))), _cut),
-    "wrong axes": Oddity(_integers(turn=(0, len(TURNS))), _turned),
-    "large mass": Oddity(MASS, _flair(with_mass)),
-    "large cavity": Oddity(CAVITY, _flair(with_cavity)),
-    "knee": Oddity(BODY, _object(a_knee)),
-    "abdomen": Oddity(BODY, _object(an_abdomen)),
-    "phantom": Oddity(_uniform(ball=(0, 1), rods=(0, 1)), _object(a_phantom)),
-    "saturated": Oddity(_uniform(quantile=(0.25, 0.5)), _flair(_saturated)),
-    "only noise": Oddity(_uniform(smooth=(0, 2)), _flair(_only_noise)),
+CORRUPTIONS: dict[str, Corruption] = {
+    "T1w given as FLAIR": Corruption(_nothing, _t1_as_flair, needs_t1=True),
+    "FLAIR and T1w exchanged": Corruption(_nothing, _exchanged, needs_t1=True),
+    "inverted contrast": Corruption(_uniform(gamma=(0.7, 1.4)), _flair(_inverted)),
+    "CT": Corruption(CT, _flair(as_ct)),
+    "heavy noise": Corruption(_uniform(snr=(1.0, 2.5)), _flair(_noisy)),
+    "heavy motion": Corruption(_uniform(degrees=(20, 40), shift_mm=(15, 30)), _flair(_moved)),
+    "heavy ghosting": Corruption(
+        _both(_uniform(intensity=(1.0, 2.0)), _integers(axis=(0, 2), ghosts=(3, 9))), _flair(_ghosted)
+    ),
+    "spikes": Corruption(_uniform(intensity=(1.0, 2.5)), _flair(_spiked)),
+    "strong blur": Corruption(_uniform(sigma_mm=(4, 8)), _flair(_blurred)),
+    "half the head": Corruption(_both(_uniform(share=(0.4, 0.6)), _integers(axis=(0, 3), side=(0, 2))), _cut),
+    "wrong axes": Corruption(_integers(turn=(0, len(TURNS))), _turned),
+    "large mass": Corruption(MASS, _flair(with_mass)),
+    "large cavity": Corruption(CAVITY, _flair(with_cavity)),
+    "knee": Corruption(BODY, _object(a_knee)),
+    "abdomen": Corruption(BODY, _object(an_abdomen)),
+    "phantom": Corruption(_uniform(ball=(0, 1), rods=(0, 1)), _object(a_phantom)),
+    "saturated": Corruption(_uniform(quantile=(0.25, 0.5)), _flair(_saturated)),
+    "only noise": Corruption(_uniform(smooth=(0, 2)), _flair(_only_noise)),
 }
 """Every kind by its name, which reports show."""

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from torch import nn
 
-from veridice.assessment.analysis import StudiedScan, judge_mask, study_scan
+from veridice.assessment.analysis import analyse_mask, analyse_scan
 from veridice.assessment.models import Networks
 from veridice.case import Case
 from veridice.config import InferenceSettings
@@ -26,6 +26,7 @@ from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
 from veridice.parallel import in_processes
 from veridice.progress import Clock
+from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
@@ -63,7 +64,7 @@ class KnownScan:
     group: int
     scan: Scan
     truth: Mask
-    judged: Mask
+    valid: Mask
     facts: dict[str, Any]
 
 
@@ -105,7 +106,7 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
     flair = read_image(case.flair)
     t1 = read_second(case, flair, settings.resample_t1)
     truth = read_mask(case.mask, flair.geometry, case.ignored_label).voxels
-    judged = ~ignored_voxels(case, flair, truth, settings.rim_mm)
+    valid = ~ignored_voxels(case, flair, truth, settings.rim_mm)
     if stripped and case.brain_mask is not None:
         brain = read_mask(case.brain_mask, flair.geometry).voxels
         flair = flair.with_voxels(np.where(brain, flair.voxels, 0))
@@ -120,14 +121,14 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
         "t1": t1 is not None,
     }
     name = f"{case.id}{'-stripped' if stripped else ''}"
-    return KnownScan(name, case.patient or case.id, group, Scan(flair, t1), truth, judged, facts)
+    return KnownScan(name, case.patient or case.id, group, Scan(flair, t1), truth, valid, facts)
 
 
-def judged_masks(
+def assessed_masks(
     known: KnownScan,
     networks: Networks,
     others: Sequence[nn.Module],
-    stranger: Mask,
+    other_patient: Mask,
     count: int,
     settings: InferenceSettings,
     backend: Backend,
@@ -139,7 +140,7 @@ def judged_masks(
         known: the scan; its person must be unknown to ``networks``' segmenter.
         networks: who judges.
         others: further segmenters, whose masks are judged too.
-        stranger: somebody else's lesions, on the cube.
+        other_patient: somebody else's lesions, on the cube.
         count: masks beside our own.
         settings: passes and seed.
         backend: device and precision.
@@ -149,56 +150,60 @@ def judged_masks(
         ``masks``: a row each with ``kind``, ``dice``, facts, all scores and :data:`WITH`. ``lesions``: rows of
         :class:`.Lesion` with ``real``, whether it is one. ``scans``: one row, ``descriptors`` and ``features``.
     """
-    studied = study_scan(known.scan, networks, settings, backend, Clock(), None)
-    material = _material(known, studied, others, stranger, backend)
-    transform = studied.reading.transform
+    analysis = analyse_scan(known.scan, networks, settings, backend, Clock(), None)
+    material = _material(known, analysis, others, other_patient, backend)
+    transform = analysis.transform
     masks: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
     made: list[tuple[str, Mask]] = []
     for kind in [OWN_KIND, *draw_kinds(count, rng)]:
         own = kind == OWN_KIND
         given = None if own else transform.to_native(make_mask(kind, material, rng).astype(np.float32)) >= 0.5
-        mask = studied.reading.own if given is None else given
+        mask = analysis.own if given is None else given
         volume = None if given is None else GivenMask(kind, known.scan.flair.with_voxels(given))
-        opinion = judge_mask(volume, studied, networks, backend, Clock())
-        true = dice(mask & known.judged, known.truth & known.judged).dice
+        mask_analysis = analyse_mask(volume, analysis, networks, backend, Clock())
+        true = dice(mask & known.valid, known.truth & known.valid).dice
         names = {"scan": known.name, "person": known.person, "group": known.group, "kind": kind, "dice": true}
-        facts = {**known.facts, "doubts": len(studied.doubts)}
+        facts = {**known.facts, "doubts": len(analysis.doubts)}
         with_earlier = {f"{WITH}{other}": dice(mask, drawn).dice for other, drawn in made}
         made.append((kind, mask))
-        masks.append({**names, **facts, **opinion.scores, **with_earlier})
-        lesions += [{**names, **row} for row in _lesion_rows(mask, known, studied)]
-    looks = {"descriptors": studied.descriptors, "features": [round(float(value), 5) for value in studied.features]}
-    return {"masks": masks, "lesions": lesions, "scans": [{"scan": known.name, "person": known.person, **known.facts, **looks}]}
+        masks.append({**names, **facts, **mask_analysis.scores, **with_earlier})
+        lesions += [{**names, **row} for row in _lesion_rows(mask, known, analysis)]
+    appearances = {"descriptors": analysis.descriptors, "features": [round(float(value), 5) for value in analysis.features]}
+    return {
+        "masks": masks,
+        "lesions": lesions,
+        "scans": [{"scan": known.name, "person": known.person, **known.facts, **appearances}],
+    }
 
 
 def _material(
-    known: KnownScan, studied: StudiedScan, others: Sequence[nn.Module], stranger: Mask, backend: Backend
+    known: KnownScan, analysis: ScanAnalysis, others: Sequence[nn.Module], other_patient: Mask, backend: Backend
 ) -> Material:
-    images, result = studied.images, studied.result
-    passes = np.unpackbits(result.sample_masks, axis=1, count=images[0].size).reshape(-1, *images[0].shape) > 0
+    images = analysis.images
+    passes = np.unpackbits(analysis.passes.sample_masks, axis=1, count=images[0].size).reshape(-1, *images[0].shape) > 0
     return Material(
         flair=images[0],
         t1=images[1],
-        brain=studied.reading.brain,
-        truth=studied.reading.transform.to_grid(known.truth) >= 0.5,
-        probability=result.maps.mean,
+        brain=analysis.brain,
+        truth=analysis.transform.to_grid(known.truth) >= 0.5,
+        probability=analysis.passes.mean,
         passes=passes,
         others=tuple(deterministic_pass(other, images, backend) for other in others),
-        stranger=stranger,
+        other_patient=other_patient,
     )
 
 
-def _lesion_rows(mask: Mask, known: KnownScan, studied: StudiedScan) -> list[dict[str, Any]]:
+def _lesion_rows(mask: Mask, known: KnownScan, analysis: ScanAnalysis) -> list[dict[str, Any]]:
     labels, count = label_lesions(mask)
-    found: list[Lesion] = describe_lesions(labels, count, known.scan.flair.voxels, studied.reading)[:LESIONS_KEPT]
+    found: list[Lesion] = describe_lesions(labels, count, known.scan.flair.voxels, analysis)[:LESIONS_KEPT]
     inside = np.bincount(labels[known.truth], minlength=count + 1)[1:]
     # What nobody judged is no example either way.
-    unjudged = np.bincount(labels[~known.judged], minlength=count + 1)[1:]
+    unlabelled = np.bincount(labels[~known.valid], minlength=count + 1)[1:]
     sizes = np.bincount(labels.ravel(), minlength=count + 1)[1:]
     rows = []
     for place, lesion in enumerate(found):
-        if unjudged[place] * 2 < sizes[place]:
+        if unlabelled[place] * 2 < sizes[place]:
             rows.append({**asdict(lesion), "real": bool(inside[place] >= REAL_LESION * sizes[place])})
     return rows
 
@@ -214,8 +219,8 @@ class Task:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """Rows of :func:`judged_masks` of many scans, as tables."""
+class AssessedMasks:
+    """Rows of :func:`assessed_masks` of many scans, as tables."""
 
     masks: pd.DataFrame
     lesions: pd.DataFrame
@@ -236,40 +241,40 @@ class Judged:
                 rows.to_csv(file, index=False, float_format="%.7g", compression={"method": "gzip", "mtime": 1})
 
 
-def judge_all(
+def assess_all(
     tasks: Sequence[Task],
-    strangers: Sequence[Mask],
+    other_patients: Sequence[Mask],
     count: int,
     seed: int,
     settings: InferenceSettings,
     folder: Path,
     jobs: int,
-    tick: Callable[[], None],
-) -> Judged:
+    on_step: Callable[[], None],
+) -> AssessedMasks:
     """Judge masks of every scan into ``folder``, one file a scan, in ``jobs`` processes; what is there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{task.name}.json" for task in tasks]
     waiting = []
     for number, (task, file) in enumerate(zip(tasks, files, strict=True)):
         if file.exists():
-            tick()
+            on_step()
         else:
             rng = np.random.default_rng([seed, number, 11])
-            waiting.append((task, strangers[int(rng.integers(len(strangers)))], rng, file))
-    work = partial(_judge_one, count=count, settings=settings)
+            waiting.append((task, other_patients[int(rng.integers(len(other_patients)))], rng, file))
+    work = partial(_assess_one, count=count, settings=settings)
     for _, died in in_processes(waiting, work, jobs) if jobs > 1 else ((item, work(item)) for item in waiting):
         if died is not None:
             raise died
-        tick()
+        on_step()
     tables: dict[str, list[dict[str, Any]]] = {"masks": [], "lesions": [], "scans": []}
     for file in files:
         for name, rows_of_scan in json.loads(file.read_text(encoding="utf-8")).items():
             tables[name] += rows_of_scan
-    return Judged(**{name: pd.DataFrame(rows_of_all) for name, rows_of_all in tables.items()})
+    return AssessedMasks(**{name: pd.DataFrame(rows_of_all) for name, rows_of_all in tables.items()})
 
 
-def _judge_one(item: tuple[Task, Mask, np.random.Generator, Path], count: int, settings: InferenceSettings) -> None:
-    task, stranger, rng, file = item
+def _assess_one(item: tuple[Task, Mask, np.random.Generator, Path], count: int, settings: InferenceSettings) -> None:
+    task, other_patient, rng, file = item
     backend = choose_backend(settings)
-    rows = judged_masks(task.read(), task.networks, task.others, stranger, count, settings, backend, rng)
+    rows = assessed_masks(task.read(), task.networks, task.others, other_patient, count, settings, backend, rng)
     write_text(file, json.dumps(rows) + "\n")

@@ -98,12 +98,12 @@ class TrainingMaterial:
 
 
 def prepare_material(
-    cases: Sequence[Case], plans: Sequence[PatientPlan], settings: DataSettings, cubes: Path, tick: Callable[[], None]
+    cases: Sequence[Case], plans: Sequence[PatientPlan], settings: DataSettings, cubes: Path, on_step: Callable[[], None]
 ) -> TrainingMaterial:
     """Bring real cases and simulated patients to the cube; what lies in folder ``cubes`` already is used again.
 
     A real scan with a brain mask is taken twice, as whole head and skull-stripped, since users have both; to learn brains, one
-    without is left out. ``tick`` is called after each simulated patient.
+    without is left out. ``on_step`` is called after each simulated patient.
     """
     cubes.mkdir(parents=True, exist_ok=True)
     groups = real_groups(cases, settings)
@@ -115,8 +115,8 @@ def prepare_material(
     simulated = [_simulated_case(plan, settings, cubes) for plan in plans]
     waiting = [(plan, case.file) for plan, case in zip(plans, simulated, strict=True) if not case.file.exists()]
     for _ in range(len(plans) - len(waiting)):
-        tick()
-    for _ in simulate_each(waiting, partial(_simulate_cube, settings), settings.jobs, tick):
+        on_step()
+    for _ in simulate_each(waiting, partial(_simulate_cube, settings), settings.jobs, on_step):
         pass
     return TrainingMaterial(tuple(real), tuple(simulated))
 

@@ -32,7 +32,7 @@ class Material:
         probability: of the network whose masks are damaged too.
         passes: its stochastic passes at 0.5 (passes, x, y, z).
         others: probability maps of other networks.
-        stranger: somebody else's lesions.
+        other_patient: somebody else's lesions.
     """
 
     flair: Voxels
@@ -42,7 +42,7 @@ class Material:
     probability: ProbabilityMap
     passes: np.ndarray[tuple[int, int, int, int], np.dtype[np.bool_]]
     others: tuple[ProbabilityMap, ...]
-    stranger: Mask
+    other_patient: Mask
 
 
 Maker = Callable[[Material, np.random.Generator], Mask]
@@ -112,8 +112,8 @@ def _grown_region(material: Material, rng: np.random.Generator) -> Mask:
     return np.asarray(sitk.GetArrayFromImage(grown) > 0)
 
 
-def _stranger(material: Material, _rng: np.random.Generator) -> Mask:
-    return material.stranger
+def _other_patient(material: Material, _rng: np.random.Generator) -> Mask:
+    return material.other_patient
 
 
 def _mirrored(material: Material, rng: np.random.Generator) -> Mask:
@@ -136,7 +136,7 @@ KINDS: dict[str, tuple[Maker, float]] = {
     "mixture": (_mixture, 1.0),
     "clusters": (_clusters, 0.7),
     "grown region": (_grown_region, 0.7),
-    "stranger": (_stranger, 0.3),
+    "stranger": (_other_patient, 0.3),
     "mirrored": (_mirrored, 0.2),
     "empty": (_empty, 0.2),
 }

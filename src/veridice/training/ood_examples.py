@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from veridice.assessment.analysis import scan_looks
+from veridice.assessment.analysis import scan_appearance
 from veridice.assessment.models import Networks
 from veridice.case import Case
 from veridice.errors import InputError
@@ -21,7 +21,7 @@ from veridice.imaging.scan import Scan
 from veridice.inference.passes import Backend
 from veridice.io.atomic import write_text
 from veridice.io.labelled_scan import views
-from veridice.quality.ood import KNOWN, Familiarity, fit_familiarity
+from veridice.quality.ood import KNOWN, OodDetector, fit_ood_detector
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import all_donors
 from veridice.simulate.ood_scans import make_odd, possible
@@ -42,7 +42,7 @@ BROKEN = "broken"
 
 
 @dataclass(frozen=True)
-class Look:
+class Appearance:
     """One known scan to look at.
 
     Args:
@@ -60,30 +60,32 @@ class Look:
     first: int
 
 
-def simulated_looks(patients: int) -> list[Look]:
+def simulated_appearances(patients: int) -> list[Appearance]:
     """Of simulated patients, by turns of validation and training people, then of the latter alone; no broken scans."""
-    looks: list[Look] = []
+    appearances: list[Appearance] = []
     index = 0
-    while len(looks) < patients:
+    while len(appearances) < patients:
         for name in ("validation", "training"):
             plan = COHORTS[name].plan(index)
-            enough = name == "validation" and len(looks) >= BY_TURNS
+            enough = name == "validation" and len(appearances) >= BY_TURNS
             if plan.severity != BROKEN and not enough:
                 read = partial(_with_facts, partial(simulated_scan, plan, -1))
-                looks.append(Look(patient_name(plan), _brain_of(plan), read, SIMULATED_KINDS, SIMULATED_KINDS * len(looks)))
+                appearances.append(
+                    Appearance(patient_name(plan), _brain_of(plan), read, SIMULATED_KINDS, SIMULATED_KINDS * len(appearances))
+                )
         index += 1
-    return looks[:patients]
+    return appearances[:patients]
 
 
-def real_looks(cases: Sequence[Case], settings: DataSettings) -> list[Look]:
+def real_appearances(cases: Sequence[Case], settings: DataSettings) -> list[Appearance]:
     """Of real scans, as they are and skull-stripped."""
-    looks: list[Look] = []
+    appearances: list[Appearance] = []
     for case in cases:
         for stripped in views(case):
             read = partial(_with_facts, partial(real_scan, case, settings, -1, stripped))
             name = f"{case.id}{'-stripped' if stripped else ''}"
-            looks.append(Look(name, case.patient, read, REAL_KINDS, TURN * len(looks)))
-    return looks
+            appearances.append(Appearance(name, case.patient, read, REAL_KINDS, TURN * len(appearances)))
+    return appearances
 
 
 def _brain_of(plan: PatientPlan) -> str:
@@ -96,7 +98,7 @@ def _with_facts(read: Callable[[], KnownScan]) -> tuple[Scan, dict[str, Any]]:
     return known.scan, {**facts, "slice_mm": max(known.scan.flair.geometry.voxel_spacing)}
 
 
-def look_at(look: Look, networks: Networks, backend: Backend, seed: int) -> list[dict[str, Any]]:
+def look_at(appearance: Appearance, networks: Networks, backend: Backend, seed: int) -> list[dict[str, Any]]:
     """A row for the scan and one for each odd version: ``descriptors`` and ``features``, both None if there is nothing to see.
 
     Args:
@@ -105,37 +107,42 @@ def look_at(look: Look, networks: Networks, backend: Backend, seed: int) -> list
         backend: device and precision.
         seed: of what is drawn.
     """
-    scan, facts = look.read()
+    scan, facts = appearance.read()
     kinds = possible(scan)
-    chosen = [kinds[(look.first + step) % len(kinds)] for step in range(look.kinds)]
+    chosen = [kinds[(appearance.first + step) % len(kinds)] for step in range(appearance.kinds)]
     rows = []
     for kind in dict.fromkeys([KNOWN, *(kind for kind in kinds if kind == ALWAYS), *chosen]):
-        rng = np.random.default_rng([seed, zlib.crc32(f"{look.name} {kind}".encode())])
-        row: dict[str, Any] = {"scan": look.name, "person": look.person, "kind": kind, **facts}
+        rng = np.random.default_rng([seed, zlib.crc32(f"{appearance.name} {kind}".encode())])
+        row: dict[str, Any] = {"scan": appearance.name, "person": appearance.person, "kind": kind, **facts}
         try:
-            descriptors, features = scan_looks(make_odd(kind, scan, rng) if kind else scan, networks, backend)
+            descriptors, features = scan_appearance(make_odd(kind, scan, rng) if kind else scan, networks, backend)
             rows.append({**row, "descriptors": descriptors, "features": [round(float(value), 5) for value in features]})
         except InputError:  # `check` refuses such an image
             rows.append({**row, "descriptors": None, "features": None})
     return rows
 
 
-def look_at_all(
-    looks: Sequence[Look], networks: Networks, backend: Backend, seed: int, folder: Path, tick: Callable[[], None]
+def describe_all(
+    appearances: Sequence[Appearance],
+    networks: Networks,
+    backend: Backend,
+    seed: int,
+    folder: Path,
+    on_step: Callable[[], None],
 ) -> pd.DataFrame:
     """Rows of :func:`look_at` of all scans; kept in ``folder``, one file a scan, and what is there is used again."""
     folder.mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, Any]] = []
-    for look in looks:
-        file = folder / f"{look.name}.json"
+    for appearance in appearances:
+        file = folder / f"{appearance.name}.json"
         if not file.exists():
-            write_text(file, json.dumps(look_at(look, networks, backend, seed)) + "\n")
+            write_text(file, json.dumps(look_at(appearance, networks, backend, seed)) + "\n")
         rows += json.loads(file.read_text(encoding="utf-8"))
-        tick()
+        on_step()
     return pd.DataFrame(rows)
 
 
-def fit_to_looks(rows: pd.DataFrame, seed: int) -> Familiarity:
+def fit_to_looks(rows: pd.DataFrame, seed: int) -> OodDetector:
     """Learn from rows of :func:`look_at`; images that cannot be looked at teach nothing.
 
     Real and simulated scans have the same say where the limits are drawn, however many there are of each.
@@ -145,4 +152,4 @@ def fit_to_looks(rows: pd.DataFrame, seed: int) -> Familiarity:
     counts = 1 / known.groupby("simulated")["scan"].transform("size")
     features = [np.array(values) for values in seen["features"]]
     weights = list(counts.reindex(seen.index, fill_value=1.0))
-    return fit_familiarity(list(seen["descriptors"]), features, list(seen["person"]), list(seen["kind"]), seed, weights)
+    return fit_ood_detector(list(seen["descriptors"]), features, list(seen["person"]), list(seen["kind"]), seed, weights)

@@ -24,15 +24,24 @@ from veridice.io.labelled_scan import views
 from veridice.io.weight_cards import WeightCard
 from veridice.progress import progress_bar
 from veridice.quality.calibration import CalibrationSet
-from veridice.quality.model import Judge, save_judge
-from veridice.quality.ood import Familiarity
+from veridice.quality.model import QualityModel, save_quality_model
+from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor, fit_predictor
 from veridice.quality.single_lesions import fit_lesion_model
 from veridice.simulate.cohorts import COHORTS, Cohort
 from veridice.simulate.donors import choose_donors, load_lesions
-from veridice.training.assessed_masks import Judged, KnownScan, Task, has_t1, judge_all, patient_name, real_scan, simulated_scan
+from veridice.training.assessed_masks import (
+    AssessedMasks,
+    KnownScan,
+    Task,
+    assess_all,
+    has_t1,
+    patient_name,
+    real_scan,
+    simulated_scan,
+)
 from veridice.training.examples import planned_patients, real_groups
-from veridice.training.ood_examples import fit_to_looks, look_at_all, real_looks, simulated_looks
+from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
 from veridice.training.provenance import people_of, source_commit
 from veridice.training.regressors import fold_folders
 from veridice.training.settings import TrainingSettings
@@ -59,7 +68,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
         ConfigError: a donor group has no segmenter that was trained without it.
     """
     stage, run = settings.predictor, output / "predictor"
-    networks = load_networks(weights, judged=False)
+    networks = load_networks(weights, with_quality=False)
     folds = {
         group: load_network(folder / "weights", "segmenter")[0] for group, folder in fold_folders(settings, output).items()
     }
@@ -71,14 +80,14 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     checks = _judge(checked, stage.masks, settings, run / "validation")
     kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, networks, folds)
     apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
-    familiarity = learn_looks(settings, cases, networks, run / "looks")
+    ood = learn_appearances(settings, cases, networks, run / "looks")
     calibration = calibration_set(predictor, apart.drawn, _source(settings, apart.drawn))
     calibration = calibration.model_copy(update={"passes": stage.passes})
-    judge = Judge(predictor, lesion_model, familiarity, calibration)
-    return [save_judge(weights, judge, _card(settings, cases, predictor, known.drawn, checks.drawn, networks))]
+    quality_model = QualityModel(predictor, lesion_model, ood, calibration)
+    return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, networks))]
 
 
-def learn_looks(settings: TrainingSettings, cases: Sequence[Case], networks: Networks, folder: Path) -> Familiarity:
+def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], networks: Networks, folder: Path) -> OodDetector:
     """Learn what known scans look like to the segmenter that will be used: no reserved people, all real scans.
 
     Args:
@@ -87,16 +96,16 @@ def learn_looks(settings: TrainingSettings, cases: Sequence[Case], networks: Net
         networks: that look.
         folder: keeps what was seen, one file a scan.
     """
-    looks = [*simulated_looks(settings.predictor.looks), *real_looks(cases, settings.data)]
+    appearances = [*simulated_appearances(settings.predictor.looks), *real_appearances(cases, settings.data)]
     with progress_bar() as progress:
-        task = progress.add_task("looks", total=len(looks), note="")
-        tick = partial(progress.advance, task)
-        rows = look_at_all(looks, networks, choose_backend(InferenceSettings()), settings.seed, folder, tick)
+        task = progress.add_task("looks", total=len(appearances), note="")
+        on_step = partial(progress.advance, task)
+        rows = describe_all(appearances, networks, choose_backend(InferenceSettings()), settings.seed, folder, on_step)
     return fit_to_looks(rows, settings.seed)
 
 
 def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> CalibrationSet:
-    """Predictions for masks with a known Dice (columns as of :func:`veridice.training.assessed_masks.judge_all`)."""
+    """Predictions for masks with a known Dice (columns as of :func:`veridice.training.assessed_masks.assess_all`)."""
     return CalibrationSet.of(*predictor.predict(known), known, source, simulated=bool(known["simulated"].any()))
 
 
@@ -110,18 +119,18 @@ def _brains(settings: TrainingSettings) -> int:
     return sum(donor.kind == "anatomy" for donor in choose_donors(settings.predictor.calibration_donors))
 
 
-def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> Judged:
+def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> AssessedMasks:
     inference = InferenceSettings(passes=settings.predictor.passes)
     with progress_bar() as progress:
         task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
-        tick = partial(progress.advance, task)
-        shapes = strangers(tasks[0].networks.grid_shape[0])
-        judged = judge_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, tick)
+        on_step = partial(progress.advance, task)
+        shapes = other_patients(tasks[0].networks.grid_shape[0])
+        judged = assess_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, on_step)
     judged.write(folder.parent, folder.name)
     return judged
 
 
-def strangers(grid: int) -> list[Mask]:
+def other_patients(grid: int) -> list[Mask]:
     """Lesions of the training donors on the cube, about where they would lie."""
     found = []
     for donor in choose_donors("training"):

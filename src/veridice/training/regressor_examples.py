@@ -58,7 +58,7 @@ def make_quality_cases(
     reconstructor: nn.Module,
     settings: RegressorSettings,
     backend: Backend,
-    tick: Callable[[], None],
+    on_step: Callable[[], None],
 ) -> list[Path]:
     """Segment every example of ``stream`` and store maps and true Dice; files that are there already are kept."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def make_quality_cases(
             np.savez(temporary, allow_pickle=False, **maps)
             temporary.replace(file)
         files.append(file)
-        tick()
+        on_step()
     return files
 
 
@@ -92,9 +92,9 @@ def quality_case(
     Some show a damaged mask instead of the segmentation, or ``other``, the lesions of somebody else.
     """
     images = example["images"].numpy()
-    truth, judged = example["lesion"][0].numpy() >= 0.5, example["ignored"][0].numpy() < 0.5
-    result = stochastic_passes(segmenter, images, backend, settings.passes, seed=int(rng.integers(2**31)))
-    segmentation = result.maps.mean
+    truth, valid = example["lesion"][0].numpy() >= 0.5, example["ignored"][0].numpy() < 0.5
+    passes = stochastic_passes(segmenter, images, backend, settings.passes, seed=int(rng.integers(2**31)))
+    segmentation = passes.mean
     if rng.random() < settings.binary_fraction:
         source = truth if rng.random() < 0.5 else segmentation >= 0.5
         damaged = other if rng.random() < 0.1 else damage_mask(source, rng)
@@ -104,10 +104,10 @@ def quality_case(
         "flair": images[0],
         "t1": images[1],
         "segmentation": segmentation,
-        "entropy": result.maps.entropy,
+        "entropy": passes.entropy,
         "error": error_map(images[0], reconstruct(reconstructor, images[0], mask, backend)),
     }
-    true_dice = dice(mask & judged, truth & judged).dice
+    true_dice = dice(mask & valid, truth & valid).dice
     pooled = {name: pooled_map(map_, settings.pool) for name, map_ in maps.items()}
     return {**pooled, "dice": np.float32(true_dice)}
 

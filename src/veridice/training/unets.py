@@ -67,9 +67,9 @@ def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequenc
     def validate(model: nn.Module) -> dict[str, float]:
         scores = []
         for example in checks:
-            judged = example["ignored"][0].numpy() < 0.5
+            valid = example["ignored"][0].numpy() < 0.5
             predicted = (plain_pass(model, example["images"])[0] >= 0).numpy()
-            scores.append(dice(predicted[0] & judged, (example["lesion"][0].numpy() >= 0.5) & judged).dice)
+            scores.append(dice(predicted[0] & valid, (example["lesion"][0].numpy() >= 0.5) & valid).dice)
         return {"dice": float(np.mean(scores)), "dice_median": float(np.median(scores))}
 
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples)

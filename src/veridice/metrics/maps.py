@@ -1,0 +1,55 @@
+"""Maps of one scan on the cube, from which scores are taken."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from veridice.types import Mask, ProbabilityMap, Voxels
+
+PackedMasks = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
+"""(masks, bytes): masks of one shape, packed by ``np.packbits``, an eighth of their booleans."""
+
+
+@dataclass(frozen=True)
+class StochasticMaps:
+    """What the stochastic passes left behind, maps (x, y, z).
+
+    Args:
+        mean: mean probability over the passes (paper, Eq. 2).
+        entropy: of the mean, in bits (paper, Eq. 3).
+        variance: of the probability over the passes (divided by N).
+        mutual_information: entropy of the mean minus mean of the entropies, in bits: the part of the entropy on which
+            the passes disagree (Houlsby et al. 2011, arXiv:1112.5745).
+        sample_masks: the samples at 0.5.
+    """
+
+    mean: ProbabilityMap
+    entropy: Voxels
+    variance: Voxels
+    mutual_information: Voxels
+    sample_masks: PackedMasks
+
+
+@dataclass(frozen=True)
+class GridMaps(StochasticMaps):
+    """The same with one segmentation that is judged.
+
+    Args:
+        segmentation: as probability (our own) or as share of each voxel (a given one).
+        error: signed reconstruction error with the judged mask cut out, FLAIR in [0, 1].
+    """
+
+    segmentation: ProbabilityMap
+    error: Voxels
+
+    @classmethod
+    def of(cls, passes: StochasticMaps, segmentation: ProbabilityMap, error: Voxels) -> GridMaps:
+        """The maps of ``passes`` beside a segmentation and its error."""
+        return cls(**vars(passes), segmentation=segmentation, error=error)
+
+    @property
+    def mask(self) -> Mask:
+        """The judged segmentation at 0.5."""
+        return self.segmentation >= 0.5

@@ -1,0 +1,104 @@
+"""What is known of a scan, whatever mask is judged. No torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from veridice.imaging.grid import GridTransform
+from veridice.imaging.scan import Scan
+from veridice.imaging.volume import Geometry
+from veridice.metrics.maps import PackedMasks, StochasticMaps
+from veridice.metrics.scores import mean_pairwise_dice
+from veridice.types import Mask, ProbabilityMap, Voxels
+
+Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+
+
+@dataclass(frozen=True)
+class NativeSamples:
+    """Passes at 0.5 in the scan's own grid, cut to where any of them has a lesion.
+
+    Args:
+        masks: (passes, x, y, z) boolean, canonically oriented.
+        region: where they lie in the crop of the :class:`~veridice.imaging.grid.GridTransform`.
+    """
+
+    masks: np.ndarray[Any, np.dtype[np.bool_]]
+    region: tuple[slice, slice, slice]
+
+    @cached_property
+    def sizes(self) -> Numbers:
+        """Voxels of each pass (passes,)."""
+        return np.asarray(self.masks.sum(axis=(1, 2, 3)), np.float64)
+
+    def overlaps(self, mask: Mask, transform: GridTransform) -> Numbers:
+        """Hard Dice of ``mask`` (native grid) with each pass (passes,); two empty masks agree: 1."""
+        inside = transform.crop(mask)[self.region]
+        shared = self.masks[:, inside].sum(axis=1)
+        total = self.sizes + np.count_nonzero(mask)
+        return np.where(total > 0, 2.0 * shared / np.maximum(total, 1.0), 1.0)
+
+
+def native_samples(packed: PackedMasks, transform: GridTransform) -> NativeSamples:
+    """Bring the masks of all passes from the cube to the scan's own grid, each trilinearly and cut at 0.5 again."""
+    shape = transform.grid_shape
+    passes = np.unpackbits(packed, axis=1, count=int(np.prod(shape))).reshape(-1, *shape)
+    found = ndimage.find_objects(passes.any(axis=0).astype(np.uint8))
+    if not found:
+        return NativeSamples(np.zeros((len(passes), 0, 0, 0), bool), (slice(0, 0),) * 3)
+    region = transform.crop_region(found[0])
+    return NativeSamples(np.stack([transform.to_crop(each, region) >= 0.5 for each in passes]), region)
+
+
+@dataclass(frozen=True)
+class ScanAnalysis:
+    """Everything about a scan that no mask changes.
+
+    Args:
+        scan: on the FLAIR's grid.
+        transform: from there to the cube and back.
+        images: FLAIR and T1w on the cube (2, x, y, z), in [0, 1].
+        passes: what the stochastic passes say, on the cube.
+        samples: their masks in the scan's grid.
+        probability, own: mean probability and our own mask, scan's grid.
+        brain, native_brain: brain mask on the cube, and in the scan's grid.
+        descriptors, features: of the image, from which it is told whether the models know its like.
+        preprocessing: JSON-ready record of every step between the scan and the cube.
+        warnings: about scan and files.
+        doubts: those for which no mask of the scan should be accepted unseen.
+    """
+
+    scan: Scan
+    transform: GridTransform
+    images: Voxels
+    passes: StochasticMaps
+    samples: NativeSamples
+    probability: ProbabilityMap
+    own: Mask
+    brain: Mask
+    native_brain: Mask
+    descriptors: dict[str, float] = field(default_factory=dict)
+    features: Numbers = field(default_factory=lambda: np.zeros(0))
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    warnings: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
+
+    @property
+    def geometry(self) -> Geometry:
+        """Of the scan's own grid."""
+        return self.transform.native
+
+    @property
+    def flair(self) -> Voxels:
+        """FLAIR on the cube, in [0, 1]."""
+        return self.images[0]
+
+    @cached_property
+    def pairwise_dice(self) -> float:
+        """Agreement of the passes with one another."""
+        return mean_pairwise_dice(self.passes.sample_masks)
