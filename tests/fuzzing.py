@@ -27,6 +27,7 @@ import numpy as np
 from test_nifti import write_dicom
 
 from veridice import cli
+from veridice.case import Notice
 from veridice.errors import InputError
 from veridice.io.nifti import read_image
 from veridice.io.scan_reader import read_given_mask, read_scan
@@ -184,7 +185,7 @@ def _read(path: Path, folder: Path) -> str:
     return f"{ending}, a mask"
 
 
-def _compare(path: Path, found: Any, said: tuple[str, ...]) -> None:
+def _compare(path: Path, found: Any, said: tuple[Notice, ...]) -> None:
     """What was read is what nibabel alone reads, and the header's contradictions were said."""
     image = nib.load(path)
     values = np.asarray(image.dataobj).reshape(image.shape[:3])
@@ -194,7 +195,7 @@ def _compare(path: Path, found: Any, said: tuple[str, ...]) -> None:
         with contextlib.suppress(ValueError):
             ends = np.array([0, 0, 0, 1]), np.array([*(np.array(image.shape[:3]) - 1), 1])
             apart = max(np.abs((image.header.get_qform() - image.header.get_sform()) @ end).max() for end in ends)
-            assert apart < 1.001 or any("form" in text for text in said), f"{apart} mm apart, nothing said"
+            assert apart < 1.001 or any("form" in notice.text for notice in said), f"{apart} mm apart, nothing said"
 
 
 def _check(path: Path, output: Path, weights: Path) -> str:

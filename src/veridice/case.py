@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import unicodedata
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +14,22 @@ from pydantic import BaseModel, ConfigDict, Field
 def plain_name(name: str) -> str:
     """A name fit for terminals, tables and JSON: what cannot be shown, such as escape codes, is a question mark."""
     return "".join("?" if unicodedata.category(letter).startswith("C") else letter for letter in name)
+
+
+SIMULATED_CALIBRATION = "simulated_calibration"
+"""Code of the notice that an interval rests on simulated scans."""
+
+
+class Notice(NamedTuple):
+    """Something that a reader should know of a scan or a mask.
+
+    Args:
+        code: what it is about, for programs.
+        text: a sentence without a full stop, for people.
+    """
+
+    code: str
+    text: str
 
 
 @dataclass(frozen=True)
@@ -83,8 +100,14 @@ class Assessment(BaseModel):
     scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.sum_grid")
     volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")
     warnings: tuple[str, ...] = Field(description="what a reader should know before trusting the numbers")
+    warning_codes: tuple[str, ...] = Field((), description="what each of the warnings is about, for programs")
     maps: dict[str, str] = Field(description="name to file; relative to this file when stored")
     tables: dict[str, str] = Field({}, description="name to TSV file; relative to this file when stored")
     seconds: dict[str, float] = Field(description="wall time by stage")
     model: dict[str, Any] = Field(description="weights with checksums, passes, seed, grid, device and precision")
     version: str = Field(description="version of veridice")
+
+    @property
+    def notices(self) -> tuple[Notice, ...]:
+        """The warnings with their codes; results of version 0.1.0 have none."""
+        return tuple(Notice(code, text) for code, text in zip_longest(self.warning_codes, self.warnings, fillvalue=""))

@@ -14,6 +14,7 @@ from veridice.assessment.analysis import NEAR_BRAIN, near_brain
 from veridice.assessment.assess import AssessmentResult, assess_masks, assess_scan
 from veridice.assessment.decide import Decision, _worth, rank
 from veridice.assessment.models import load_networks
+from veridice.case import Notice
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
 from veridice.imaging.grid import fit_grid
@@ -103,7 +104,7 @@ def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights:
     networks = replace(networks, quality=replace(networks.quality, ood=ood))
     flair = tiny_scan["flair"]
     brain = flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 60))
-    scan = Scan(flair, tiny_scan["t1"], brain=brain, doubts=(doubt,) if doubt else ())
+    scan = Scan(flair, tiny_scan["t1"], brain=brain, doubts=(Notice("doubt", doubt),) if doubt else ())
     settings = InferenceSettings(passes=2, min_dice=0.0)
     result = assess_masks("sub-1", scan, [GivenMask("m", bright(flair))], networks, settings).assessment
     assert (result.verdict, result.for_review) == (("review", True) if doubt else ("accept", False))

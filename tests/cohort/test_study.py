@@ -19,10 +19,11 @@ import pytest
 
 from veridice import cli
 from veridice.assessment.check import Request
+from veridice.case import Notice
 from veridice.cohort.executor import run_cohort
 from veridice.cohort.records import HIDDEN, read_record, scan_held
 from veridice.cohort.task import Outcome, ScanTask, judge_scan, settings_checksum
-from veridice.cohort.worklist import expected_failures, known_values, without_shared_warnings
+from veridice.cohort.worklist import as_text, expected_failures, known_values, without_shared_warnings
 from veridice.config import InferenceSettings
 from veridice.io.bids_dataset import find_scans
 from veridice.metrics.catalogue import STUDY_COLUMNS
@@ -228,10 +229,11 @@ def test_which_values_are_bad_by_hand() -> None:
 
 
 def test_what_is_said_of_every_scan_is_said_once() -> None:
-    table = pd.DataFrame({"warnings": ["a; b", None, "b; a; c", "b; a"]})
+    a, b, c = Notice("one", "a; with a semicolon"), Notice("two", "b"), Notice("three", "c; d")
+    table = pd.DataFrame({"warnings": [(a, b), None, (b, a, c), (b, a)]})
     shown, shared = without_shared_warnings(table)
-    assert shared == ["a", "b"]
-    assert shown["warnings"].fillna("-").tolist() == ["", "-", "c", ""]
+    assert shared == [a, b]
+    assert as_text(shown)["warnings"].fillna("-").tolist() == ["", "-", "c; d", ""]
     assert without_shared_warnings(table[:1])[1] == []
 
 

@@ -48,16 +48,16 @@ def test_a_t1w_that_fits_is_not_touched(files: dict[str, Path]) -> None:
 def test_a_t1w_elsewhere_is_registered(files: dict[str, Path], name: str) -> None:
     scan = read_scan(files["flair"], files[name])
     assert likeness(scan) > 0.97
-    assert "was registered" in scan.warnings[0]
+    assert "was registered" in scan.warnings[0].text
     assert scan.record["t1_alignment"]["distance_mm"] == pytest.approx(scan.alignment.distance, abs=0.01)
     unmoved = read_scan(files["flair"], files[name], registration=False)
-    assert "without registration" in unmoved.warnings[0]
+    assert "without registration" in unmoved.warnings[0].text
     assert (likeness(unmoved) > 0.97) == (name == "elsewhere")
 
 
 def test_a_t1w_that_cannot_be_registered_stays_where_its_header_puts_it(files: dict[str, Path]) -> None:
     scan = read_scan(files["flair"], files["noise"])
-    assert "cannot be registered" in scan.doubts[0] and "nothing in common" in scan.doubts[0]
+    assert "cannot be registered" in scan.doubts[0].text and "nothing in common" in scan.doubts[0].text
     assert scan.t1.geometry.same_grid(FLAIR.geometry)
 
 
@@ -76,7 +76,7 @@ def test_a_mask_on_the_t1w_goes_where_the_t1w_went(files: dict[str, Path], tmp_p
     wanted = cube(FLAIR.geometry).voxels > 0
     shared = 2 * (given.volume.voxels & wanted).sum() / (given.volume.voxels.sum() + wanted.sum())
     assert shared > 0.85
-    assert "T1w's grid" in given.warnings[0]
+    assert "T1w's grid" in given.warnings[0].text
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_a_mask_on_the_t1w_goes_where_the_t1w_went(files: dict[str, Path], tmp_p
 def test_binary_masks_of_any_number(tmp_path: Path, value: float, said: str) -> None:
     write_image(tmp_path / "m.nii.gz", cube(FLAIR.geometry, value))
     given = read_given_mask(tmp_path / "m.nii.gz", Scan(FLAIR))
-    assert "".join(given.warnings) == said
+    assert "".join(notice.text for notice in given.warnings) == said
     np.testing.assert_array_equal(given.volume.voxels, cube(FLAIR.geometry, value).voxels > 0)
 
 
@@ -96,14 +96,14 @@ def test_probabilities_and_thresholds(tmp_path: Path) -> None:
     path = tmp_path / "p.nii.gz"
     write_image(path, FLAIR.with_voxels(share))
     given = read_given_mask(path, Scan(FLAIR))
-    assert "cut at 0.5" in given.warnings[0]
+    assert "cut at 0.5" in given.warnings[0].text
     np.testing.assert_array_equal(given.volume.voxels, share >= 0.5)
     np.testing.assert_array_equal(read_given_mask(path, Scan(FLAIR), 0.2).volume.voxels, share >= np.float32(0.2))
     for voxels in (share * 100, share - 0.5, rng.integers(0, 3, FLAIR.shape).astype(np.float32)):
         write_image(path, FLAIR.with_voxels(voxels))
         with pytest.raises(InputError, match="--mask-threshold"):
             read_given_mask(path, Scan(FLAIR))
-        assert "cut at 0.4" in read_given_mask(path, Scan(FLAIR), 0.4).warnings[0]
+        assert "cut at 0.4" in read_given_mask(path, Scan(FLAIR), 0.4).warnings[0].text
     write_image(path, cube(FLAIR.geometry))
     with pytest.raises(InputError, match="every voxel is 0 or more"):
         read_given_mask(path, Scan(FLAIR), 0)
@@ -151,5 +151,5 @@ def test_one_label_of_many_is_the_mask(scan_files: dict[str, Path], tmp_path: Pa
     scan = read_scan(scan_files["flair"])
     given = read_given_mask(tmp_path / "seg.mgz", scan, label=99)
     np.testing.assert_array_equal(given.volume.voxels, mask)
-    assert "label 99 of seg.mgz" in " ".join(given.warnings)
+    assert "label 99 of seg.mgz" in " ".join(notice.text for notice in given.warnings)
     assert not read_given_mask(tmp_path / "seg.mgz", scan, label=77).volume.voxels.any()

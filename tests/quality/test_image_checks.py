@@ -49,16 +49,16 @@ def test_a_right_pair_gives_no_warning() -> None:
 
 
 def test_each_doubt_is_named() -> None:
-    assert "swapped" in image_doubts(T1, FLAIR, BRAIN, HEAD)[0]
-    assert "same image" in image_doubts(FLAIR, FLAIR, BRAIN, HEAD)[0]
-    assert "no T1w" in image_warnings(False, THIN)[0]
-    assert "6.0 mm thick" in image_warnings(True, THICK)[0]
+    assert "swapped" in image_doubts(T1, FLAIR, BRAIN, HEAD)[0].text
+    assert "same image" in image_doubts(FLAIR, FLAIR, BRAIN, HEAD)[0].text
+    assert "no T1w" in image_warnings(False, THIN)[0].text
+    assert "6.0 mm thick" in image_warnings(True, THICK)[0].text
 
 
 @pytest.mark.parametrize("spacing", [0.1, 100.0])
 def test_a_head_of_impossible_size_is_told(spacing: float) -> None:
     box = Geometry((32, 32, 32), np.diag([spacing, spacing, spacing, 1.0]))
-    assert "not like a whole human head" in image_doubts(FLAIR, T1, BRAIN, box)[0]
+    assert "not like a whole human head" in image_doubts(FLAIR, T1, BRAIN, box)[0].text
 
 
 def test_an_image_without_tissue_is_not_an_error() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.assessment.models import Networks
+from veridice.case import Notice
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.imaging.grid import GridTransform, fit_grid, intensity_range, scan_on_grid
@@ -145,7 +146,7 @@ class MaskAnalysis:
     maps: GridMaps
     reconstruction: Voxels
     scores: dict[str, float | None]
-    warnings: tuple[str, ...]
+    warnings: tuple[Notice, ...]
 
 
 def analyse_mask(
@@ -172,12 +173,14 @@ def analyse_mask(
     return MaskAnalysis(name, mask, maps, reconstruction, scores, warnings)
 
 
-def _mask_warnings(lesions: int) -> tuple[str, ...]:
+def _mask_warnings(lesions: int) -> tuple[Notice, ...]:
     if lesions > MOST_LESIONS:
-        return (f"the mask has {lesions:,} parts: the table and map of lesions have the {MOST_LESIONS:,} largest",)
+        text = f"the mask has {lesions:,} parts: the table and map of lesions have the {MOST_LESIONS:,} largest"
+        return (Notice("many_lesions", text),)
     if lesions:
         return ()
-    return ("the judged mask is empty: if there are lesions, its Dice is 0; if there are none, it is 1 by policy",)
+    text = "the judged mask is empty: if there are lesions, its Dice is 0; if there are none, it is 1 by policy"
+    return (Notice("empty_mask", text),)
 
 
 def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> Voxels:

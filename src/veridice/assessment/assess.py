@@ -21,7 +21,7 @@ from veridice.assessment.decide import (
     useful_dice,
 )
 from veridice.assessment.models import Networks, describe_model
-from veridice.case import Assessment, Calibration
+from veridice.case import Assessment, Calibration, Notice
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError
 from veridice.imaging.scan import GivenMask, Scan
@@ -115,7 +115,7 @@ def assess_masks(
     calibration = networks.quality.calibration
     min_dice = useful_dice(settings, calibration)
     with clock.stage("verdict"):
-        doubts = tuple(f"{doubt}; no mask is accepted unseen" for doubt in analysis.doubts)
+        doubts = tuple(Notice(code, f"{text}; no mask is accepted unseen") for code, text in analysis.doubts)
         unusual = _ood_warnings(analysis, networks.quality)
         known = not (doubts or unusual)
         decisions = decide_all(mask_analyses, analysis, networks.quality, settings.coverage, min_dice, known)
@@ -128,6 +128,13 @@ def assess_masks(
         numbers, lesions, missed = list_lesions(best.mask, analysis)
     native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
     voxel_ml = scan.flair.geometry.voxel_volume_ml
+    notices = (
+        *analysis.warnings,
+        *doubts,
+        *best.warnings,
+        *unusual,
+        *_calibration_warnings(calibration, settings, min_dice),
+    )
     assessment = Assessment(
         case=case,
         verdict=decision.verdict,
@@ -155,13 +162,8 @@ def assess_masks(
             "brain": lesion_volume_ml(analysis.native_brain, voxel_ml),
             "looks_missed": sum(lesion.volume_ml for lesion in missed),
         },
-        warnings=(
-            *analysis.warnings,
-            *doubts,
-            *best.warnings,
-            *unusual,
-            *_calibration_warnings(calibration, settings, min_dice),
-        ),
+        warnings=tuple(notice.text for notice in notices),
+        warning_codes=tuple(notice.code for notice in notices),
         maps={},
         seconds=clock.seconds,
         model=describe_model(networks, settings, min_dice, backend.for_network(networks.segmenter)),

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from veridice.assessment.analysis import MaskAnalysis
-from veridice.case import RankedMask
+from veridice.case import SIMULATED_CALIBRATION, Notice, RankedMask
 from veridice.config import InferenceSettings
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import lesion_volume_ml
@@ -100,7 +100,7 @@ def unfamiliarity(analysis: ScanAnalysis, quality_model: QualityModel) -> float 
     return found if np.isfinite(found) else None
 
 
-def _ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[str, ...]:
+def _ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[Notice, ...]:
     found = unfamiliarity(analysis, quality_model)
     if found is not None and found <= 1:
         return ()
@@ -108,19 +108,24 @@ def _ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[
     like = quality_model.ood.most_like(analysis.descriptors, analysis.features)
     said = [*([f"most like: {like}"] if like else []), *odd]
     what = f" ({'; '.join(said)})" if said else ""
-    return (f"the models do not know scans like this one, so no mask of it is accepted without a look{what}",)
+    text = f"the models do not know scans like this one, so no mask of it is accepted without a look{what}"
+    return (Notice("unknown_scan", text),)
 
 
-def _calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings, min_dice: float) -> tuple[str, ...]:
-    said = []
+def _calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings, min_dice: float) -> tuple[Notice, ...]:
+    said: list[Notice] = []
     if calibration.simulated:
-        said.append("the interval rests on simulated scans: recalibrate on scans of yours (veridice calibrate)")
+        text = "the interval rests on simulated scans: recalibrate on scans of yours (veridice calibrate)"
+        said.append(Notice(SIMULATED_CALIBRATION, text))
     if calibration.n < fewest_cases(settings.coverage):
-        said.append(f"{calibration.n} calibration cases are too few for a coverage of {settings.coverage:g}: no interval")
+        text = f"{calibration.n} calibration cases are too few for a coverage of {settings.coverage:g}: no interval"
+        said.append(Notice("few_calibration_cases", text))
     if calibration.passes not in (None, settings.passes):
-        said.append(f"the interval is for {calibration.passes} passes, not for {settings.passes}")
+        text = f"the interval is for {calibration.passes} passes, not for {settings.passes}"
+        said.append(Notice("other_passes", text))
     if calibration.accept is not None and calibration.accept.min_dice != min_dice:
-        said.append(f"the calibration's own threshold is for --min-dice {calibration.accept.min_dice:g} and was not used")
+        text = f"the calibration's own threshold is for --min-dice {calibration.accept.min_dice:g} and was not used"
+        said.append(Notice("other_threshold", text))
     return tuple(said)
 
 

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pandas as pd
 
+from veridice.case import SIMULATED_CALIBRATION
 from veridice.cohort.worklist import (
+    as_text,
     describe_study,
     expected_failures,
     known_values,
@@ -50,10 +52,10 @@ def write_group(
         facts["known_values"] = known_values(calibration, table, facts["min_dice"])
     shown, shared = without_shared_warnings(table.assign(status=table["status"].replace("missing", "failed")))
     # The page says by itself what the intervals rest on.
-    shared = [text for text in shared if "rests on simulated" not in text]
-    facts["notes"] = [*notes, *(f"Of every scan: {text}." for text in shared)]
+    said = [notice.text for notice in shared if notice.code != SIMULATED_CALIBRATION]
+    facts["notes"] = [*notes, *(f"Of every scan: {text}." for text in said)]
     try:
-        write_group_report(shown, expected_failures(table), facts, output, output / PAGE)
+        write_group_report(as_text(shown), expected_failures(table), facts, output, output / PAGE)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     return table

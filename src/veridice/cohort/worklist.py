@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
@@ -14,7 +14,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from veridice._version import __version__
-from veridice.case import Assessment
+from veridice.case import Assessment, Notice
 from veridice.cohort.records import Record, read_record
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import write_json, write_text
@@ -37,8 +37,6 @@ TOLERATED = 0.05
 """Share of failures among the scans that nobody looks at."""
 BINS = (0.0, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 1.0)
 """Of the predicted Dice."""
-SEPARATOR = "; "
-"""Between the warnings of a scan."""
 UNFAMILIAR = 1.0
 
 
@@ -100,7 +98,7 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
         "own_volume_ml": assessment.volumes_ml.get("own_mask"),
         "brain_volume_ml": assessment.volumes_ml.get("brain"),
         "looks_missed_ml": assessment.volumes_ml.get("looks_missed"),
-        "warnings": SEPARATOR.join(assessment.warnings),
+        "warnings": assessment.notices,
         "report": by_kind.get(REPORT_SUFFIX),
         "thumbnail": by_kind.get(THUMBNAIL_SUFFIX),
     }
@@ -141,14 +139,25 @@ def describe_study(output: Path, table: pd.DataFrame) -> dict[str, Any]:
     return facts
 
 
-def without_shared_warnings(table: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+def without_shared_warnings(table: pd.DataFrame) -> tuple[pd.DataFrame, list[Notice]]:
     """The table without what is said of every judged scan, and that apart: it would hide what is said of one."""
-    each = [set(text.split(SEPARATOR)) for text in table["warnings"].dropna()]
+    each = [set(notices) for notices in table["warnings"].dropna()]
     shared = set.intersection(*each) if len(each) > 1 else set()
-    left = table["warnings"].map(
-        lambda text: text if pd.isna(text) else SEPARATOR.join(part for part in text.split(SEPARATOR) if part not in shared)
-    )
-    return table.assign(warnings=left), sorted(shared - {""})
+    left = [
+        _none_or(notices, lambda said: tuple(notice for notice in said if notice not in shared))
+        for notices in table["warnings"]
+    ]
+    return table.assign(warnings=pd.Series(left, table.index, dtype=object)), sorted(shared)
+
+
+def as_text(table: pd.DataFrame) -> pd.DataFrame:
+    """The table with the warnings of each scan as one text."""
+    texts = [_none_or(notices, lambda said: "; ".join(notice.text for notice in said)) for notices in table["warnings"]]
+    return table.assign(warnings=pd.Series(texts, table.index, dtype=object))
+
+
+def _none_or(value: Any, change: Callable[[Any], Any]) -> Any:
+    return change(value) if isinstance(value, tuple) else None
 
 
 def known_values(calibration: CalibrationSet, table: pd.DataFrame, min_dice: float) -> list[dict[str, Any]]:
@@ -220,7 +229,7 @@ def write_tables(output: Path, table: pd.DataFrame) -> Path:
         OutputError: they cannot be written.
     """
     try:
-        safe = table.assign(known=table["known"].map({True: "yes", False: "no"})).map(_neutral)
+        safe = as_text(table).assign(known=table["known"].map({True: "yes", False: "no"})).map(_neutral)
         text = safe.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
         write_text(output / "veridice.tsv", text)
         meanings = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from veridice.case import Notice
 from veridice.imaging.registration import Alignment
 from veridice.imaging.volume import Geometry, Volume
 
@@ -28,8 +29,8 @@ class Scan:
     t1_geometry: Geometry | None = None
     alignment: Alignment | None = None
     brain: Volume | None = None
-    warnings: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
+    doubts: tuple[Notice, ...] = ()
     record: dict[str, Any] = field(default_factory=dict)
 
 
@@ -39,4 +40,4 @@ class GivenMask:
 
     name: str
     volume: Volume
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()

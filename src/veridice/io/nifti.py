@@ -16,7 +16,7 @@ from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError
 
-from veridice.case import plain_name
+from veridice.case import Notice, plain_name
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.dicom import read_dicom_folder
@@ -72,7 +72,7 @@ def read_image(path: Path, grid: Geometry | None = None) -> Volume:
     return volume
 
 
-def header_doubts(path: Path) -> tuple[str, ...]:
+def header_doubts(path: Path) -> tuple[Notice, ...]:
     """Where the header of a file that can be read contradicts itself, in plain words."""
     if path.is_dir():
         return ()
@@ -82,18 +82,20 @@ def header_doubts(path: Path) -> tuple[str, ...]:
         raise InputError(f"{path}: was changed while it was read; wait until it is written, then try again") from error
     if not isinstance(image, nib.Nifti1Image):
         return ()
-    said, header, name = [], image.header, plain_name(path.name)
+    said: list[Notice] = []
+    header, name = image.header, plain_name(path.name)
     if int(header["sform_code"]) and int(header["qform_code"]):
         try:
             apart = Geometry(image.shape[:3], header.get_qform()).distance(Geometry(image.shape[:3], header.get_sform()))
         except (HeaderDataError, ValueError, GeometryError):
-            said.append(f"{name}: its qform cannot be used; it lies where the sform puts it")
+            said.append(Notice("qform", f"{name}: its qform cannot be used; it lies where the sform puts it"))
         else:
             if apart > APART_MM:
-                said.append(f"{name}: qform and sform put it up to {apart:.1f} mm apart; the sform was taken: check the sides")
+                text = f"{name}: qform and sform put it up to {apart:.1f} mm apart; the sform was taken: check the sides"
+                said.append(Notice("qform", text))
     units = UNITS.get(int(header["xyzt_units"]) % 8)
     if units:
-        said.append(f"{name}: its header gives lengths in {units}; they were taken for millimetres")
+        said.append(Notice("units", f"{name}: its header gives lengths in {units}; they were taken for millimetres"))
     return tuple(said)
 
 

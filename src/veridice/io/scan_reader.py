@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from veridice.case import plain_name
+from veridice.case import Notice, plain_name
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.grid import resample_to
 from veridice.imaging.registration import align, resample_aligned, tolerance
@@ -58,23 +58,23 @@ def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
     shown = t1 if same else resample_to(t1, flair.geometry, float(t1.voxels.min()))
     if not registration:
         said = "the T1w was resampled to the FLAIR's grid where its header puts it, without registration"
-        return _noted(scan, () if same else (said,), t1=shown, t1_geometry=t1.geometry)
+        return _noted(scan, () if same else (Notice("t1_resampled", said),), t1=shown, t1_geometry=t1.geometry)
     found = align(flair, t1)
     if found.doubt:
         where = "it stays" if same else "it was resampled"
         said = (
             f"the T1w cannot be registered to the FLAIR ({found.doubt}): {where} where its header puts it; check that it is one"
         )
-        return replace(scan, doubts=(*scan.doubts, said), t1=shown, t1_geometry=t1.geometry)
+        return replace(scan, doubts=(*scan.doubts, Notice("t1_not_registered", said)), t1=shown, t1_geometry=t1.geometry)
     if same and found.distance <= tolerance(flair, t1):
         return _noted(scan, (), t1=t1, t1_geometry=t1.geometry)
     said = f"the T1w was registered to the FLAIR: moved by up to {found.distance:.1f} mm, turned by {found.degrees:.1f} degrees"
     moved = resample_aligned(t1, found, flair.geometry)
     record = {**scan.record, "t1_alignment": found.record()}
-    return _noted(scan, (said,), t1=moved, t1_geometry=t1.geometry, alignment=found, record=record)
+    return _noted(scan, (Notice("t1_registered", said),), t1=moved, t1_geometry=t1.geometry, alignment=found, record=record)
 
 
-def _noted(scan: Scan, warnings: tuple[str, ...], **changes: Any) -> Scan:
+def _noted(scan: Scan, warnings: tuple[Notice, ...], **changes: Any) -> Scan:
     return replace(scan, warnings=(*scan.warnings, *warnings), **changes)
 
 
@@ -97,12 +97,15 @@ def read_given_mask(path: Path, scan: Scan, threshold: float | None = None, labe
 
 def _on_flair(
     path: Path, scan: Scan, threshold: float | None = None, label: int | None = None, mend: str = MEND
-) -> tuple[Volume, tuple[str, ...]]:
+) -> tuple[Volume, tuple[Notice, ...]]:
     values = read_map(path)
     if label is None:
         mask, warnings = _thresholded(path, values, threshold, mend)
     else:
-        mask, warnings = values.with_voxels(values.voxels == label), (f"lesions are label {label} of {path.name}",)
+        mask, warnings = (
+            values.with_voxels(values.voxels == label),
+            (Notice("mask_label", f"lesions are label {label} of {path.name}"),),
+        )
     if mask.geometry.same_grid(scan.flair.geometry):
         return mask, warnings
     if scan.t1_geometry is None or not mask.geometry.same_grid(scan.t1_geometry):
@@ -117,7 +120,7 @@ def _on_flair(
     else:
         moved = resample_aligned(share, scan.alignment, scan.flair.geometry)
     said = f"{plain_name(path.name)} lies on the T1w's grid: resampled to the FLAIR's"
-    return moved.with_voxels(moved.voxels >= HALF), (*warnings, said)
+    return moved.with_voxels(moved.voxels >= HALF), (*warnings, Notice("mask_resampled", said))
 
 
 def _averaged(mask: Volume, coarser: Geometry) -> Volume:
@@ -126,20 +129,20 @@ def _averaged(mask: Volume, coarser: Geometry) -> Volume:
     return mask.with_voxels(ndimage.gaussian_filter(mask.voxels.astype(np.float32), np.maximum(0, (step - 1) / 2)))
 
 
-def _thresholded(path: Path, values: Volume, threshold: float | None, mend: str) -> tuple[Volume, tuple[str, ...]]:
+def _thresholded(path: Path, values: Volume, threshold: float | None, mend: str) -> tuple[Volume, tuple[Notice, ...]]:
     voxels, name = values.voxels, plain_name(path.name)
     if not np.isfinite(voxels).all():
         raise InputError(f"{path}: holds NaN or infinite values; replace them (for example: fslmaths -nan)")
     if threshold is not None:
         if voxels.min() >= threshold:
             raise InputError(f"{path}: every voxel is {threshold:g} or more; give a --mask-threshold above the background")
-        return values.with_voxels(voxels >= threshold), (f"{name} was cut at {threshold:g}",)
+        return values.with_voxels(voxels >= threshold), (Notice("mask_threshold", f"{name} was cut at {threshold:g}"),)
     found = np.unique(voxels)
     whole = bool((found == np.round(found)).all())
     if len(found) <= 2 and (found[0] == 0 or (len(found) == 1 and found[0] > 0)):
-        said = () if whole else (f"{name} holds {found[-1]:g} alone: every voxel that has it is the mask",)
-        return values.with_voxels(voxels > 0), said
+        text = f"{name} holds {found[-1]:g} alone: every voxel that has it is the mask"
+        return values.with_voxels(voxels > 0), () if whole else (Notice("mask_value", text),)
     if found[0] >= 0 and found[-1] <= 1 and not whole:
-        return values.with_voxels(voxels >= HALF), (f"{name} holds probabilities: cut at {HALF}",)
+        return values.with_voxels(voxels >= HALF), (Notice("mask_threshold", f"{name} holds probabilities: cut at {HALF}"),)
     shown = ", ".join(f"{v:g}" for v in found[:4])
     raise InputError(f"{path}: neither a binary mask nor probabilities from 0 to 1, its values are {shown}...; {mend}")

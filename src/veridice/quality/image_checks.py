@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from veridice.case import Notice
 from veridice.imaging.volume import Geometry
 from veridice.types import Mask, Voxels
 
@@ -15,7 +16,7 @@ HEAD_LEVEL = 0.15
 SAME_CORRELATION = 0.995
 
 
-def image_doubts(flair: Voxels, t1: Voxels | None, brain: Mask, cube: Geometry) -> list[str]:
+def image_doubts(flair: Voxels, t1: Voxels | None, brain: Mask, cube: Geometry) -> list[Notice]:
     """What is wrong with the images, so that no mask of them should be accepted unseen.
 
     Args:
@@ -23,30 +24,33 @@ def image_doubts(flair: Voxels, t1: Voxels | None, brain: Mask, cube: Geometry) 
         brain: (x, y, z) on the cube.
         cube: the grid around the head.
     """
-    doubts = []
+    doubts: list[Notice] = []
     extent = [round(n * spacing) for n, spacing in zip(cube.shape, cube.voxel_spacing, strict=True)]
     if min(extent) < SMALLEST_HEAD_MM or max(extent) > LARGEST_HEAD_MM:
         size = " x ".join(str(side) for side in extent)
-        doubts.append(f"what was imaged measures {size} mm, not like a whole human head: check voxel sizes and coverage")
+        text = f"what was imaged measures {size} mm, not like a whole human head: check voxel sizes and coverage"
+        doubts.append(Notice("head_size", text))
     if t1 is not None and looks_same(flair, t1):
-        doubts.append("FLAIR and T1w are the same image: give the T1w of this scan, or none")
+        doubts.append(Notice("same_image", "FLAIR and T1w are the same image: give the T1w of this scan, or none"))
     elif t1 is not None and looks_swapped(flair, t1, brain):
-        doubts.append("FLAIR and T1w look swapped (the 'T1w' has the contrast of a FLAIR): check the two files")
+        text = "FLAIR and T1w look swapped (the 'T1w' has the contrast of a FLAIR): check the two files"
+        doubts.append(Notice("swapped_images", text))
     return doubts
 
 
-def image_warnings(t1: bool, native: Geometry) -> list[str]:
+def image_warnings(t1: bool, native: Geometry) -> list[Notice]:
     """What makes the judgement less certain.
 
     Args:
         t1: whether there is one.
         native: the scan's own grid.
     """
-    warnings = []
+    warnings: list[Notice] = []
     if max(native.voxel_spacing) >= THICK_SLICE_MM:
-        warnings.append(f"slices are {max(native.voxel_spacing):.1f} mm thick: small lesions may be lost between them")
+        text = f"slices are {max(native.voxel_spacing):.1f} mm thick: small lesions may be lost between them"
+        warnings.append(Notice("thick_slices", text))
     if not t1:
-        warnings.append("no T1w was given: judged from the FLAIR alone, which is less certain")
+        warnings.append(Notice("no_t1", "no T1w was given: judged from the FLAIR alone, which is less certain"))
     return warnings
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from veridice.case import Notice
 from veridice.imaging.grid import GridTransform
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry
@@ -85,8 +86,8 @@ class ScanAnalysis:
     descriptors: dict[str, float] = field(default_factory=dict)
     features: Numbers = field(default_factory=lambda: np.zeros(0))
     preprocessing: dict[str, Any] = field(default_factory=dict)
-    warnings: tuple[str, ...] = ()
-    doubts: tuple[str, ...] = ()
+    warnings: tuple[Notice, ...] = ()
+    doubts: tuple[Notice, ...] = ()
 
     @property
     def geometry(self) -> Geometry:
