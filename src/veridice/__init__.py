@@ -1,8 +1,9 @@
 """Can this lesion mask be trusted? Predicted Dice, maps of doubt and a verdict for lesion segmentations.
 
->>> flair, t1 = read_image(Path("FLAIR.nii.gz")), read_image(Path("T1w.nii.gz"))
->>> result = assess_scan("sub-01", flair, t1, None, load_networks(bundled_weights()), InferenceSettings())
->>> result.assessment.predicted_dice
+>>> import veridice
+>>> result = veridice.check("FLAIR.nii.gz", t1="T1w.nii.gz", mask="lesions.nii.gz")  # doctest: +SKIP
+>>> result.verdict, result.predicted_dice, result.interval  # doctest: +SKIP
+('review', 0.78, (0.65, 0.87))
 """
 
 from __future__ import annotations
@@ -11,24 +12,33 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from veridice._version import __version__
-from veridice.case import Assessment
-from veridice.config import InferenceSettings
-from veridice.errors import VeridiceError
-from veridice.imaging.volume import Geometry, Volume
-from veridice.io.nifti import read_image, read_mask, write_image
-from veridice.metrics.overlap import dice
 
 if TYPE_CHECKING:
     from veridice.assessment.assess import AssessmentResult, assess_scan
     from veridice.assessment.models import load_networks
+    from veridice.case import Assessment
+    from veridice.config import InferenceSettings
+    from veridice.errors import VeridiceError
+    from veridice.imaging.volume import Geometry, Volume
+    from veridice.io.nifti import read_image, read_mask, write_image
     from veridice.io.weight_cards import bundled_weights
+    from veridice.metrics.overlap import dice
 
-# What needs torch is imported on first use, so that stored results can be read on a machine without it.
-_NEEDS_TORCH = {
+# Imported on first use: the command line answers at once, and stored results can be read on a machine without torch.
+_WHERE = {
+    "Assessment": "veridice.case",
     "AssessmentResult": "veridice.assessment.assess",
+    "Geometry": "veridice.imaging.volume",
+    "InferenceSettings": "veridice.config",
+    "VeridiceError": "veridice.errors",
+    "Volume": "veridice.imaging.volume",
     "assess_scan": "veridice.assessment.assess",
-    "load_networks": "veridice.assessment.models",
     "bundled_weights": "veridice.io.weight_cards",
+    "dice": "veridice.metrics.overlap",
+    "load_networks": "veridice.assessment.models",
+    "read_image": "veridice.io.nifti",
+    "read_mask": "veridice.io.nifti",
+    "write_image": "veridice.io.nifti",
 }
 
 __all__ = [
@@ -50,6 +60,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _NEEDS_TORCH:
+    if name not in _WHERE:
         raise AttributeError(f"module 'veridice' has no attribute '{name}'")
-    return getattr(importlib.import_module(_NEEDS_TORCH[name]), name)
+    return getattr(importlib.import_module(_WHERE[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

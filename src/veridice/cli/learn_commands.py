@@ -13,10 +13,7 @@ from rich.markup import escape
 from veridice.cli.common import Weights, err, out, progress_bar
 from veridice.config import LARGEST_SEED
 from veridice.errors import InputError
-from veridice.io.atomic import held
-from veridice.io.datasets import read_manifest
 from veridice.io.weight_cards import NAMES, WeightKind, bundled_weights, read_card, verify
-from veridice.training.settings import load_training_settings, on_whole_cubes, with_steps, without_group
 
 
 def simulate(
@@ -66,7 +63,10 @@ def train(
     ] = False,
 ) -> None:
     """Train one network; interrupt it with Ctrl-C and give the same command again to go on."""
+    from veridice.io.atomic import held
+    from veridice.io.datasets import read_manifest
     from veridice.training import quality_model, regressors, unets
+    from veridice.training.settings import load_training_settings, on_whole_cubes, with_steps, without_group
 
     settings = load_training_settings(config)
     if (network == "brain") != (settings.data.target == "brain"):

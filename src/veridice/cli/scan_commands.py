@@ -7,14 +7,12 @@ import math
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from veridice.assessment.check import Request
-from veridice.assessment.check import check as check_files
 from veridice.case import Assessment, plain_name
 from veridice.cli.common import (
     DISCLAIMER,
@@ -31,10 +29,9 @@ from veridice.cli.common import (
     progress_bar,
 )
 from veridice.config import InferenceSettings
-from veridice.io.bids import REPORT_SUFFIX, case_name, file_stem
-from veridice.io.nifti import read_image, read_mask
-from veridice.io.weight_cards import bundled_weights
-from veridice.metrics.overlap import dice
+
+if TYPE_CHECKING:
+    from veridice.assessment.check import Request
 
 
 def check(
@@ -67,6 +64,9 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Judge the lesion segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
+    from veridice.assessment.check import Request
+    from veridice.io.bids import case_name
+
     settings = inference_settings(passes, seed, min_dice, coverage, device, engine)
     if mask_threshold is not None and not math.isfinite(mask_threshold):
         raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
@@ -88,6 +88,11 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Judge the real scan that ships with veridice and, as its truth is known, show the true Dice beside."""
+    from veridice.assessment.check import Request
+    from veridice.io.bids import case_name
+    from veridice.io.nifti import read_image, read_mask
+    from veridice.metrics.overlap import dice
+
     scan = Path(str(resources.files("veridice") / "demo"))
     flair, truth_file = scan / "sub-lesjak19_FLAIR.nii.gz", scan / "sub-lesjak19_label-lesion_mask.nii.gz"
     settings = InferenceSettings(passes=passes, seed=seed)
@@ -129,6 +134,9 @@ def calibrate(
 
 
 def _check(request: Request, output: Path, weights: Path | None, settings: InferenceSettings) -> Assessment:
+    from veridice.assessment.check import check as check_files
+    from veridice.io.weight_cards import bundled_weights
+
     bar = progress_bar()
     task = bar.add_task("stochastic passes", total=settings.passes)
 
@@ -170,6 +178,8 @@ def _print_assessment(assessment: Assessment, output: Path, true_dice: float | N
         out.print(f"[yellow]warning:[/yellow] {escape(warning)}")
     if assessment.ranking:
         _print_ranking(assessment)
+    from veridice.io.bids import REPORT_SUFFIX, file_stem
+
     report = output / f"{file_stem(assessment.case)}{REPORT_SUFFIX}"
     out.print(f"report: {escape(plain_name(str(report)))}\nmaps:   {escape(plain_name(str(output)))}\n{DISCLAIMER}")
 

@@ -7,14 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
-import pandas as pd
 import typer
 from rich.markup import escape
 from rich.table import Table
 
-from veridice.assessment.check import Request
 from veridice.cli.common import (
     Device,
     Engine,
@@ -28,17 +26,12 @@ from veridice.cli.common import (
     out,
     progress_bar,
 )
-from veridice.cohort.executor import Run, Tally, run_cohort
-from veridice.cohort.group import PAGE, write_group
-from veridice.cohort.schedule import choose_processes, plan_tasks, refuse_same, say_absent
-from veridice.cohort.task import Outcome, ScanTask, judge_scan
-from veridice.io.atomic import make_folder
-from veridice.io.bids import write_dataset_files
-from veridice.io.bids_dataset import check_dataset, find_scans, read_filter, validate_dataset, without_scans
-from veridice.io.weight_cards import bundled_weights
-from veridice.parallel import in_processes
-from veridice.quality.calibration import read_calibration
-from veridice.quality.model import CALIBRATION
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from veridice.cohort.executor import Run, Tally
+    from veridice.cohort.task import Outcome, ScanTask
 
 LABELS = (("--participant-label", "--participant_label"), ("--session-label", "--session_label"))
 LEVELS = ("participant", "group")
@@ -94,6 +87,14 @@ def run(
     engine: Engine = "auto",
 ) -> None:
     """Judge every scan of a BIDS data set (participant), then rank them in one table and report (group)."""
+    from veridice.assessment.check import Request
+    from veridice.cohort.group import write_group
+    from veridice.cohort.schedule import choose_processes, plan_tasks, refuse_same, say_absent
+    from veridice.io.bids_dataset import check_dataset, find_scans, read_filter, validate_dataset, without_scans
+    from veridice.io.weight_cards import bundled_weights
+    from veridice.quality.calibration import read_calibration
+    from veridice.quality.model import CALIBRATION
+
     one_of(LEVELS, level, "level")
     # Workers elsewhere have working folders of their own.
     bids_dir, output_dir = bids_dir.absolute(), output_dir.absolute()
@@ -137,6 +138,9 @@ def _print_plan(tasks: Sequence[ScanTask]) -> None:
 @contextmanager
 def _somewhere(scheduler: str | None, queues: dict[str, Path | None], processes: tuple[int, int]) -> Iterator[Run]:
     """What runs the tasks: processes of this machine unless a cluster is named."""
+    from veridice.cohort.task import judge_scan
+    from veridice.parallel import in_processes
+
     asked = {name: file for name, file in queues.items() if file is not None}
     if len(asked) + (scheduler is not None) > 1:
         raise typer.BadParameter("only one of them", param_hint="--scheduler, --slurm, --pbs, --sge")
@@ -154,6 +158,10 @@ def _somewhere(scheduler: str | None, queues: dict[str, Path | None], processes:
 
 
 def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally:
+    from veridice.cohort.executor import run_cohort
+    from veridice.io.atomic import make_folder
+    from veridice.io.bids import write_dataset_files
+
     make_folder(output)
     write_dataset_files(output)
     with progress_bar() as bar:
@@ -170,6 +178,8 @@ def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally
 
 
 def _print_group(table: pd.DataFrame, output: Path) -> None:
+    from veridice.cohort.group import PAGE
+
     counts = Counter(table["verdict"].dropna())
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject"))
     absent = int((table["status"] != "done").sum())

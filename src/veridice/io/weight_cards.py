@@ -6,13 +6,14 @@ import hashlib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
-from safetensors.numpy import save_file
 
 from veridice.errors import WeightsError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain"]
 WeightKind = Literal["segmenter", "reconstructor", "regressor", "brain", "predictor"]
@@ -83,6 +84,8 @@ def verify(folder: Path, name: str) -> WeightCard:
 
 def save_arrays(folder: Path, arrays: Mapping[str, np.ndarray[Any, Any]], card: dict[str, Any]) -> WeightCard:
     """Write arrays as they are, and their card; ``card`` lacks only the checksum."""
+    from safetensors.numpy import save_file
+
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{card['name']}.safetensors"
     temporary = path.with_name(f".{path.name}.tmp")
