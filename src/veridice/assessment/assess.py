@@ -24,6 +24,7 @@ from veridice.assessment.models import Networks, describe_model
 from veridice.case import Assessment, Calibration, Notice
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError
+from veridice.imaging.grid import GridTransform
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
@@ -44,6 +45,7 @@ class AssessmentResult:
         lesions: of the judged mask; numbered in the map ``lesion_numbers``.
         missed: places that look like missed lesions, numbered on.
         lesion_model: for the confidence in either.
+        transform: between the FLAIR's grid and the cube.
         preprocessing: JSON-ready record of every step between the scan and the cube.
     """
 
@@ -52,6 +54,7 @@ class AssessmentResult:
     lesions: list[Lesion]
     missed: list[Lesion]
     lesion_model: LesionModel
+    transform: GridTransform
     preprocessing: dict[str, Any]
 
 
@@ -169,7 +172,9 @@ def assess_masks(
         model=describe_model(networks, settings, min_dice, backend.for_network(networks.segmenter)),
         version=__version__,
     )
-    return AssessmentResult(assessment, native, lesions, missed, networks.quality.lesions, analysis.preprocessing)
+    return AssessmentResult(
+        assessment, native, lesions, missed, networks.quality.lesions, analysis.transform, analysis.preprocessing
+    )
 
 
 def list_lesions(mask: Mask, analysis: ScanAnalysis) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:

@@ -6,7 +6,9 @@ Each step is recorded in a :class:`GridTransform`, from which the inverse is der
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import nibabel as nib
@@ -25,6 +27,7 @@ CROP_MARGIN_VOXELS = 2
 PADDED_BACKGROUND_FRACTION = 0.3
 """When more voxels than this share the lowest value, that value is padding (a skull-stripped or cut-out scan)."""
 
+Weights = np.ndarray[tuple[int, int], np.dtype[np.float32]]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 
@@ -68,11 +71,9 @@ class GridTransform:
 
     def to_grid(self, voxels: Voxels) -> Voxels:
         """Resample native voxels (x y z) to the cube, trilinearly, smoothed first where the cube is coarser."""
-        cropped = self.crop(np.asarray(voxels, dtype=np.float32))
-        sigma = np.maximum(0.0, (self.scale - 1.0) / 2.0)
-        if sigma.any():
-            cropped = ndimage.gaussian_filter(cropped, sigma, mode="nearest")
-        return _scale_axes(cropped, self.scale, self.grid_shape)
+        cropped = self.crop(voxels)
+        sides = zip(cropped.shape, self.grid_shape, self.scale, strict=True)
+        return _resample(cropped, [_axis_weights(given, 0, wanted, scale, 1, _blur(scale)) for given, wanted, scale in sides])
 
     def to_native(self, grid_voxels: Voxels, order: Literal[1, 3] = 1) -> Voxels:
         """Resample a map on the cube back to the native grid; 0 outside the crop.
@@ -85,8 +86,7 @@ class GridTransform:
         if grid_voxels.shape != self.grid_shape:
             raise ValueError(f"map has shape {grid_voxels.shape}, the grid is {self.grid_shape}")
         grid_voxels = np.asarray(grid_voxels, dtype=np.float32)
-        box_shape = tuple(stop - start for start, stop in self.box)
-        inside = _scale_axes(grid_voxels, 1.0 / self.scale, box_shape, order)
+        inside = _resample(grid_voxels, self._to_crop_weights([slice(0, stop - start) for start, stop in self.box], order))
         lengths = np.array(self.native.shape)[np.argsort(self.orientation[:, 0])]
         canonical = np.zeros(lengths, dtype=np.float32)
         canonical[tuple(slice(start, stop) for start, stop in self.box)] = inside.clip(grid_voxels.min(), grid_voxels.max())
@@ -103,9 +103,11 @@ class GridTransform:
 
     def to_crop(self, grid_voxels: Voxels, region: tuple[slice, slice, slice]) -> Voxels:
         """Part of a map on the cube, trilinearly, on the crop's voxels (canonically oriented): see :meth:`crop_region`."""
-        step = 1.0 / self.scale
-        places = [_places(step[axis], range(side.start, side.stop)) for axis, side in enumerate(region)]
-        return _interpolate(grid_voxels, places)
+        return _resample(grid_voxels, self._to_crop_weights(region, 1))
+
+    def _to_crop_weights(self, region: Sequence[slice], order: Literal[1, 3]) -> list[Weights]:
+        sides = zip(self.grid_shape, region, self.scale, strict=True)
+        return [_axis_weights(given, side.start, side.stop, 1.0 / scale, order, 0.0) for given, side, scale in sides]
 
     def record(self) -> dict[str, Any]:
         """What a sidecar needs to repeat the step: JSON-ready, without paths."""
@@ -123,23 +125,37 @@ def _canonical_orientation() -> np.ndarray[Any, Any]:
     return np.array([[0, 1], [1, 1], [2, 1]], dtype=np.float64)
 
 
-def _scale_axes(voxels: Voxels, scale: np.ndarray[Any, Any], shape: tuple[int, ...], order: Literal[1, 3] = 1) -> Voxels:
-    if order == 1:
-        return _interpolate(voxels, [_places(scale[axis], range(shape[axis])) for axis in range(3)])
-    offset = 0.5 * scale - 0.5
-    return ndimage.affine_transform(voxels, scale, offset=offset, output_shape=shape, order=order, mode="nearest")
+def _blur(scale: float) -> float:
+    """Width of the filter before a resampling to voxels that are ``scale`` times as long; thick voxels are averages."""
+    return max(0.0, (scale - 1.0) / 2.0)
 
 
-def _places(scale: float, wanted: range) -> np.ndarray[Any, Any]:
-    """Where voxels of a row lie among those of another one that is as long, edges on edges, ``scale`` of which make one."""
-    return (np.arange(wanted.start, wanted.stop) + 0.5) * scale - 0.5
+@lru_cache(maxsize=64)
+def _axis_weights(given: int, start: int, stop: int, scale: float, order: Literal[1, 3], blur: float) -> Weights:
+    """What each of ``given`` voxels in a row counts in those from ``start`` to ``stop`` of another row (wanted, given).
+
+    ``scale`` of the given ones are as long as a wanted one; edges lie on edges, and beyond them the edge values go on.
+    SciPy's own filters, applied to every unit vector: linear or cubic B-spline interpolation, after a Gaussian of ``blur``.
+    """
+    units = np.eye(given)
+    units = ndimage.gaussian_filter1d(units, blur, axis=0, mode="nearest") if blur else units
+    offset, shape = (start + 0.5) * scale - 0.5, (stop - start,)
+    rows = [ndimage.affine_transform(unit, [scale], offset, shape, order=order, mode="nearest") for unit in units.T]
+    return np.stack(rows, axis=1).astype(np.float32)
 
 
-def _interpolate(voxels: Voxels, places: list[np.ndarray[Any, Any]]) -> Voxels:
-    """Trilinearly at the fractional ``places`` along each axis, edge values beyond the edges; what shrinks most goes first."""
-    shown: Voxels = np.ascontiguousarray(voxels, np.float32)
-    for axis in sorted(range(3), key=lambda a: len(places[a]) / shown.shape[a]):
-        shown = interpolate_axis(shown, places[axis].clip(0, shown.shape[axis] - 1), axis)
+def _resample(voxels: Voxels, weights: Sequence[Weights]) -> Voxels:
+    """Weighted sums along the three axes: a resampling is separable, so that matrix products do it. What shrinks goes first."""
+    shown = np.asarray(voxels, np.float32)
+    for axis in sorted(range(3), key=lambda a: len(weights[a]) / weights[a].shape[1]):
+        used = np.flatnonzero(weights[axis].any(axis=0))
+        part = slice(used[0], used[-1] + 1) if len(used) else slice(0, 1)
+        matrix = weights[axis][:, part]
+        shown = shown[tuple(part if a == axis else slice(None) for a in range(3))]
+        if axis == 0:
+            shown = (matrix @ shown.reshape(len(shown), -1)).reshape(-1, *shown.shape[1:])
+        else:
+            shown = matrix @ shown if axis == 1 else shown @ matrix.T
     return shown
 
 

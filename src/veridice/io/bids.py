@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import os
 import re
 from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 
 from veridice._version import __version__
 from veridice.case import Assessment, plain_name
@@ -101,30 +102,54 @@ def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
 
 def write_maps(folder: Path, case: str, maps: dict[str, Volume], provenance: dict[str, Any]) -> dict[str, str]:
     """Write maps with a JSON sidecar each; returns their file names by map name."""
-    stem, files = file_stem(case), {}
-    for name, volume in maps.items():
+    files = {name: f"{file_stem(case)}_{MAP_NAMES[name]}.nii.gz" for name in maps}
+    # Compressing leaves Python's lock to the next map.
+    with ThreadPoolExecutor(2) as pool:
+        list(pool.map(lambda name: write_image(folder / files[name], _rounded(maps[name])), maps))
+    for name, file in files.items():
         description, units = MAP_MEANINGS[name]
-        file = f"{stem}_{MAP_NAMES[name]}.nii.gz"
-        write_image(folder / file, _rounded(volume))
         sidecar = {"Description": description, "Units": units, "SpatialReference": "orig", "Rounding": ROUNDING, **provenance}
         write_json(folder / file.replace(".nii.gz", ".json"), sidecar)
-        files[name] = file
     return files
 
 
 def _rounded(volume: Volume) -> Volume:
     if volume.voxels.dtype.kind in "bui":
         return volume
-    return volume.with_voxels(np.round(volume.voxels / ROUNDING).astype(np.float32) * np.float32(ROUNDING))
+    steps = volume.voxels * np.float32(1 / ROUNDING)
+    return volume.with_voxels(np.multiply(np.rint(steps, out=steps), np.float32(ROUNDING), out=steps))
 
 
 def write_table(folder: Path, case: str, name: str, rows: list[dict[str, Any]], columns: dict[str, str]) -> str:
     """Write rows as TSV with a JSON dictionary of its columns; returns the TSV's name. Texts are words of our own."""
     file = f"{file_stem(case)}_{name}.tsv"
-    table = pd.DataFrame(rows, columns=list(columns))
-    table.to_csv(folder / file, sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
+    with (folder / file).open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, delimiter="\t", lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows([_cell(row.get(column)) for column in columns] for row in rows)
     write_json(folder / file.replace(".tsv", ".json"), {column: {"Description": text} for column, text in columns.items()})
     return file
+
+
+def _cell(value: Any) -> Any:
+    if value is None or value != value:
+        return "n/a"
+    return f"{value:.6g}" if isinstance(value, float) else value
+
+
+def read_table(path: Path) -> list[dict[str, Any]]:
+    """Rows of a table by :func:`write_table`; what is a number is one, ``n/a`` is None."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [{name: _value(cell) for name, cell in row.items()} for row in csv.DictReader(stream, delimiter="\t")]
+
+
+def _value(cell: str) -> Any:
+    if cell == "n/a":
+        return None
+    try:
+        return float(cell)
+    except ValueError:
+        return cell
 
 
 def write_dataset_files(folder: Path, goes_to: Path | None = None) -> None:

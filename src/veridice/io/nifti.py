@@ -12,6 +12,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from isal import igzip
 from nibabel.filebasedimages import ImageFileError
 from nibabel.freesurfer.mghformat import MGHError
 from nibabel.spatialimages import HeaderDataError
@@ -43,6 +44,8 @@ SMALLEST_CONTRAST, LARGEST_CONTRAST = 1e-30, 1e30
 """Between them float32 can scale an image without running out of range."""
 APART_MM = 1.0
 """Two places of a header that differ by more than this somewhere in the image contradict each other."""
+COMPRESSION = 1
+"""Level of what is written, 0 to 3: maps come out no larger than by zlib, in a fraction of its time."""
 UNITS = {1: "metres", 3: "micrometres"}
 
 
@@ -143,7 +146,8 @@ def write_image(path: Path, volume: Volume) -> None:
     image.header.set_xyzt_units("mm")
     image.set_sform(volume.affine, code="scanner")
     image.set_qform(volume.affine, code="scanner")
-    nib.save(image, path)
+    content = image.to_bytes()
+    path.write_bytes(igzip.compress(content, COMPRESSION, mtime=0) if path.name.endswith(ZIPPED) else content)
 
 
 def _require_grid(path: Path, volume: Volume, grid: Geometry | None, mend: str) -> None:

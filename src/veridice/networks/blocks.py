@@ -32,6 +32,24 @@ def stochastic_dropout(features: Tensor, rate: float, kind: DropoutKind, generat
     return features * (kept.to(features.device, features.dtype) / (1.0 - rate))
 
 
+def space_to_depth(images: Tensor, edge: int) -> Tensor:
+    """Each block of ``edge`` cubed voxels becomes channels: (batch, channels, x, y, z) to (batch, channels * edge^3, ...).
+
+    The order is MONAI's ``pixelunshuffle`` (after Shi et al. 2016, arXiv:1609.05158), which takes a second to import.
+    """
+    batch, channels, *sides = images.shape
+    x, y, z = (side // edge for side in sides)
+    blocks = images.reshape(batch, channels, x, edge, y, edge, z, edge)
+    return blocks.permute(0, 1, 3, 5, 7, 2, 4, 6).reshape(batch, channels * edge**3, x, y, z)
+
+
+def depth_to_space(features: Tensor, edge: int) -> Tensor:
+    """The inverse of :func:`space_to_depth`."""
+    batch, channels, x, y, z = features.shape
+    blocks = features.reshape(batch, channels // edge**3, edge, edge, edge, x, y, z)
+    return blocks.permute(0, 1, 5, 2, 6, 3, 7, 4).reshape(batch, channels // edge**3, x * edge, y * edge, z * edge)
+
+
 class ConvUnit(nn.Sequential):
     """3x3x3 convolution, instance normalisation, leaky ReLU."""
 

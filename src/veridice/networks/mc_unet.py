@@ -5,11 +5,18 @@ from __future__ import annotations
 from functools import partial
 
 import torch
-from monai.networks.utils import pixelshuffle, pixelunshuffle
 from torch import Tensor, nn
 from torch.nn import functional
 
-from veridice.networks.blocks import DecoderBlock, Drop, DropoutKind, EncoderBlock, stochastic_dropout
+from veridice.networks.blocks import (
+    DecoderBlock,
+    Drop,
+    DropoutKind,
+    EncoderBlock,
+    depth_to_space,
+    space_to_depth,
+    stochastic_dropout,
+)
 
 HEADS = 3
 """Scales of the decoder at which a segmentation map is taken."""
@@ -80,7 +87,7 @@ class McUnet(nn.Module):
         """
         first = self.encoder[0]
         assert isinstance(first, EncoderBlock)
-        return first.before_dropout(pixelunshuffle(images, 3, self.stem) if self.stem > 1 else images)
+        return first.before_dropout(space_to_depth(images, self.stem) if self.stem > 1 else images)
 
     def deepest_features(self, shared: Tensor) -> Tensor:
         """Mean over space of the deepest level's channels (batch, channels), without dropout: how the whole image looks."""
@@ -126,4 +133,4 @@ class McUnet(nn.Module):
                 level = level + functional.interpolate(logits, size=scale.shape[2:], mode="trilinear")
             logits = level
         assert logits is not None
-        return pixelshuffle(logits, 3, self.stem) if self.stem > 1 else logits
+        return depth_to_space(logits, self.stem) if self.stem > 1 else logits

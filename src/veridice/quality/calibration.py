@@ -6,20 +6,17 @@ import json
 import warnings
 from math import ceil, floor, log
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-import pandas as pd
-from mapie.conformity_scores import ResidualNormalisedScore
-from mapie.regression import SplitConformalRegressor
-from mapie.risk_control import BinaryClassificationController
-from mapie.risk_control.fwer_control import FWERFixedSequenceTesting
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from scipy.special import rel_entr
-from sklearn.base import BaseEstimator, RegressorMixin
 
 from veridice.errors import InputError
 from veridice.io.atomic import write_json
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 LARGEST_FILE = 64 * 2**20
@@ -107,22 +104,8 @@ def fewest_cases(coverage: float) -> int:
     return floor(round(max(1 / coverage, 1 / (1 - coverage)), 6)) + 1
 
 
-class _Column(RegressorMixin, BaseEstimator):
-    """An estimator that was fitted elsewhere: its prediction stands in a column of what it is given."""
-
-    def __init__(self, number: int = 0) -> None:
-        self.number = number
-        self.n_features_in_ = 2
-
-    def fit(self, _features: Any, _target: Any) -> Self:
-        return self
-
-    def predict(self, features: Any) -> Numbers:
-        return np.asarray(features, np.float64)[:, self.number]
-
-
 def dice_intervals(calibration: CalibrationSet, predicted: Numbers, spread: Numbers, coverage: float) -> Numbers:
-    """Split-conformal intervals (Papadopoulos et al. 2002; with normalised residuals, Lei et al. 2018; by MAPIE).
+    """Split-conformal intervals (Papadopoulos et al. 2002; with normalised residuals, Lei et al. 2018).
 
     Of scans that are like the calibration's, at least ``coverage`` have their true Dice inside: on average over scans, not
     among those of one kind nor among the accepted ones.
@@ -137,14 +120,9 @@ def dice_intervals(calibration: CalibrationSet, predicted: Numbers, spread: Numb
     """
     if calibration.n < fewest_cases(coverage):
         return np.tile([0.0, 1.0], (len(predicted), 1))
-    known = np.column_stack([calibration.predicted, calibration.spread])
-    score = ResidualNormalisedScore(residual_estimator=_Column(1), prefit=True)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # that a column does not look fitted
-        regressor = SplitConformalRegressor(_Column(0), coverage, conformity_score=score, prefit=True)
-        regressor.conformalize(known, np.array(calibration.dice))
-        _, ends = regressor.predict_interval(np.column_stack([predicted, spread]))
-    return np.asarray(ends[:, :, 0].clip(0.0, 1.0))
+    residuals = np.abs(np.subtract(calibration.dice, calibration.predicted)) / calibration.spread
+    half = np.sort(residuals)[ceil((calibration.n + 1) * coverage) - 1] * spread
+    return np.column_stack([predicted - half, predicted + half]).clip(0.0, 1.0)
 
 
 def expected_shortfall(
@@ -177,6 +155,9 @@ def accept_rule(calibration: CalibrationSet, min_dice: float, share: float) -> A
     one begins with as few accepted cases as could prove anything, all of them good; the other with so many that half of the
     tolerated share may be bad.
     """
+    from mapie.risk_control import BinaryClassificationController
+    from mapie.risk_control.fwer_control import FWERFixedSequenceTesting
+
     predicted, good = np.array(calibration.predicted), np.array(calibration.dice) >= min_dice
     level = (1 - ASSURANCE) / 2
     fewest, more = (ceil(-log(level) / rel_entr([r, 1 - r], [share, 1 - share]).sum()) for r in (1.0, (1 + share) / 2))

@@ -8,10 +8,6 @@ from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
-from sklearn.covariance import LedoitWolf
-from sklearn.decomposition import PCA
-from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-from sklearn.model_selection import GroupKFold
 
 from veridice.quality.image_features import DESCRIPTORS
 
@@ -176,6 +172,8 @@ def fit_ood_detector(
         seed: of the folds.
         weights: how much each scan counts where the limits are drawn; None: all the same.
     """
+    from sklearn.model_selection import GroupKFold
+
     values = np.stack([_values(known, found) for known, found in zip(descriptors, features, strict=True)])
     usable = np.isfinite(values).all(axis=1)
     values, groups = values[usable], np.asarray(people)[usable]
@@ -199,6 +197,9 @@ def _limits(left_out: Array, counts: Array) -> Array:
 
 
 def _fit(values: Array, labels: np.ndarray[Any, Any]) -> OodDetector:
+    from sklearn.covariance import LedoitWolf
+    from sklearn.decomposition import PCA
+
     usual, known = values[labels == KNOWN], len(DESCRIPTORS)
     mean, deviation = usual.mean(axis=0), usual.std(axis=0)
     scale = np.where(deviation > CONSTANT, deviation, 1.0)
@@ -234,6 +235,8 @@ def _classifier(inputs: Array, labels: np.ndarray[Any, Any], kinds: tuple[str, .
     """
     if not kinds:
         return np.zeros((1, inputs.shape[1])), np.zeros(1)
+    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
     classes = [0 if label == KNOWN else 1 + kinds.index(label) for label in labels]
     chances = np.array([0.5, *[0.5 / len(kinds)] * len(kinds)])
     fitted = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=SHRINKAGE, priors=chances).fit(inputs, classes)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from scipy.special import expit, logit
-from sklearn.ensemble import ExtraTreesRegressor
-from sklearn.model_selection import GroupKFold
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from sklearn.ensemble import ExtraTreesRegressor
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -115,8 +116,7 @@ class Predictor:
 
     def predict(self, scores: Sequence[Mapping[str, float | None]] | pd.DataFrame) -> tuple[Array, Array]:
         """Predicted Dice in [0, 1] and expected size of its error, each (masks,); a score that is absent is filled in."""
-        table = pd.DataFrame(scores if isinstance(scores, pd.DataFrame) else list(scores))
-        inputs = _filled(_values(table, self.features), self.fill)
+        inputs = _filled(_values(scores, self.features), self.fill)
         dice = from_odds(log_odds(inputs[:, self.features.index(BASE)]) + self.odds.predict(inputs))
         spread = np.exp(self.error.predict(np.column_stack([inputs, dice])))
         return dice, spread.clip(SMALLEST_SPREAD, 1.0)
@@ -154,8 +154,10 @@ def from_odds(odds: Array) -> Array:
     return np.asarray((expit(odds) - ENDS) / (1 - 2 * ENDS)).clip(0.0, 1.0)
 
 
-def _values(table: pd.DataFrame, features: Sequence[str]) -> Array:
-    return table.reindex(columns=list(features)).to_numpy(np.float64, na_value=np.nan)
+def _values(scores: Sequence[Mapping[str, float | None]] | pd.DataFrame, features: Sequence[str]) -> Array:
+    rows: Any = scores.to_dict("records") if hasattr(scores, "to_dict") else scores
+    values = [[row.get(name) for name in features] for row in rows]
+    return np.array(values, np.float64).reshape(-1, len(features))
 
 
 def _filled(values: Array, fill: Array) -> Array:
@@ -172,6 +174,8 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = 
         seed: of the forests.
         features: names of the scores to use; :data:`BASE` is one of them.
     """
+    from sklearn.model_selection import GroupKFold
+
     values, dice = _values(known, features), known["dice"].to_numpy(np.float64)
     finite = np.where(np.isfinite(values), values, np.nan)
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in finite.T])
@@ -188,4 +192,6 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = 
 
 
 def _fit(inputs: Array, target: Array, seed: int) -> Forest:
+    from sklearn.ensemble import ExtraTreesRegressor
+
     return Forest.of(ExtraTreesRegressor(TREES, min_samples_leaf=SMALLEST_LEAF, random_state=seed).fit(inputs, target))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
-from sklearn.linear_model import LogisticRegression
 
 from veridice.imaging.components import label_components
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.types import Mask, Voxels
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MOST_LESIONS = 10_000
 """A mask of more parts is noise; its largest are listed."""
@@ -74,6 +75,8 @@ def fit_lesion_model(known: pd.DataFrame) -> LesionModel:
     Args:
         known: the fields of :class:`Lesion` and ``real``, one row a lesion.
     """
+    from sklearn.linear_model import LogisticRegression
+
     features = np.array(
         [Lesion(**{f.name: row[f.name] for f in fields(Lesion)}).features() for row in known.to_dict("records")]
     )

@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage
 
-from veridice.imaging.grid import fit_grid
+from veridice.imaging.grid import GridTransform
 from veridice.imaging.volume import Volume
 from veridice.report.slices import lesion_slices, picture_size
 from veridice.types import Mask, Voxels
@@ -18,17 +18,17 @@ HEIGHT, SLICES = 128, 3
 OUTLINE = (255, 90, 31)
 
 
-def write_thumbnail(flair: Volume, mask: Volume, output: Path) -> None:
+def write_thumbnail(flair: Volume, mask: Volume, transform: GridTransform, output: Path) -> None:
     """Axial slices with most of the mask, outlined, seen from the feet; without a mask the middle of the head.
 
     Args:
         flair: the scan.
         mask: boolean, on the same grid.
+        transform: whose crop is shown.
         output: PNG file, about 10 kB.
     """
-    plan = fit_grid(flair, (16, 16, 16))
-    spacing = np.array(flair.geometry.voxel_spacing)[np.argsort(plan.orientation[:, 0])]
-    image, marked = (plan.crop(np.asarray(volume.voxels, np.float32)) for volume in (flair, mask))
+    spacing = np.array(flair.geometry.voxel_spacing)[np.argsort(transform.orientation[:, 0])]
+    image, marked = (transform.crop(volume.voxels) for volume in (flair, mask))
     middle = image[tuple(slice(n // 4, n - n // 4) for n in image.shape)]
     low, high = np.percentile(image, 1), np.percentile(middle, 99.8)
     shown = ((image - low) / max(high - low, 1e-6)).clip(0, 1)
