@@ -31,7 +31,7 @@ def measured(case: Case, networks: Networks, settings: InferenceSettings) -> dic
         "case": case.id,
         "true_ml": truth.voxels.sum() * flair.geometry.voxel_volume_ml,
         "found_ml": assessment.volumes_ml["own_mask"],
-        "true_dice": dice(result.maps["lesion_mask"].voxels, truth.voxels).dice,
+        "true_dice": dice(result.volumes["lesion_mask"].voxels, truth.voxels).dice,
         "predicted_dice": assessment.predicted_dice,
         **{name: assessment.scores[name] for name in ("pairwise_dice", "entropy_sum", "error_sum")},
     }

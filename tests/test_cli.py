@@ -121,7 +121,7 @@ def test_interruption_is_exit_130_and_leaves_nothing(
     def interrupt(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("veridice.assessment.check.assess_masks", interrupt)
+    monkeypatch.setattr("veridice.assessment.assess.assess_masks", interrupt)
     assert check(scan_files) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not scan_files["output"].exists()
@@ -133,7 +133,7 @@ def test_an_internal_error_is_one_line_and_exit_1(
     def fail(*_: object) -> None:
         raise ZeroDivisionError("broken\nbadly")
 
-    monkeypatch.setattr("veridice.assessment.check.assess_masks", fail)
+    monkeypatch.setattr("veridice.assessment.assess.assess_masks", fail)
     assert check(scan_files) == 1
     assert "ZeroDivisionError: broken badly" in capsys.readouterr().err
 

@@ -128,4 +128,4 @@ def test_every_seed_that_is_accepted_can_be_used(seed: int) -> None:
     accepted = InferenceSettings(passes=2, seed=seed)
     network, images = McUnet(features=1, depth=3), np.zeros((2, 8, 8, 8), np.float32)
     result = stochastic_passes(network, images, Backend("cpu", "fp32", 1), accepted.passes, accepted.seed)
-    assert result.maps.mean.shape == (8, 8, 8)
+    assert result.mean.shape == (8, 8, 8)

@@ -52,7 +52,7 @@ def networks(_tiny_weights_once: Path) -> Networks:
 def judged(networks: Networks, flair: Path, t1: Path | None, mask: Path | None, **how: Any) -> Answer:
     scan = read_scan(flair, t1, **{"registration": False, **how})
     found = assess_masks("a", scan, [read_given_mask(mask, scan)] if mask else [], networks, SETTINGS)
-    assessment, maps = found.assessment, found.maps
+    assessment, maps = found.assessment, found.volumes
     assert np.isfinite([assessment.predicted_dice, *assessment.interval, *assessment.volumes_ml.values()]).all()
     assert 0 <= assessment.interval[0] <= assessment.interval[1] <= 1
     for volume in maps.values():

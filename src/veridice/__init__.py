@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from veridice._version import __version__
 
 if TYPE_CHECKING:
-    from veridice.assessment.assess import AssessmentResult, assess_scan
+    from veridice.assessment.assess import assess_scan
     from veridice.assessment.models import load_networks
+    from veridice.assessment.result import AssessmentResult
     from veridice.case import Assessment
     from veridice.config import InferenceSettings
     from veridice.errors import VeridiceError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 # Imported on first use: the command line answers at once, and stored results can be read on a machine without torch.
 _WHERE = {
     "Assessment": "veridice.case",
-    "AssessmentResult": "veridice.assessment.assess",
+    "AssessmentResult": "veridice.assessment.result",
     "Geometry": "veridice.imaging.volume",
     "InferenceSettings": "veridice.config",
     "VeridiceError": "veridice.errors",

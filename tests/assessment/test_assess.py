@@ -11,9 +11,10 @@ import pytest
 from scipy import ndimage
 
 from veridice.assessment.analysis import NEAR_BRAIN, near_brain
-from veridice.assessment.assess import AssessmentResult, assess_masks, assess_scan
-from veridice.assessment.decide import Decision, _worth, rank
+from veridice.assessment.assess import assess_masks, assess_scan
+from veridice.assessment.decide import Decision, rank, worth
 from veridice.assessment.models import load_networks
+from veridice.assessment.result import AssessmentResult
 from veridice.case import Notice
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError, WeightsError
@@ -35,26 +36,26 @@ def judged(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> AssessmentResult
 
 
 def test_maps_lie_on_the_flairs_own_grid(judged: AssessmentResult, tiny_scan: dict[str, Volume]) -> None:
-    for name, volume in judged.maps.items():
+    for name, volume in judged.volumes.items():
         assert volume.shape == tiny_scan["flair"].shape, name
         np.testing.assert_allclose(volume.affine, tiny_scan["flair"].affine, atol=1e-4)
 
 
 def test_our_mask_is_the_native_probability_at_one_half(judged: AssessmentResult) -> None:
-    probability = judged.maps["lesion_probability"].voxels
-    np.testing.assert_array_equal(judged.maps["lesion_mask"].voxels, probability >= 0.5)
-    voxel_ml = judged.maps["lesion_mask"].geometry.voxel_volume_ml
+    probability = judged.volumes["lesion_probability"].voxels
+    np.testing.assert_array_equal(judged.volumes["lesion_mask"].voxels, probability >= 0.5)
+    voxel_ml = judged.volumes["lesion_mask"].geometry.voxel_volume_ml
     assert judged.assessment.volumes_ml["judged_mask"] == pytest.approx((probability >= 0.5).sum() * voxel_ml)
 
 
 def test_our_mask_ends_near_the_brain(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
     flair, networks = tiny_scan["flair"], load_networks(tiny_weights)
-    whole = assess_masks("a", Scan(flair, tiny_scan["t1"]), [], networks, SETTINGS).maps["lesion_probability"].voxels
+    whole = assess_masks("a", Scan(flair, tiny_scan["t1"]), [], networks, SETTINGS).volumes["lesion_probability"].voxels
     brain = np.zeros(flair.shape, bool)
     half = flair.shape[0] // 2
     brain[:half] = flair.voxels[:half] > 100
     scan = Scan(flair, tiny_scan["t1"], brain=flair.with_voxels(brain))
-    cut = assess_masks("a", scan, [], networks, SETTINGS).maps["lesion_probability"].voxels
+    cut = assess_masks("a", scan, [], networks, SETTINGS).volumes["lesion_probability"].voxels
     far = ndimage.distance_transform_edt(~brain) > 2 * NEAR_BRAIN
     assert (whole[far] > 0).any() and not cut[far].any()
     np.testing.assert_array_equal(cut[brain], whole[brain])
@@ -118,15 +119,15 @@ def test_same_scan_gives_the_same_answer_whatever_ran_before(
     assess_scan("other", tiny_scan["t1"], None, None, networks, InferenceSettings(passes=2, seed=9))
     again = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, networks, SETTINGS)
     assert again.assessment.scores == judged.assessment.scores
-    for name, volume in judged.maps.items():
-        np.testing.assert_array_equal(again.maps[name].voxels, volume.voxels)
+    for name, volume in judged.volumes.items():
+        np.testing.assert_array_equal(again.volumes[name].voxels, volume.voxels)
 
 
 def test_a_given_mask_is_judged_in_its_native_grid(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
     mask = bright(tiny_scan["flair"])
     result = assess_scan("sub-1", tiny_scan["flair"], None, mask, load_networks(tiny_weights), SETTINGS)
     assert result.assessment.volumes_ml["judged_mask"] == pytest.approx(mask.voxels.sum() * mask.geometry.voxel_volume_ml)
-    np.testing.assert_array_equal(result.maps["input_mask"].voxels, mask.voxels)
+    np.testing.assert_array_equal(result.volumes["input_mask"].voxels, mask.voxels)
     assert any("no T1w" in warning for warning in result.assessment.warnings)
 
 
@@ -162,18 +163,18 @@ def test_weights_for_different_cubes_are_refused(tiny_weights: Path) -> None:
 def test_how_much_a_look_is_worth() -> None:
     known = CalibrationSet(source="", simulated=True, patients=20, predicted=(0.5,) * 20, spread=(0.1,) * 20, dice=(0.6,) * 20)
 
-    def worth(predicted: float, mask: Mask, is_known: bool = True) -> tuple[float | None, ...]:
+    def chance_and_gain(predicted: float, mask: Mask, is_known: bool = True) -> tuple[float | None, ...]:
         mask_analysis = SimpleNamespace(mask=mask)
         decision = SimpleNamespace(mask_analysis=mask_analysis, predicted_dice=predicted, spread=0.1)
-        return tuple(_worth(decision, known, 0.75, is_known).values())
+        return tuple(worth(decision, known, 0.75, is_known).values())
 
     full, empty = np.ones((2, 2, 2), bool), np.zeros((2, 2, 2), bool)
     # All residuals are one spread above the prediction.
-    assert worth(0.5, full) == pytest.approx((1.0, 0.15))
-    assert worth(0.7, full) == pytest.approx((0.0, 0.0))
-    assert worth(0.4, empty) == pytest.approx((0.6, 0.45))
-    assert worth(0.7, full, is_known=False) == pytest.approx((0.75, 0.28125))
-    assert worth(0.1, full, is_known=False) == pytest.approx((1.0, 0.55))
+    assert chance_and_gain(0.5, full) == pytest.approx((1.0, 0.15))
+    assert chance_and_gain(0.7, full) == pytest.approx((0.0, 0.0))
+    assert chance_and_gain(0.4, empty) == pytest.approx((0.6, 0.45))
+    assert chance_and_gain(0.7, full, is_known=False) == pytest.approx((0.75, 0.28125))
+    assert chance_and_gain(0.1, full, is_known=False) == pytest.approx((1.0, 0.55))
 
 
 def test_what_two_masks_draw_alike_goes_before_a_third() -> None:

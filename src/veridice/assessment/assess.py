@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,51 +10,28 @@ import numpy as np
 from veridice._version import __version__
 from veridice.assessment.analysis import OWN, MaskAnalysis, analyse_mask, analyse_scan
 from veridice.assessment.decide import (
-    _calibration_warnings,
-    _ood_warnings,
-    _ranking,
-    _worth,
+    calibration_warnings,
     decide_all,
+    ood_warnings,
     rank,
+    ranking,
     unfamiliarity,
     useful_dice,
+    worth,
 )
 from veridice.assessment.models import Networks, describe_model
+from veridice.assessment.result import AssessmentResult
 from veridice.case import Assessment, Calibration, Notice
 from veridice.config import InferenceSettings
 from veridice.errors import GeometryError
-from veridice.imaging.grid import GridTransform
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.progress import Clock, OnStep
 from veridice.quality.scan_analysis import ScanAnalysis
-from veridice.quality.single_lesions import Lesion, LesionModel, describe_lesions, label_lesions, missed_mask
+from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions, missed_mask
 from veridice.types import Mask
-
-
-@dataclass(frozen=True)
-class AssessmentResult:
-    """An assessment that is not stored yet.
-
-    Args:
-        assessment: without its files.
-        maps: in the FLAIR's own grid, by name.
-        lesions: of the judged mask; numbered in the map ``lesion_numbers``.
-        missed: places that look like missed lesions, numbered on.
-        lesion_model: for the confidence in either.
-        transform: between the FLAIR's grid and the cube.
-        preprocessing: JSON-ready record of every step between the scan and the cube.
-    """
-
-    assessment: Assessment
-    maps: dict[str, Volume]
-    lesions: list[Lesion]
-    missed: list[Lesion]
-    lesion_model: LesionModel
-    transform: GridTransform
-    preprocessing: dict[str, Any]
 
 
 def assess_scan(
@@ -119,7 +95,7 @@ def assess_masks(
     min_dice = useful_dice(settings, calibration)
     with clock.stage("verdict"):
         doubts = tuple(Notice(code, f"{text}; no mask is accepted unseen") for code, text in analysis.doubts)
-        unusual = _ood_warnings(analysis, networks.quality)
+        unusual = ood_warnings(analysis, networks.quality)
         known = not (doubts or unusual)
         decisions = decide_all(mask_analyses, analysis, networks.quality, settings.coverage, min_dice, known)
     ranked = rank(decisions)
@@ -136,7 +112,7 @@ def assess_masks(
         *doubts,
         *best.warnings,
         *unusual,
-        *_calibration_warnings(calibration, settings, min_dice),
+        *calibration_warnings(calibration, settings, min_dice),
     )
     assessment = Assessment(
         case=case,
@@ -152,12 +128,12 @@ def assess_masks(
         ),
         for_review=not known,
         judged_mask=best.name,
-        ranking=_ranking(ranked, voxel_ml) if len(masks) > 1 else (),
+        ranking=ranking(ranked, voxel_ml) if len(masks) > 1 else (),
         scores={
             **best.scores,
             "predicted_spread": decision.spread,
             "unfamiliarity": unfamiliarity(analysis, networks.quality),
-            **_worth(decision, calibration, min_dice, known),
+            **worth(decision, calibration, min_dice, known),
         },
         volumes_ml={
             "judged_mask": lesion_volume_ml(best.mask, voxel_ml),
@@ -173,19 +149,24 @@ def assess_masks(
         version=__version__,
     )
     return AssessmentResult(
-        assessment, native, lesions, missed, networks.quality.lesions, analysis.transform, analysis.preprocessing
+        assessment=assessment,
+        scan=scan,
+        volumes=native,
+        found=lesions,
+        missed=missed,
+        lesion_model=networks.quality.lesions,
+        transform=analysis.transform,
+        preprocessing=analysis.preprocessing,
     )
 
 
 def list_lesions(mask: Mask, analysis: ScanAnalysis) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:
     """Label map (int16, FLAIR's grid), lesions of the mask, and places that look missed, numbered after them."""
-    analysis, flair = analysis, analysis.scan.flair.voxels
     labels, count = label_lesions(mask)
     missed, missed_count = label_lesions(missed_mask(mask, analysis))
-    lesions = describe_lesions(labels, count, flair, analysis)
-    places = describe_lesions(missed, missed_count, flair, analysis)
-    numbers = np.where(missed > 0, missed + count, labels).astype(np.int16)
-    return numbers, lesions, [replace(place, number=place.number + count) for place in places]
+    numbers = np.where(missed > 0, missed + count, labels)
+    found = describe_lesions(numbers, count + missed_count, analysis.scan.flair.voxels, analysis)
+    return numbers.astype(np.int16), found[:count], found[count:]
 
 
 def native_maps(mask_analysis: MaskAnalysis, analysis: ScanAnalysis) -> dict[str, Volume]:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from veridice._version import __version__
-from veridice.assessment.assess import AssessmentResult, assess_masks
-from veridice.assessment.models import Networks, load_networks
+from veridice.assessment.result import AssessmentResult
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.imaging.scan import GivenMask, Scan
+from veridice.imaging.scan import GivenMask
 from veridice.io.atomic import staged_output, write_json
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
@@ -28,11 +28,13 @@ from veridice.io.bids import (
 )
 from veridice.io.scan_reader import read_given_mask, read_scan
 from veridice.metrics.catalogue import LESION_COLUMNS
-from veridice.progress import Clock
+from veridice.progress import Clock, OnStep
 from veridice.quality.calibration import CalibrationSet, read_calibration
-from veridice.report.mosaic import draw_mosaic
 from veridice.report.scan_page import write_report
 from veridice.report.thumbnail import write_thumbnail
+
+if TYPE_CHECKING:
+    from veridice.assessment.models import Networks
 
 
 @dataclass(frozen=True)
@@ -64,8 +66,8 @@ class Request:
 
 
 def check(
-    request: Request, output: Path, weights: Path, settings: InferenceSettings, on_step: Callable[[], None]
-) -> Assessment:
+    request: Request, output: Path, weights: Path, settings: InferenceSettings, on_step: OnStep | None = None
+) -> AssessmentResult:
     """Read, judge, store.
 
     Args:
@@ -81,18 +83,22 @@ def check(
     refuse_overwriting(output, request.case, request.files)
     with staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
         write_dataset_files(stage, output)
-        return judge_files(request, stage, partial(load_networks, weights), settings, on_step)
+        return judge_files(request, stage, partial(load_prepared, weights, settings), settings, on_step)
 
 
 def judge_files(
-    request: Request, stage: Path, load: Callable[[], Networks], settings: InferenceSettings, on_step: Callable[[], None]
-) -> Assessment:
-    """Read, judge and write maps, tables, result and report into an empty folder.
+    request: Request,
+    stage: Path | None,
+    load: Callable[[], Networks],
+    settings: InferenceSettings,
+    on_step: OnStep | None = None,
+) -> AssessmentResult:
+    """Read and judge; write maps, tables, result and report into an empty folder.
 
     Args:
         request: files and how to read them.
-        stage: the folder.
-        load: gives the networks; not called before the files were read.
+        stage: the folder; None writes nothing.
+        load: gives the networks; called beside the reading of the files.
         settings: passes, seed, device, threshold.
         on_step: called after each stochastic pass.
 
@@ -101,18 +107,38 @@ def judge_files(
     """
     clock = Clock()
     with clock.stage("total"):
-        with clock.stage("read"):
-            scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
-            read = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
-            masks = _with_names(read, request.masks)
-        with clock.stage("load_weights"):
-            networks = load()
-            if request.calibration and networks.quality:
-                calibration = _given_calibration(request.calibration, networks)
-                networks = replace(networks, quality=replace(networks.quality, calibration=calibration))
+        with ThreadPoolExecutor(1) as pool:
+            loading = pool.submit(load)
+            with clock.stage("read"):
+                scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
+                read = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
+                masks = _with_names(read, request.masks)
+            with clock.stage("load_weights"):
+                networks = loading.result()
+        if request.calibration and networks.quality:
+            calibration = _given_calibration(request.calibration, networks)
+            networks = replace(networks, quality=replace(networks.quality, calibration=calibration))
+        # Needs torch, which the other thread has imported by now.
+        from veridice.assessment.assess import assess_masks
+
         result = assess_masks(request.case, scan, masks, networks, settings, on_step)
-        assessment = _store(result, scan, stage, clock)
-    return assessment.model_copy(update={"seconds": {**assessment.seconds, **clock.seconds}})
+        assessment = result.assessment if stage is None else _store(result, stage, clock)
+    seconds = {**clock.seconds, **assessment.seconds, "total": clock.seconds["total"]}
+    return replace(result, assessment=assessment.model_copy(update={"seconds": seconds}))
+
+
+def load_prepared(weights: Path, settings: InferenceSettings) -> Networks:
+    """Import what needs torch, load the networks and compile the segmenter: what no scan is needed for.
+
+    Raises:
+        InputError, WeightsError: as :func:`veridice.assessment.models.load_networks`.
+    """
+    from veridice.assessment.models import load_networks
+    from veridice.inference.passes import choose_backend, prepare
+
+    networks = load_networks(weights)
+    prepare(networks.segmenter, networks.grid_shape, choose_backend(settings))
+    return networks
 
 
 def _given_calibration(path: Path, networks: Networks) -> CalibrationSet:
@@ -132,28 +158,19 @@ def _with_names(masks: list[GivenMask], paths: Sequence[Path]) -> list[GivenMask
     return [replace(mask, name=name) for mask, name in zip(masks, names, strict=True)]
 
 
-def _store(result: AssessmentResult, scan: Scan, stage: Path, clock: Clock) -> Assessment:
-    case = result.assessment.case
+def _store(result: AssessmentResult, stage: Path, clock: Clock) -> Assessment:
+    case, flair = result.assessment.case, result.scan.flair
+    stem = file_stem(case)
     made_by = {"GeneratedBy": {"Name": "veridice", "Version": __version__}}
     provenance = {"Preprocessing": result.preprocessing, "Model": result.assessment.model, **made_by}
     with clock.stage("write"):
-        judged = result.maps.get("input_mask", result.maps["lesion_mask"])
-        write_thumbnail(scan.flair, judged, result.transform, stage / f"{file_stem(case)}{THUMBNAIL_SUFFIX}")
-        picture = draw_mosaic(scan.flair, scan.t1, result.maps, result.transform)
-        files = write_maps(stage, case, result.maps, provenance)
-        table = write_table(stage, case, "lesions", _lesion_rows(result), LESION_COLUMNS)
+        write_thumbnail(flair, result.judged_mask, result.transform, stage / f"{stem}{THUMBNAIL_SUFFIX}")
+        files = write_maps(stage, case, result.volumes, provenance)
+        table = write_table(stage, case, "lesions", result.lesion_rows(), LESION_COLUMNS)
     update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **result.assessment.seconds}}
     assessment = result.assessment.model_copy(update=update)
     with clock.stage("report"):
-        stored = stage / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
+        stored = stage / f"{stem}{ASSESSMENT_SUFFIX}"
         write_json(stored, assessment.model_dump(mode="json"))
-        write_report(stored, picture, scan.flair.geometry.describe(), stage / f"{file_stem(case)}{REPORT_SUFFIX}")
+        write_report(stored, result.picture(), flair.geometry.describe(), stage / f"{stem}{REPORT_SUFFIX}")
     return assessment
-
-
-def _lesion_rows(result: AssessmentResult) -> list[dict[str, Any]]:
-    rows = []
-    for place, lesions in (("mask", result.lesions), ("missed", result.missed)):
-        confidence = result.lesion_model.confidence(lesions)
-        rows += [{"place": place, "confidence": c, **asdict(lesion)} for lesion, c in zip(lesions, confidence, strict=True)]
-    return rows

@@ -77,7 +77,7 @@ def decide_all(
     return decisions
 
 
-def _worth(decision: Decision, calibration: CalibrationSet, min_dice: float, known: bool) -> dict[str, float | None]:
+def worth(decision: Decision, calibration: CalibrationSet, min_dice: float, known: bool) -> dict[str, float | None]:
     """How much a look is worth: the chance of failure, and the expected shortfall of the Dice, which a person would make good.
 
     An empty mask has a Dice of 1 or 0. Of a scan that the models do not know any Dice is as likely as any other, unless a worse
@@ -100,7 +100,7 @@ def unfamiliarity(analysis: ScanAnalysis, quality_model: QualityModel) -> float 
     return found if np.isfinite(found) else None
 
 
-def _ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[Notice, ...]:
+def ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[Notice, ...]:
     found = unfamiliarity(analysis, quality_model)
     if found is not None and found <= 1:
         return ()
@@ -112,7 +112,7 @@ def _ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[
     return (Notice("unknown_scan", text),)
 
 
-def _calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings, min_dice: float) -> tuple[Notice, ...]:
+def calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings, min_dice: float) -> tuple[Notice, ...]:
     said: list[Notice] = []
     if calibration.simulated:
         text = "the interval rests on simulated scans: recalibrate on scans of yours (veridice calibrate)"
@@ -153,7 +153,7 @@ def agreement_of(overlaps: Numbers, predicted: Numbers) -> Numbers:
     return np.asarray(shared.sum(axis=1) / np.maximum(weights.sum(axis=1), LEAST_WORTH))
 
 
-def _ranking(ranked: Sequence[tuple[Decision, float]], voxel_ml: float) -> tuple[RankedMask, ...]:
+def ranking(ranked: Sequence[tuple[Decision, float]], voxel_ml: float) -> tuple[RankedMask, ...]:
     return tuple(
         RankedMask(
             mask=decision.mask_analysis.name,

@@ -145,7 +145,7 @@ def _check(request: Request, output: Path, weights: Path | None, settings: Infer
         bar.advance(task)
 
     try:
-        return check_files(request, output, weights or bundled_weights(), settings, on_step)
+        return check_files(request, output, weights or bundled_weights(), settings, on_step).assessment
     finally:
         bar.stop()
 

@@ -12,8 +12,8 @@ from typing import Literal
 import torch
 
 from veridice._version import __version__
-from veridice.assessment.check import Request, judge_files
-from veridice.assessment.models import Networks, load_networks
+from veridice.assessment.check import Request, judge_files, load_prepared
+from veridice.assessment.models import Networks
 from veridice.cohort.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
@@ -111,7 +111,7 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
             return give_up(task, task.problem)
         # Before they are read: a file that changes meanwhile is not taken for the one that was judged.
         record = record.model_copy(update={"inputs": describe_inputs(task.request.files)})
-        judge_files(task.request, stage, lambda: _networks(task.weights), task.settings, lambda: None)
+        judge_files(task.request, stage, lambda: _networks(task.weights, task.settings), task.settings)
         publish(stage, task.output, task.folder, record)
     except VeridiceError as error:
         return give_up(task, str(error))
@@ -140,6 +140,6 @@ def _without_folders(task: ScanTask, reason: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _networks(weights: Path) -> Networks:
+def _networks(weights: Path, settings: InferenceSettings) -> Networks:
     """Once a process."""
-    return load_networks(weights)
+    return load_prepared(weights, settings)

@@ -20,8 +20,22 @@ def label_components(mask: Mask) -> tuple[Labels, Sizes]:
 
     Neighbours are :data:`NEIGHBOURS`.
     """
-    labels, count = ndimage.label(mask, structure=NEIGHBOURS)
-    return labels, component_sizes(labels, count)
+    labels = np.zeros(mask.shape, np.int32)
+    box = bounding_box(mask)
+    # Lesions fill a corner of the head's grid, where looking at every voxel is what takes the time.
+    found, count = ndimage.label(mask[box], structure=NEIGHBOURS)
+    labels[box] = found
+    return labels, component_sizes(found, count)
+
+
+def bounding_box(mask: Mask, margin: int = 0) -> tuple[slice, slice, slice]:
+    """The smallest box that holds a mask and ``margin`` voxels around it, within the grid; empty, where there is none."""
+    sides = []
+    for axis, length in enumerate(mask.shape):
+        inside = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        ends = (max(0, int(inside[0]) - margin), min(length, int(inside[-1]) + 1 + margin)) if len(inside) else (0, 0)
+        sides.append(slice(*ends))
+    return sides[0], sides[1], sides[2]
 
 
 def component_sizes(labels: Labels, count: int) -> Sizes:
@@ -31,7 +45,8 @@ def component_sizes(labels: Labels, count: int) -> Sizes:
 
 def largest_component(mask: Mask) -> Mask:
     """The largest part whose voxels touch at their faces; nothing, where there is none."""
-    labels, count = ndimage.label(mask)
-    if not count:
-        return np.zeros(mask.shape, bool)
-    return np.asarray(labels == 1 + component_sizes(labels, count).argmax())
+    largest, box = np.zeros(mask.shape, bool), bounding_box(mask)
+    labels, count = ndimage.label(mask[box])
+    if count:
+        largest[box] = labels == 1 + component_sizes(labels, count).argmax()
+    return largest

@@ -18,9 +18,11 @@ import shutil
 import sys
 import tempfile
 import warnings
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -78,12 +80,29 @@ class CompiledSegmenter:
             "INFERENCE_NUM_THREADS": threads,
             "PERFORMANCE_HINT": "LATENCY",
         }
-        self._request = _openvino().Core().compile_model(_graph(network, shape), "CPU", options).create_infer_request()
+        self._model = _openvino().Core().compile_model(_graph(network, shape), "CPU", options)
 
-    def __call__(self, shared: Tensor, masks: Tensor) -> ProbabilityMap:
-        """Lesion probability (x, y, z) from ``shared`` (1, features, x, y, z; float32) under ``masks`` (all channels,)."""
-        results = self._request.infer([shared.numpy(), masks.numpy()])
-        return np.array(results[0][0, 0])
+    def passes(self) -> Callable[[Tensor, Tensor], ProbabilityMap]:
+        """From ``shared`` (1, features, x, y, z; float32) and ``masks`` (all channels,) to lesion probability (x, y, z)."""
+        request = self._model.create_infer_request()
+
+        def run(shared: Tensor, masks: Tensor) -> ProbabilityMap:
+            return np.array(request.infer([shared.numpy(), masks.numpy()])[0][0, 0])
+
+        return run
+
+
+_compiled: WeakKeyDictionary[McUnet, dict[tuple[Any, ...], CompiledSegmenter]] = WeakKeyDictionary()
+
+
+def compiled_segmenter(network: McUnet, shape: tuple[int, ...], bf16: bool, threads: int) -> CompiledSegmenter:
+    """The compiled segmenter, kept as long as the network lives and its weights stay as they are."""
+    key = (shape, bf16, threads, sum(parameter._version for parameter in network.parameters()))
+    known = _compiled.setdefault(network, {})
+    if key not in known:
+        known.clear()
+        known[key] = CompiledSegmenter(network, shape, bf16, threads)
+    return known[key]
 
 
 class _Pass(nn.Module):

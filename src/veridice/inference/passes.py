@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.inference.openvino_engine import CompiledSegmenter, can_run, is_installed
+from veridice.inference.openvino_engine import can_run, compiled_segmenter, is_installed
 from veridice.inference.uncertainty import UncertaintyAccumulator
 from veridice.metrics.maps import GridMaps, StochasticMaps
 from veridice.networks.mc_unet import McUnet
@@ -125,14 +125,21 @@ def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, p
         shared = segmenter.shared_features(batch)
     if backend.for_network(segmenter).engine == "openvino":
         shared = shared.float()
-        compiled = CompiledSegmenter(segmenter, tuple(shared.shape[1:]), backend.precision == "bf16", backend.threads)
+        run = compiled_segmenter(segmenter, tuple(shared.shape[1:]), backend.precision == "bf16", backend.threads).passes()
         for generator in generators:
-            yield torch.from_numpy(compiled(shared, segmenter.draw_masks(generator)))
+            yield torch.from_numpy(run(shared, segmenter.draw_masks(generator)))
         return
     for generator in generators:
         with torch.inference_mode(), _autocast(backend):
             logits = segmenter.finish(shared, generator)
         yield torch.sigmoid(logits[0, 0].float())
+
+
+def prepare(segmenter: nn.Module, grid_shape: tuple[int, int, int], backend: Backend) -> None:
+    """Compile what is compiled for cubes of this shape, while there is time."""
+    if backend.for_network(segmenter).engine == "openvino" and isinstance(segmenter, McUnet):
+        shape = (segmenter.dropout_channels[0], *(edge // segmenter.stem for edge in grid_shape))
+        compiled_segmenter(segmenter, shape, backend.precision == "bf16", backend.threads)
 
 
 def deterministic_pass(segmenter: nn.Module, images: Voxels, backend: Backend) -> ProbabilityMap:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 from scipy import ndimage
 
-from veridice.imaging.components import label_components
+from veridice.imaging.components import bounding_box, label_components
 from veridice.metrics.maps import GridMaps, PackedMasks
 from veridice.types import Mask, Voxels
 
@@ -71,9 +71,11 @@ def non_boundary_entropy(maps: GridMaps) -> float:
     Borders are always doubtful, by an amount that follows the lesions' surface and not their quality (Zenk et al. 2025).
     """
     mask = maps.mask
-    grown = ndimage.binary_dilation(mask, iterations=BORDER_VOXELS)
-    shrunk = ndimage.binary_erosion(mask, iterations=BORDER_VOXELS)
-    away = ~grown | shrunk
+    box = bounding_box(mask, margin=BORDER_VOXELS)
+    grown = ndimage.binary_dilation(mask[box], iterations=BORDER_VOXELS)
+    shrunk = ndimage.binary_erosion(mask[box], iterations=BORDER_VOXELS)
+    away = np.ones(mask.shape, bool)
+    away[box] = ~grown | shrunk
     return float(maps.entropy[away].mean(dtype=np.float64)) if away.any() else 0.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from veridice.imaging.components import label_components
+from veridice.imaging.components import bounding_box, label_components
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.types import Mask
 
@@ -60,7 +60,9 @@ def _against_own(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
     volume, own_volume = (float(np.log(size * voxel_ml + SMALLEST_ML)) for size in sizes)
     total = sum(sizes)
     shared = np.count_nonzero(mask & own)
-    near = np.count_nonzero(mask & ndimage.binary_dilation(own)) + np.count_nonzero(own & ndimage.binary_dilation(mask))
+    box = bounding_box(mask | own, margin=1)
+    first, second = mask[box], own[box]
+    near = np.count_nonzero(first & ndimage.binary_dilation(second)) + np.count_nonzero(second & ndimage.binary_dilation(first))
     return {
         "own_dice": 2 * shared / total if total else 1.0,
         "own_tolerant_dice": near / total if total else 1.0,
@@ -98,14 +100,15 @@ def _appearance(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
     if not inside.any() or brain.size < 2:
         return {**none, **shares, "surface": np.nan}
     middle, spread = float(np.median(brain)), float(np.subtract(*np.percentile(brain, [75, 25]))) or 1.0
-    near, far = (ndimage.binary_dilation(on_cube, iterations=n) for n in RING)
-    ring = far & ~near & analysis.brain
+    box = bounding_box(on_cube, margin=RING[1])
+    near, far = (ndimage.binary_dilation(on_cube[box], iterations=n) for n in RING)
+    ring = far & ~near & analysis.brain[box]
     bright = float(analysis.flair[inside].mean())
-    around = float(analysis.flair[ring].mean()) if ring.any() else middle
+    around = float(analysis.flair[box][ring].mean()) if ring.any() else middle
     return {
         "brightness": (bright - middle) / spread,
         "contrast": (bright - around) / spread,
         "mask_entropy": float(analysis.passes.entropy[on_cube].mean()),
         **shares,
-        "surface": np.count_nonzero(on_cube & ~ndimage.binary_erosion(on_cube)) / size,
+        "surface": 1 - np.count_nonzero(ndimage.binary_erosion(on_cube[box])) / size,
     }

@@ -109,7 +109,7 @@ def describe_lesions(
         flair: the scan in its own intensities.
         analysis: of the same scan.
     """
-    places = np.nonzero(labels)
+    places = np.unravel_index(np.flatnonzero(labels), labels.shape)
     which = labels[places] - 1
     sizes = np.bincount(which, minlength=count).astype(float)
     centres = np.stack([np.bincount(which, axis, minlength=count) for axis in places]) / sizes

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from veridice.case import Assessment
 from veridice.io.bids import file_stem, read_assessment, read_table
 from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, label
-from veridice.report.pages import page_environment
+from veridice.report.pages import VERDICT_WORDS, page_environment
 
 DOUBTFUL = 0.5
 LISTED = 8
@@ -62,13 +62,6 @@ def _lesion_tables(assessment_file: Path, assessment: Assessment) -> dict[str, A
         "missed": missed[:LISTED],
         "left_out": {"doubtful": max(0, len(in_mask) - LISTED), "missed": max(0, len(missed) - LISTED)},
     }
-
-
-VERDICT_WORDS = {
-    "accept": "The mask is expected to be good enough.",
-    "review": "A person should look at this mask.",
-    "reject": "The mask is expected to have failed.",
-}
 
 
 def _shown(assessment: Assessment, name: str) -> str:
