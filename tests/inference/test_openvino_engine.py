@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from copy import deepcopy
 from itertools import combinations
 from pathlib import Path
 
@@ -88,7 +89,19 @@ def test_a_converted_graph_is_used_again(
     first = stochastic_passes(network, images, FAST, 2, seed=0).mean
     assert len(list((tmp_path / "cache").iterdir())) == 1
     monkeypatch.setattr(openvino_engine, "_convert", None)
-    np.testing.assert_array_equal(stochastic_passes(network, images, FAST, 2, seed=0).mean, first)
+    np.testing.assert_array_equal(stochastic_passes(deepcopy(network), images, FAST, 2, seed=0).mean, first)
+
+
+def test_a_network_is_compiled_once_and_anew_when_its_weights_change(
+    network: McUnet, images: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = stochastic_passes(network, images, FAST, 2, seed=0).mean
+    with monkeypatch.context() as patched:
+        patched.setattr(openvino_engine, "_graph", None)
+        np.testing.assert_array_equal(stochastic_passes(network, images, FAST, 2, seed=0).mean, first)
+    with torch.no_grad():
+        network.heads[-1].bias += 1.0
+    assert (stochastic_passes(network, images, FAST, 2, seed=0).mean > first).all()
 
 
 def test_other_weights_are_another_graph_and_old_ones_make_room(tmp_path: Path) -> None:
@@ -110,7 +123,7 @@ def test_a_damaged_cache_costs_only_time(network: McUnet, images: np.ndarray, tm
         middle = len(content) // 2
         altered = content[:middle] + bytes(b ^ 0x40 for b in content[middle : middle + 8]) + content[middle + 8 :]
         (stored / file).write_bytes(content[:20] if damage == "short" else altered)
-    np.testing.assert_allclose(stochastic_passes(network, images, FAST, 2, seed=0).mean, expected, atol=1e-6)
+    np.testing.assert_allclose(stochastic_passes(deepcopy(network), images, FAST, 2, seed=0).mean, expected, atol=1e-6)
     openvino_engine._read(stored)  # it was mended
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from veridice.imaging.components import label_components
+from veridice.imaging.components import bounding_box, label_components
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.types import Mask, Voxels
 
@@ -89,13 +89,16 @@ def fit_lesion_model(known: pd.DataFrame) -> LesionModel:
 
 def label_lesions(mask: Mask) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int]:
     """Parts of a mask, the largest first; beyond :data:`MOST_LESIONS` they are left out (label 0)."""
-    labels, sizes = label_components(mask)
+    box = bounding_box(mask)
+    labels, sizes = label_components(mask[box])
     count = len(sizes)
     order = 1 + np.argsort(-sizes, kind="stable")
     rank = np.zeros(count + 1, np.int32)
     rank[order] = np.arange(1, count + 1)
     rank[rank > MOST_LESIONS] = 0
-    return rank[labels], min(count, MOST_LESIONS)
+    ranked = np.zeros(mask.shape, np.int32)
+    ranked[box] = rank[labels]
+    return ranked, min(count, MOST_LESIONS)
 
 
 def describe_lesions(
@@ -144,8 +147,12 @@ def _brain_intensities(flair: Voxels, analysis: ScanAnalysis) -> tuple[float, fl
 
 def missed_mask(mask: Mask, analysis: ScanAnalysis) -> Mask:
     """Parts of our own segmentation of which the mask has no voxel: places that look like missed lesions (native grid)."""
-    labels, sizes = label_components(analysis.probability >= LIKELY)
+    likely = analysis.probability >= LIKELY
+    box = bounding_box(likely)
+    labels, sizes = label_components(likely[box])
     touched = np.zeros(len(sizes) + 1, bool)
     touched[0] = True
-    touched[labels[mask]] = True
-    return np.asarray(~touched[labels])
+    touched[labels[mask[box]]] = True
+    missed = np.zeros(mask.shape, bool)
+    missed[box] = ~touched[labels]
+    return missed

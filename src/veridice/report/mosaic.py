@@ -50,9 +50,10 @@ class Panel:
         """Axial slice ``index`` in pixels (width, height)."""
         shown = radiological(self.voxels[:, :, index]).astype(np.float32)
         share = ((shown - self.low) / (self.high - self.low)).clip(0, 1)
-        return Image.fromarray(colour_table(self.colours)[np.round(255 * share).astype(np.uint8)]).resize(
-            size, Image.Resampling.NEAREST
-        )
+        picture = Image.fromarray(colour_table(self.colours)[np.round(255 * share).astype(np.uint8)])
+        # Voxels are shown as they are, but averaged where there are more of them than pixels.
+        smaller = size[0] < picture.width or size[1] < picture.height
+        return picture.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
 
 
 def draw_mosaic(flair: Volume, t1: Volume | None, maps: Mapping[str, Volume], transform: GridTransform) -> bytes:
@@ -107,7 +108,7 @@ def _draw(
         for column, panel in enumerate(panels):
             picture = panel.picture(index, (width, height))
             if panel.outlined:
-                picture = _outlined(picture, [(mask[:, :, index], colour) for mask, colour in outlines])
+                picture = outlined(picture, [(mask[:, :, index], colour) for mask, colour in outlines])
             canvas.paste(picture, (column * (width + GAP), top))
         for text, place in (("R", 0.03), ("L", 0.97)):
             pen.text((place * width, top + height / 2), text, fill="white", font=font(15), anchor="mm")
@@ -119,7 +120,8 @@ def _draw(
     return canvas
 
 
-def _outlined(picture: Image.Image, masks: list[tuple[Mask, tuple[int, int, int]]]) -> Image.Image:
+def outlined(picture: Image.Image, masks: list[tuple[Mask, tuple[int, int, int]]]) -> Image.Image:
+    """A picture with the border of each mask (slices as :attr:`Panel.voxels` has them) in its colour."""
     pixels = np.array(picture)
     for mask, colour in masks:
         pixels[mask_edge(radiological(mask), pixels.shape[:2])] = colour

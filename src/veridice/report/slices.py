@@ -46,6 +46,7 @@ def _share(profile: Profile) -> Profile:
 def window(voxels: Voxels) -> tuple[float, float]:
     """Intensities of a cropped scan that become black and white."""
     # The middle of the box is brain; fat of the scalp would darken it.
+    voxels = voxels[::2, ::2]  # more than enough to choose two shades by
     middle = voxels[tuple(slice(n // 4, n - n // 4) for n in voxels.shape)]
     low, high = min(float(np.percentile(voxels, 1)), float(middle.min())), np.percentile(middle, 99.8)
     return float(low), float(max(high, low + 1e-6))
