@@ -40,13 +40,13 @@ def version(show: Annotated[bool, typer.Option("--version", help="Print the vers
         raise typer.Exit
 
 
-def main() -> None:
-    """Run the command line; every ending has its exit code and no traceback."""
+def main() -> int:
+    """Run the command line and return its exit code; every ending has one and no traceback."""
     # What libraries deprecate is our business, not the user's.
     warnings.simplefilter("ignore")
     # nibabel logs what it thinks of a header; what matters of it is said by our own messages.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
-    sys.exit(run(sys.argv[1:]))
+    return run(sys.argv[1:])
 
 
 def run(arguments: list[str]) -> int:
