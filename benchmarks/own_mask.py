@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import nn
 
-from veridice.assessment.analysis import grid_images, mask_from_probability
+from veridice.assessment.analysis import mask_from_probability
 from veridice.config import InferenceSettings
-from veridice.imaging.grid import fit_grid
+from veridice.imaging.grid import fit_grid, grid_images
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend, stochastic_passes
 from veridice.types import Mask

@@ -16,7 +16,7 @@ from scipy import stats
 
 from veridice.case import Case
 from veridice.config import InferenceSettings
-from veridice.experiment.cases import LabelledScan, read_numbers, stored_name
+from veridice.experiment.cases import KnownCase, read_numbers, stored_name
 from veridice.experiment.protocol import load_experiment, read_cases
 from veridice.experiment.regress import fit_and_predict
 from veridice.experiment.run import SPLITS
@@ -46,7 +46,7 @@ def of_split(run: Path, number: int, cases: list[Case], split: str) -> list[Case
 def appearance(case: Case, fold: Path, backend: Backend) -> dict[str, float]:
     """One test case: SSIM of its filled true lesions in each form; passes with either kind of dropout."""
     training = load_training_settings("default")
-    scan = LabelledScan.read(case, training.data.model_copy(update={"resample_t1": True}))
+    scan = KnownCase.read(case, training.data.model_copy(update={"resample_t1": True}))
     truth = scan.transform.to_grid(scan.truth) >= 0.5
     segmenter, reconstructor = (load_network(fold / "weights", n)[0] for n in ("segmenter", "reconstructor"))
     flair = torch.from_numpy(scan.images[:1])[None]

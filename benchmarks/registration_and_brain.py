@@ -15,11 +15,11 @@ from pathlib import Path
 
 import numpy as np
 
-from veridice.assessment.analysis import find_brain, grid_images
+from veridice.assessment.analysis import find_brain
 from veridice.assessment.models import Networks, load_networks
 from veridice.case import Case
 from veridice.config import InferenceSettings
-from veridice.imaging.grid import fit_grid
+from veridice.imaging.grid import fit_grid, grid_images
 from veridice.imaging.registration import align, corner_distance, middle_of
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume

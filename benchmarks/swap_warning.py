@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from veridice.assessment.analysis import find_brain, grid_images
+from veridice.assessment.analysis import find_brain
 from veridice.assessment.models import load_networks
 from veridice.config import InferenceSettings
-from veridice.imaging.grid import fit_grid, resample_to
+from veridice.imaging.grid import fit_grid, grid_images, resample_to
 from veridice.imaging.scan import Scan
 from veridice.inference.passes import choose_backend
 from veridice.io.datasets import read_manifest

@@ -11,9 +11,8 @@ from veridice.assessment.models import Networks
 from veridice.case import Notice
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.imaging.grid import GridTransform, fit_grid, intensity_range, scan_on_grid
+from veridice.imaging.grid import GridTransform, fit_grid, grid_images, intensity_range
 from veridice.imaging.scan import GivenMask, Scan
-from veridice.imaging.volume import Volume
 from veridice.inference.brain import brain_mask, brain_probability, is_whole_head
 from veridice.inference.passes import (
     Backend,
@@ -181,12 +180,6 @@ def _mask_warnings(lesions: int) -> tuple[Notice, ...]:
         return ()
     text = "the judged mask is empty: if there are lesions, its Dice is 0; if there are none, it is 1 by policy"
     return (Notice("empty_mask", text),)
-
-
-def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> Voxels:
-    """FLAIR and T1w on the cube, in [0, 1] (2, x, y, z); zeros where there is no T1w."""
-    flair_grid = scan_on_grid(flair, transform)
-    return np.stack([flair_grid, np.zeros_like(flair_grid) if t1 is None else scan_on_grid(t1, transform)])
 
 
 def mask_from_probability(probability: Voxels) -> Mask:

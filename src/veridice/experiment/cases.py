@@ -13,14 +13,12 @@ from urllib.parse import quote
 import numpy as np
 from torch import nn
 
-from veridice.assessment.analysis import grid_images, mask_from_probability
+from veridice.assessment.analysis import mask_from_probability
 from veridice.case import Case
-from veridice.errors import InputError
 from veridice.experiment.methods import augmented_masks, ensemble_masks, pairwise_agreement
-from veridice.imaging.grid import GridTransform, fit_grid, pooled_map
+from veridice.imaging.grid import GridTransform, fit_grid, grid_images, pooled_map
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
-from veridice.io.labelled_scan import ignored_voxels, read_second
-from veridice.io.nifti import read_image, read_mask
+from veridice.io.labelled_scan import read_labelled
 from veridice.metrics.maps import GridMaps
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import all_scores, error_map, lesion_count, lesion_volume_ml, voxelwise_sum
@@ -55,7 +53,7 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class LabelledScan:
+class KnownCase:
     """A case with its truth, in its own grid and on the cube."""
 
     images: Voxels
@@ -64,22 +62,19 @@ class LabelledScan:
     valid: Mask
 
     @classmethod
-    def read(cls, case: Case, settings: DataSettings) -> LabelledScan:
-        """Read the files of ``case``; ``valid`` are the voxels that count.
+    def read(cls, case: Case, settings: DataSettings) -> KnownCase:
+        """Read the files of ``case``.
 
         Raises:
             InputError: FLAIR or mask are absent or cannot be read.
         """
-        if case.flair is None or case.mask is None:
-            raise InputError(f"case {case.id}: an experiment needs its FLAIR and its mask")
-        flair = read_image(case.flair)
-        truth = read_mask(case.mask, flair.geometry, case.ignored_label).voxels
-        transform = fit_grid(flair, (settings.grid,) * 3)
-        images = grid_images(flair, read_second(case, flair, settings.resample_t1), transform)
-        return cls(images, transform, truth, ~ignored_voxels(case, flair, truth, settings.rim_mm))
+        known = read_labelled(case, settings.resample_t1, settings.rim_mm)
+        transform = fit_grid(known.scan.flair, (settings.grid,) * 3)
+        images = grid_images(known.scan.flair, known.scan.t1, transform)
+        return cls(images, transform, known.truth, known.valid)
 
 
-def study(scan: LabelledScan, panel: Panel, pool: int) -> tuple[dict[str, Any], dict[str, Voxels]]:
+def study(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, Any], dict[str, Voxels]]:
     """Numbers and pooled maps of one scan.
 
     Returns:
@@ -105,7 +100,7 @@ def study(scan: LabelledScan, panel: Panel, pool: int) -> tuple[dict[str, Any], 
     return numbers, {name: pooled_map(map_, pool) for name, map_ in {**shown, "truth": truth}.items()}
 
 
-def _truths(scan: LabelledScan, segmentation: Voxels) -> dict[str, float]:
+def _truths(scan: KnownCase, segmentation: Voxels) -> dict[str, float]:
     """True Dice on the cube and in the scan's own grid, true and found volume."""
     transform = scan.transform
     truth, valid = transform.to_grid(scan.truth) >= 0.5, transform.to_grid(scan.valid) >= 0.5
@@ -120,7 +115,7 @@ def _truths(scan: LabelledScan, segmentation: Voxels) -> dict[str, float]:
     }
 
 
-def _errors_of_the_truth(scan: LabelledScan, panel: Panel) -> dict[str, float]:
+def _errors_of_the_truth(scan: KnownCase, panel: Panel) -> dict[str, float]:
     """Error sums with the *true* mask cut out, likely what the paper did; of no use where there is no truth."""
     truth = scan.transform.to_grid(scan.truth) >= 0.5
     error = error_map(scan.images[0], reconstruct(panel.reconstructor, scan.images[0], truth, panel.backend))
@@ -140,7 +135,7 @@ def study_cases(
     for case in cases:
         stem = stored_name(case)
         if not (folder / f"{stem}.json").exists():
-            numbers, maps = study(LabelledScan.read(case, settings), panel_of(case), pool)
+            numbers, maps = study(KnownCase.read(case, settings), panel_of(case), pool)
             arrays = folder / f".{stem}.tmp.npz"
             np.savez_compressed(arrays, allow_pickle=False, dice=np.float32(numbers["dice"]), **maps)
             arrays.replace(folder / f"{stem}.npz")

@@ -13,7 +13,7 @@ from typing import Any
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.errors import ConfigError, InputError, OutputError, VeridiceError
-from veridice.experiment.cases import LabelledScan
+from veridice.experiment.cases import KnownCase
 from veridice.experiment.protocol import ExperimentSettings
 from veridice.inference.passes import choose_backend
 from veridice.io.atomic import is_new, write_json
@@ -153,7 +153,7 @@ def refuse_known_people(start: Start, people: set[str]) -> None:
 
 def _problem(case: Case, training: TrainingSettings) -> str:
     try:
-        LabelledScan.read(case, training.data)
+        KnownCase.read(case, training.data)
     except VeridiceError as error:
         message = str(error)
         for path in (case.flair, case.t1, case.mask, case.ventricles):

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from veridice.experiment.cases import LabelledScan, Panel
+from veridice.experiment.cases import KnownCase, Panel
 from veridice.experiment.results.figures import saved
 from veridice.inference.passes import reconstruct, stochastic_passes
 from veridice.metrics.scores import error_map
@@ -40,7 +40,7 @@ def choose_loads(loads: dict[str, float]) -> dict[str, str]:
     return chosen
 
 
-def slices_of(scan: LabelledScan, panel: Panel) -> Voxels:
+def slices_of(scan: KnownCase, panel: Panel) -> Voxels:
     """The axial slice of the cube with most of the true lesion, one for each column (columns, x, y)."""
     images, truth = scan.images, scan.transform.to_grid(scan.truth)
     passes = stochastic_passes(panel.segmenter, images, panel.backend, panel.passes, panel.seed)
@@ -51,7 +51,7 @@ def slices_of(scan: LabelledScan, panel: Panel) -> Voxels:
     return np.stack([map_[:, :, level] for map_ in (*shown, error_map(images[0], rebuilt))]).astype(np.float32)
 
 
-def store_slices(scans: dict[str, tuple[LabelledScan, str]], panel: Panel, path: Path) -> None:
+def store_slices(scans: dict[str, tuple[KnownCase, str]], panel: Panel, path: Path) -> None:
     """Keep slices and captions of the scans of each load for :func:`figure1`."""
     temporary = path.with_name(f".{path.stem}.tmp.npz")
     arrays = {name: slices_of(scan, panel) for name, (scan, _) in scans.items()}

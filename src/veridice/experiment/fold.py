@@ -17,7 +17,7 @@ from torch import nn
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.experiment.cases import LabelledScan, Panel, read_numbers, stored_name, study_cases
+from veridice.experiment.cases import KnownCase, Panel, read_numbers, stored_name, study_cases
 from veridice.experiment.claim import Start
 from veridice.experiment.figure1 import choose_loads, store_slices
 from veridice.experiment.methods import Numbers, combination, forest_on_simple_features, reverse_classification
@@ -175,7 +175,7 @@ def _keep_slices(fold: Fold) -> None:
     loads = {case.id: read_numbers(fold.folder / STUDIES, case)["load_ml"] for case in fold.of("test")}
     by_name = {case.id: case for case in fold.of("test")}
     chosen = {
-        name: (LabelledScan.read(by_name[case], fold.training.data), f"{name}: {loads[case]:.1f} ml")
+        name: (KnownCase.read(by_name[case], fold.training.data), f"{name}: {loads[case]:.1f} ml")
         for name, case in choose_loads(loads).items()
     }
     networks = (load_network(fold.weights, name)[0] for name in ("segmenter", "reconstructor"))

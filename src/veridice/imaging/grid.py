@@ -235,6 +235,12 @@ def scan_on_grid(image: Volume, transform: GridTransform) -> Voxels:
     return transform.to_grid(normalised) / np.float32(SCALE)
 
 
+def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> Voxels:
+    """FLAIR and T1w on the cube, in [0, 1] (2, x, y, z); zeros where there is no T1w."""
+    flair_grid = scan_on_grid(flair, transform)
+    return np.stack([flair_grid, np.zeros_like(flair_grid) if t1 is None else scan_on_grid(t1, transform)])
+
+
 def intensity_range(image: Volume, transform: GridTransform) -> IntensityRange:
     """The two intensities of ``image`` that become 0 and 255, measured within the crop."""
     return measure_range(transform.crop(image.voxels))

@@ -1,7 +1,8 @@
-"""A scan with its true lesions, from the files of a manifest."""
+"""A scan with its true lesions, from the files of a manifest: read as ``check`` reads a scan, whoever asks."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -9,35 +10,67 @@ from scipy import ndimage
 
 from veridice.case import Case
 from veridice.errors import InputError
-from veridice.imaging.grid import resample_to
+from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
 from veridice.io.nifti import read_image, read_label, read_mask
+from veridice.io.scan_reader import read_scan
 from veridice.types import Mask
+
+
+@dataclass(frozen=True)
+class LabelledScan:
+    """A scan whose lesions are known, on its FLAIR's grid.
+
+    Args:
+        scan: FLAIR and T1w; skull-stripped when that was asked for.
+        truth: lesions (x, y, z).
+        valid: voxels that count (x, y, z): somebody said whether they are lesions.
+        brain: brain mask (x, y, z), where the case has one.
+    """
+
+    scan: Scan
+    truth: Mask
+    valid: Mask
+    brain: Mask | None
+
+
+def read_labelled(case: Case, move_t1: bool, rim_mm: float, stripped: bool = False) -> LabelledScan:
+    """Read a labelled scan.
+
+    Args:
+        case: its files.
+        move_t1: a T1w on another grid is brought to the FLAIR as ``check`` does it; otherwise it is refused.
+        rim_mm: see :func:`rim`.
+        stripped: whether all but the brain is set to 0.
+
+    Raises:
+        InputError: a file is missing or cannot be read.
+        GeometryError: a file lies on another grid and may not be moved.
+    """
+    flair_file, mask_file = required_file(case, "flair"), required_file(case, "mask")
+    if move_t1:
+        scan = read_scan(flair_file, case.t1)
+    else:
+        alone = read_image(flair_file)
+        scan = Scan(alone, read_image(case.t1, alone.geometry) if case.t1 else None)
+    flair, t1 = scan.flair, scan.t1
+    truth = read_mask(mask_file, flair.geometry, case.ignored_label).voxels
+    ignored = rim(case, flair, truth, rim_mm)
+    if case.ignored_label is not None:
+        ignored |= read_label(mask_file, flair.geometry, case.ignored_label)
+    brain = read_mask(case.brain_mask, flair.geometry).voxels if case.brain_mask else None
+    if stripped and brain is not None:
+        scan = Scan(_stripped(flair, brain), _stripped(t1, brain) if t1 else None)
+    return LabelledScan(scan, truth, ~ignored, brain)
+
+
+def _stripped(image: Volume, brain: Mask) -> Volume:
+    return image.with_voxels(np.where(brain, image.voxels, 0))
 
 
 def views(case: Case) -> tuple[bool, ...]:
     """Whether a real scan is taken skull-stripped: as it is and, where there is a brain mask, stripped too."""
     return (False, True) if case.brain_mask is not None else (False,)
-
-
-def read_second(case: Case, flair: Volume, resample: bool) -> Volume | None:
-    """The case's T1w on the FLAIR's grid, or None where there is none.
-
-    Raises:
-        GeometryError: it lies on another grid and may not be resampled.
-    """
-    if case.t1 is None or not resample:
-        return read_image(case.t1, flair.geometry) if case.t1 else None
-    t1 = read_image(case.t1)
-    return t1 if t1.geometry.same_grid(flair.geometry) else resample_to(t1, flair.geometry)
-
-
-def ignored_voxels(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:
-    """What counts for nothing (x, y, z): the unlabelled rim, and voxels of the case's ``ignored_label``."""
-    ignored = rim(case, flair, lesion, rim_mm)
-    if case.ignored_label is not None and case.mask is not None:
-        ignored |= read_label(case.mask, flair.geometry, case.ignored_label)
-    return ignored
 
 
 def rim(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:
@@ -57,5 +90,5 @@ def required_file(case: Case, name: str) -> Path:
     """
     path: Path | None = getattr(case, name)
     if path is None:
-        raise InputError(f"case {case.id}: training needs a file in column '{name}'")
+        raise InputError(f"case {case.id}: a file is needed in column '{name}'")
     return path

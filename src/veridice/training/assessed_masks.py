@@ -21,8 +21,7 @@ from veridice.imaging.grid import resample_to
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.inference.passes import Backend, choose_backend, deterministic_pass
 from veridice.io.atomic import staged_output, write_text
-from veridice.io.labelled_scan import ignored_voxels, read_second
-from veridice.io.nifti import read_image, read_mask
+from veridice.io.labelled_scan import read_labelled
 from veridice.metrics.overlap import dice
 from veridice.parallel import in_processes
 from veridice.progress import Clock
@@ -102,26 +101,19 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
     Raises:
         InputError: a file is missing or cannot be read.
     """
-    assert case.flair is not None and case.mask is not None  # noqa: S101 (the caller chose labelled cases)
-    flair = read_image(case.flair)
-    t1 = read_second(case, flair, settings.resample_t1)
-    truth = read_mask(case.mask, flair.geometry, case.ignored_label).voxels
-    valid = ~ignored_voxels(case, flair, truth, settings.rim_mm)
-    if stripped and case.brain_mask is not None:
-        brain = read_mask(case.brain_mask, flair.geometry).voxels
-        flair = flair.with_voxels(np.where(brain, flair.voxels, 0))
-        t1 = t1.with_voxels(np.where(brain, t1.voxels, 0)) if t1 else None
-    load = float(truth.sum() * flair.geometry.voxel_volume_ml)
+    known = read_labelled(case, settings.resample_t1, settings.rim_mm, stripped)
+    truth, geometry = known.truth, known.scan.flair.geometry
+    load = float(truth.sum() * geometry.voxel_volume_ml)
     facts = {
         "simulated": False,
         "severity": "",
         "load_ml": load,
         "whole_head": bool(case.brain_mask) and not stripped,
-        "slice_thickness": max(flair.geometry.voxel_spacing),
-        "t1": t1 is not None,
+        "slice_thickness": max(geometry.voxel_spacing),
+        "t1": known.scan.t1 is not None,
     }
     name = f"{case.id}{'-stripped' if stripped else ''}"
-    return KnownScan(name, case.patient or case.id, group, Scan(flair, t1), truth, valid, facts)
+    return KnownScan(name, case.patient or case.id, group, known.scan, truth, known.valid, facts)
 
 
 def assessed_masks(

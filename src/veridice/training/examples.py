@@ -19,9 +19,8 @@ from torch.utils.data import Dataset
 
 from veridice.case import Case
 from veridice.errors import InputError
-from veridice.imaging.grid import fit_grid, resample_to, scan_on_grid
-from veridice.io.labelled_scan import ignored_voxels, read_second, required_file, views
-from veridice.io.nifti import read_image, read_mask
+from veridice.imaging.grid import fit_grid, grid_images, resample_to
+from veridice.io.labelled_scan import read_labelled, required_file, views
 from veridice.simulate.cohorts import COHORTS, simulate_each
 from veridice.simulate.donors import donor_names
 from veridice.simulate.patient import simulate_patient
@@ -29,7 +28,7 @@ from veridice.simulate.plan import PatientPlan
 from veridice.training.settings import DataSettings
 
 Example = dict[str, torch.Tensor]
-CUBE_FORMAT = 3
+CUBE_FORMAT = 4
 """Raised when stored cubes of older versions must not be used any more."""
 FLAIR, T1W, LESION, IGNORED = range(4)
 """Channels of a stored cube (uint8; 255 is 1)."""
@@ -168,10 +167,10 @@ def _simulate_cube(settings: DataSettings, task: tuple[PatientPlan, Path]) -> No
     plan, file = task
     patient = simulate_patient(plan)
     flair = patient.flair.with_voxels(patient.flair.voxels.astype(np.float32))
-    t1 = resample_to(patient.t1, flair.geometry)
     transform = fit_grid(flair, (settings.grid,) * 3, None if plan.whole_head else patient.brain.voxels > 0)
+    images = grid_images(flair, resample_to(patient.t1, flair.geometry), transform)
     target = transform.to_grid((patient.brain if settings.target == "brain" else patient.lesions).voxels)
-    _store(file, [scan_on_grid(flair, transform), scan_on_grid(t1, transform), target, np.zeros_like(target)])
+    _store(file, [*images, target, np.zeros_like(target)])
 
 
 def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, cubes: Path) -> CubeCase:
@@ -186,22 +185,13 @@ def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, c
 
 
 def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[np.ndarray[Any, Any]]:
-    flair = read_image(required_file(case, "flair"))
-    t1 = read_second(case, flair, settings.resample_t1)
-    lesion = read_mask(required_file(case, "mask"), flair.geometry, case.ignored_label).voxels
-    brain = None
-    if stripped:
-        brain = read_mask(required_file(case, "brain_mask"), flair.geometry).voxels
-        flair = flair.with_voxels(np.where(brain, flair.voxels, 0))
-        t1 = t1.with_voxels(np.where(brain, t1.voxels, 0)) if t1 else None
-    transform = fit_grid(flair, (settings.grid,) * 3, brain)
-    image = scan_on_grid(flair, transform)
-    second = scan_on_grid(t1, transform) if t1 else np.zeros_like(image)
+    known = read_labelled(case, settings.resample_t1, settings.rim_mm, stripped)
+    transform = fit_grid(known.scan.flair, (settings.grid,) * 3, known.brain if stripped else None)
+    flair, t1 = grid_images(known.scan.flair, known.scan.t1, transform)
     if settings.target == "brain":
-        whole = read_mask(required_file(case, "brain_mask"), flair.geometry).voxels
-        return [image, second, transform.to_grid(whole), np.zeros_like(image)]
-    ignored = transform.to_grid(ignored_voxels(case, flair, lesion, settings.rim_mm))
-    return [image, second, transform.to_grid(lesion), ignored]
+        required_file(case, "brain_mask")
+        return [flair, t1, transform.to_grid(known.brain), np.zeros_like(flair)]
+    return [flair, t1, transform.to_grid(known.truth), transform.to_grid(~known.valid)]
 
 
 class ExampleStream(Dataset[Example]):
