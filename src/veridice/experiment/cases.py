@@ -18,6 +18,7 @@ from veridice.case import Case
 from veridice.experiment.methods import augmented_masks, ensemble_masks, pairwise_agreement
 from veridice.imaging.grid import GridTransform, fit_grid, grid_images, pooled_map
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
+from veridice.io.atomic import replaced, write_text
 from veridice.io.labelled_scan import read_labelled
 from veridice.metrics.maps import GridMaps
 from veridice.metrics.overlap import dice
@@ -136,13 +137,10 @@ def study_cases(
         stem = stored_name(case)
         if not (folder / f"{stem}.json").exists():
             numbers, maps = study(KnownCase.read(case, settings), panel_of(case), pool)
-            arrays = folder / f".{stem}.tmp.npz"
-            np.savez_compressed(arrays, allow_pickle=False, dice=np.float32(numbers["dice"]), **maps)
-            arrays.replace(folder / f"{stem}.npz")
+            with replaced(folder / f"{stem}.npz") as arrays:
+                np.savez_compressed(arrays, allow_pickle=False, dice=np.float32(numbers["dice"]), **maps)
             # Last: a case counts as done when its numbers are there.
-            stored = folder / f".{stem}.tmp.json"
-            stored.write_text(json.dumps(numbers, indent=1) + "\n", encoding="utf-8")
-            stored.replace(folder / f"{stem}.json")
+            write_text(folder / f"{stem}.json", json.dumps(numbers, indent=1) + "\n")
         on_step()
 
 

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from veridice.experiment.cases import KnownCase, Panel
 from veridice.experiment.results.figures import saved
 from veridice.inference.passes import reconstruct, stochastic_passes
+from veridice.io.atomic import replaced
 from veridice.metrics.scores import error_map
 from veridice.types import Voxels
 
@@ -53,11 +54,10 @@ def slices_of(scan: KnownCase, panel: Panel) -> Voxels:
 
 def store_slices(scans: dict[str, tuple[KnownCase, str]], panel: Panel, path: Path) -> None:
     """Keep slices and captions of the scans of each load for :func:`figure1`."""
-    temporary = path.with_name(f".{path.stem}.tmp.npz")
     arrays = {name: slices_of(scan, panel) for name, (scan, _) in scans.items()}
     captions = {f"caption-{name}": np.array(caption) for name, (_, caption) in scans.items()}
-    np.savez_compressed(temporary, allow_pickle=False, **arrays, **captions)
-    temporary.replace(path)
+    with replaced(path) as temporary:
+        np.savez_compressed(temporary, allow_pickle=False, **arrays, **captions)
 
 
 def figure1(stored: Path, folder: Path) -> None:

@@ -11,7 +11,6 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 from filelock import FileLock, Timeout
 
@@ -157,15 +156,22 @@ def _how_to_mend(error: OSError) -> str:
     return f"cannot be written ({error.strerror or error}); give a folder of yours to -o"
 
 
-def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
-    # Two runs may write the same file at the same time.
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.tmp")
+@contextlib.contextmanager
+def replaced(path: Path) -> Iterator[Path]:
+    """A file beside ``path`` to write to: it takes that place when the block ends well, and vanishes when it does not."""
+    # Two processes may write the same file at the same time. The ending stays, since some libraries add theirs.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
     try:
-        temporary.write_text(text, encoding="utf-8")
+        yield temporary
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with replaced(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -86,15 +86,16 @@ def save_arrays(folder: Path, arrays: Mapping[str, np.ndarray[Any, Any]], card: 
     """Write arrays as they are, and their card; ``card`` lacks only the checksum."""
     from safetensors.numpy import save_file
 
+    from veridice.io.atomic import replaced, write_text
+
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{card['name']}.safetensors"
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file(dict(arrays), temporary)
-    complete = WeightCard(**card, sha256=hashlib.sha256(temporary.read_bytes()).hexdigest())
-    # safetensors writes for the owner alone; weights are for everybody who may see the folder.
-    temporary.chmod(0o644)
-    temporary.replace(path)
-    (folder / f"{complete.name}.json").write_text(complete.model_dump_json(indent=2) + "\n", encoding="utf-8")
+    with replaced(path) as temporary:
+        save_file(dict(arrays), temporary)
+        complete = WeightCard(**card, sha256=hashlib.sha256(temporary.read_bytes()).hexdigest())
+        # safetensors writes for the owner alone; weights are for everybody who may see the folder.
+        temporary.chmod(0o644)
+    write_text(folder / f"{complete.name}.json", complete.model_dump_json(indent=2) + "\n")
     return complete
 
 

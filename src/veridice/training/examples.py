@@ -20,6 +20,7 @@ from torch.utils.data import Dataset
 from veridice.case import Case
 from veridice.errors import InputError
 from veridice.imaging.grid import fit_grid, grid_images, resample_to
+from veridice.io.atomic import replaced
 from veridice.io.labelled_scan import read_labelled, required_file, views
 from veridice.simulate.cohorts import COHORTS, simulate_each
 from veridice.simulate.donors import donor_names
@@ -144,9 +145,8 @@ def planned_patients(split: str, settings: DataSettings) -> list[PatientPlan]:
 
 def _store(file: Path, channels: Sequence[np.ndarray[Any, Any]]) -> None:
     cube = np.stack([np.round(channel.clip(0, 1) * 255).astype(np.uint8) for channel in channels])
-    temporary = file.with_name(f".{file.name}.tmp.npy")
-    np.save(temporary, cube)
-    temporary.replace(file)
+    with replaced(file) as temporary:
+        np.save(temporary, cube)
 
 
 def _key(*parts: object) -> str:

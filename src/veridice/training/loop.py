@@ -24,6 +24,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from veridice.errors import InputError
 from veridice.inference.passes import bf16_pays
+from veridice.io.atomic import replaced, write_text
 from veridice.progress import progress_bar
 from veridice.training.examples import Example
 from veridice.training.settings import StageSettings
@@ -162,10 +163,9 @@ def training_precision() -> Any:
 
 
 def save_weights_file(network: nn.Module, path: Path) -> None:
-    """Write a state dictionary under a temporary name, then rename it."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
-    temporary.replace(path)
+    """Write a state dictionary, whole or not at all."""
+    with replaced(path) as temporary:
+        save_file({name: value.detach().cpu().contiguous() for name, value in network.state_dict().items()}, temporary)
 
 
 def evaluate(network: nn.Module, validate: Validation) -> dict[str, float]:
@@ -213,23 +213,20 @@ class _Store:
         if improved:
             save_weights_file(self.network, self.run / BEST)
         self.rows.append({"step": self.state.step, **metrics})
-        temporary = self.run / f".{METRICS}.tmp"
-        pd.DataFrame(self.rows).to_csv(temporary, index=False)
-        temporary.replace(self.run / METRICS)
+        write_text(self.run / METRICS, pd.DataFrame(self.rows).to_csv(index=False))
         for name, value in metrics.items():
             self.board.add_scalar(name, value, self.state.step)
         self.board.flush()
 
     def checkpoint(self) -> None:
         """Keep everything that the next step depends on."""
-        temporary = self.run / f".{CHECKPOINT}.tmp"
         content = {
             "network": self.network.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "state": json.dumps(vars(self.state)),
         }
-        torch.save(content, temporary)
-        temporary.replace(self.run / CHECKPOINT)
+        with replaced(self.run / CHECKPOINT) as temporary:
+            torch.save(content, temporary)
 
 
 def _one_thread(_worker: int) -> None:

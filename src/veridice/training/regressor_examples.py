@@ -13,6 +13,7 @@ from torch.utils.data import Dataset
 
 from veridice.imaging.grid import pooled_map
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
+from veridice.io.atomic import replaced
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import error_map
 from veridice.training.examples import Example, ExampleStream
@@ -70,9 +71,8 @@ def make_quality_cases(
             segmenter = segmenters.draw(stream.case(index).group, rng)
             other = stream.case(index + 1 + int(rng.integers(1_000))).read()["lesion"][0].numpy() >= 0.5
             maps = quality_case(stream[index], segmenter, reconstructor, other, settings, backend, rng)
-            temporary = folder / f".{index:04d}.tmp.npz"
-            np.savez(temporary, allow_pickle=False, **maps)
-            temporary.replace(file)
+            with replaced(file) as temporary:
+                np.savez(temporary, allow_pickle=False, **maps)
         files.append(file)
         on_step()
     return files

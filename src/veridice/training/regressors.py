@@ -17,6 +17,7 @@ from veridice.config import InferenceSettings
 from veridice.errors import ConfigError
 from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network, save_network
+from veridice.io.atomic import write_json
 from veridice.io.weight_cards import WeightCard, read_card
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
@@ -128,7 +129,7 @@ def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, s
     stored = run / "makers.json"
     if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != makers:
         raise ConfigError(f"{run}: the segmentations there were made by other weights; delete the folder to begin anew")
-    stored.write_text(json.dumps(makers, indent=2) + "\n", encoding="utf-8")
+    write_json(stored, makers)
     return makers
 
 
