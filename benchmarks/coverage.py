@@ -30,6 +30,7 @@ from veridice.quality.calibration import dice_intervals
 from veridice.quality.model import QualityModel, load_quality_model
 from veridice.quality.verdict import MIN_DICE, decide
 from veridice.simulate.cohorts import COHORTS
+from veridice.simulate.donors import people_of
 from veridice.training.assessed_masks import Task, assess_all, has_t1, patient_name, simulated_scan
 from veridice.training.quality_model import other_patients
 from veridice.training.settings import load_training_settings
@@ -42,8 +43,8 @@ LOADS, THICKNESSES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 
 def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.DataFrame:
     """Masks with their true Dice, all scores and the unfamiliarity of their scan; files that are there are kept."""
-    taught = load_training_settings("default").predictor.calibration_donors.split(",")
-    if set(taught) & set(DONORS.split(",")):
+    taught = people_of(load_training_settings("default").predictor.calibration_donors)
+    if set(taught) & set(people_of(DONORS)):
         raise SystemExit("these people calibrated the interval")
     networks = load_networks(bundled_weights())
     cohort = replace(

@@ -66,13 +66,18 @@ def donor_names() -> set[str]:
     return {donor.split for donor in all_donors()} | {donor.person for donor in all_donors()}
 
 
+def people_of(selection: str) -> tuple[str, ...]:
+    """Splits or people of a list with commas between them."""
+    return tuple(name.strip() for name in selection.split(",") if name.strip())
+
+
 def choose_donors(selection: str) -> tuple[Donor, ...]:
     """Donors of a split (``training``, ``validation``, ``reserved``) or of the people named, separated by commas.
 
     Raises:
         InputError: nobody of that name, or no brain among them.
     """
-    names = {name.strip() for name in selection.split(",") if name.strip()}
+    names = set(people_of(selection))
     if unknown := sorted(names - donor_names()):
         raise InputError(f"donors '{', '.join(unknown)}': unknown; use one of {', '.join(sorted(donor_names()))}")
     chosen = tuple(donor for donor in all_donors() if donor.split in names or donor.person in names)

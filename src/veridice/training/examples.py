@@ -23,7 +23,7 @@ from veridice.imaging.grid import fit_grid, grid_images, resample_to
 from veridice.io.atomic import replaced
 from veridice.io.labelled_scan import read_labelled, required_file, views
 from veridice.simulate.cohorts import COHORTS, simulate_each
-from veridice.simulate.donors import donor_names
+from veridice.simulate.donors import donor_names, people_of
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.training.settings import DataSettings
@@ -123,7 +123,7 @@ def prepare_material(
 
 def real_groups(cases: Sequence[Case], settings: DataSettings) -> dict[str, int]:
     """Donor group of each real patient: the one that names the person, else by a checksum of the name."""
-    named = {name.strip(): n for n, people in enumerate(settings.donor_groups) for name in people.split(",")}
+    named = {name: n for n, people in enumerate(settings.donor_groups) for name in people_of(people)}
     count = len(settings.donor_groups)
     return {case.patient: named.get(case.patient, zlib.crc32(case.patient.encode()) % count) for case in cases}
 
@@ -137,7 +137,7 @@ def planned_patients(split: str, settings: DataSettings) -> list[PatientPlan]:
     for number, people in enumerate(settings.donor_groups):
         if number not in settings.left_out:
             # A group may name real patients too, of whom the simulator has nothing.
-            known = ",".join(name for name in people.split(",") if name.strip() in donor_names())
+            known = ",".join(name for name in people_of(people) if name in donor_names())
             cohort = replace(COHORTS["training"], donors=known, seed=COHORTS["training"].seed + number)
             plans += [cohort.plan(index) for index in range(each)]
     return plans

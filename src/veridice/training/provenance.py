@@ -61,7 +61,7 @@ def describe_training(
     origin: WeightCard | None = None,
 ) -> dict[str, Any]:
     """The weight card of a finished training, without the checksum that :func:`save_network` adds."""
-    people = people_of(cases, settings.data)
+    people = people_by_split(cases, settings.data)
     if origin is not None:
         people = {split: sorted({*people[split], *origin.people.get(split, [])}) for split in people}
     return {
@@ -91,7 +91,7 @@ def describe_data(cases: Sequence[Case], settings: DataSettings) -> str:
     return f"{'; '.join(parts)}. {settings.simulated_fraction:.0%} of the training examples are simulated."
 
 
-def people_of(cases: Sequence[Case], settings: DataSettings) -> dict[str, list[str]]:
+def people_by_split(cases: Sequence[Case], settings: DataSettings) -> dict[str, list[str]]:
     """Patients and donors of simulated patients by split."""
     person = {donor.name: donor.person for donor in all_donors()}
     people = {}

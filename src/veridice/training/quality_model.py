@@ -29,7 +29,7 @@ from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor, fit_predictor
 from veridice.quality.single_lesions import fit_lesion_model
 from veridice.simulate.cohorts import COHORTS, Cohort
-from veridice.simulate.donors import choose_donors, load_lesions
+from veridice.simulate.donors import choose_donors, load_lesions, people_of
 from veridice.training.assessed_masks import (
     AssessedMasks,
     KnownScan,
@@ -42,7 +42,7 @@ from veridice.training.assessed_masks import (
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
-from veridice.training.provenance import people_of, source_commit
+from veridice.training.provenance import people_by_split, source_commit
 from veridice.training.regressors import fold_folders
 from veridice.training.settings import TrainingSettings
 from veridice.types import Mask
@@ -110,7 +110,7 @@ def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> C
 
 
 def _source(settings: TrainingSettings, known: pd.DataFrame) -> str:
-    people, kinds = len(settings.predictor.calibration_donors.split(",")), known["kind"].nunique()
+    people, kinds = len(people_of(settings.predictor.calibration_donors)), known["kind"].nunique()
     patients = f"{known['person'].nunique()} simulated patients of all severities, a fifth without T1w,"
     return f"{patients} made of {people} people ({_brains(settings)} brains), {len(known)} masks of {kinds} kinds"
 
@@ -194,7 +194,7 @@ def _card(
         "configuration": settings.name,
         "data": f"{len(masks)} masks of {masks['kind'].nunique()} kinds of {scans} scans; checked on {len(checks)} masks of "
         f"{checks['scan'].nunique()} simulated patients of other people",
-        "people": people_of(cases, settings.data),
+        "people": people_by_split(cases, settings.data),
         "learnt_from": {name: card.sha256 for name, card in networks.cards.items()},
         "steps": 0,
         "best_step": 0,

@@ -125,8 +125,7 @@ class PredictorSettings(Settings):
     calibration_patients: int = Field(240, ge=0, description="simulated from the calibration donors")
     calibration_masks: int = Field(2, ge=1, description="masks of each beside our own; few, so that people count")
     calibration_donors: str = Field(
-        "lesjak-04,lesjak-05,lesjak-17,lesjak-18,lesjak-20,lesjak-21,lesjak-22,lesjak-23",
-        description="people on whom no network trained; reserved ones make test cohorts too",
+        "validation", description="a split or people on whom no network trained; reserved ones make test cohorts too"
     )
     passes: int = Field(20, ge=2, description="stochastic passes, as many as scans are judged with")
     jobs: int = Field(1, ge=1, description="processes that judge, with one thread each")
