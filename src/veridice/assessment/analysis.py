@@ -29,9 +29,7 @@ from veridice.quality.image_features import describe_scan
 from veridice.quality.mask_features import mask_evidence
 from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.quality.single_lesions import MOST_LESIONS
-from veridice.types import Mask, Voxels
-
-Features = np.ndarray[tuple[int], np.dtype[np.float64]]
+from veridice.types import Mask, Numbers, Voxels
 
 OWN = "own"
 """Name of our own mask among those that are judged."""
@@ -89,7 +87,7 @@ def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, dict[st
     return ranges
 
 
-def scan_appearance(scan: Scan, networks: Networks, backend: Backend) -> tuple[dict[str, float], Features]:
+def scan_appearance(scan: Scan, networks: Networks, backend: Backend) -> tuple[dict[str, float], Numbers]:
     """Descriptors of a scan and its features in the segmenter, as :func:`analyse_scan` has them."""
     transform = fit_grid(scan.flair, networks.grid_shape)
     images = grid_images(scan.flair, scan.t1, transform)
@@ -99,7 +97,7 @@ def scan_appearance(scan: Scan, networks: Networks, backend: Backend) -> tuple[d
 
 def _appearance(
     images: Voxels, brain: Mask, transform: GridTransform, networks: Networks, backend: Backend
-) -> tuple[dict[str, float], Features]:
+) -> tuple[dict[str, float], Numbers]:
     descriptors = describe_scan(images[0], brain, transform.geometry.voxel_spacing)
     # Without the T1w, so that a scan looks the same with it and without.
     alone = np.stack([images[0], np.zeros_like(images[0])])

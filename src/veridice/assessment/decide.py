@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 
@@ -18,9 +17,7 @@ from veridice.quality.calibration import CalibrationSet, dice_intervals, expecte
 from veridice.quality.model import QualityModel
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
-
-Numbers = np.ndarray[Any, np.dtype[np.float64]]
-
+from veridice.types import Array
 
 AGREEMENT_WEIGHT = 0.2
 """How much agreement with the other masks of a scan counts beside the predicted Dice (docs/any-mask.md)."""
@@ -144,7 +141,7 @@ def rank(decisions: Sequence[Decision]) -> list[tuple[Decision, float]]:
     return [(decisions[number], float(agreement[number])) for number in order]
 
 
-def agreement_of(overlaps: Numbers, predicted: Numbers) -> Numbers:
+def agreement_of(overlaps: Array, predicted: Array) -> Array:
     """Mean Dice of each mask with the others (masks,), from that of all pairs (masks, masks; the diagonal counts for nothing),
     each other mask counting by its predicted Dice (masks,). 0 for one alone.
     """

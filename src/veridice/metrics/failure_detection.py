@@ -14,7 +14,8 @@ import numpy as np
 from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 
-Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+from veridice.types import Numbers
+
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 FAILURE_DICE = 0.75

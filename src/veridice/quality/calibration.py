@@ -14,11 +14,11 @@ from scipy.special import rel_entr
 
 from veridice.errors import InputError
 from veridice.io.atomic import write_json
+from veridice.types import Numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
 LARGEST_FILE = 64 * 2**20
 ASSURANCE = 0.9
 """Confidence with which the share of good scans among the accepted ones is kept."""

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 
 from veridice.quality.image_checks import depth_correlation
-from veridice.types import Mask, Voxels
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from veridice.types import Array, Mask, Voxels
 
 DESCRIPTORS = {
     "brain_volume": "volume of the brain",

@@ -9,8 +9,6 @@ from veridice.imaging.components import bounding_box, label_components
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.types import Mask
 
-Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
-
 SMALLEST_ML = 0.05
 """Added to volumes before their logarithm: below it a volume says no more."""
 SUPPORTED = 0.25

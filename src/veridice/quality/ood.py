@@ -10,8 +10,8 @@ import numpy as np
 from scipy.special import logsumexp
 
 from veridice.quality.image_features import DESCRIPTORS
+from veridice.types import Array
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
 COMPONENTS = 12
 """Principal components of the segmenter's features that are kept."""
 FOLDS = 5

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from scipy.special import expit, logit
 
+from veridice.types import Array
+
 if TYPE_CHECKING:
     import pandas as pd
     from sklearn.ensemble import ExtraTreesRegressor
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 BASE = "expected_dice"
 """What the prediction begins with; the forest learns by how much its odds are off."""

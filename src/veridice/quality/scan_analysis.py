@@ -15,9 +15,7 @@ from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry
 from veridice.metrics.maps import PackedMasks, StochasticMaps
 from veridice.metrics.scores import mean_pairwise_dice
-from veridice.types import Mask, ProbabilityMap, Voxels
-
-Numbers = np.ndarray[tuple[int], np.dtype[np.float64]]
+from veridice.types import Mask, Numbers, ProbabilityMap, Voxels
 
 
 @dataclass(frozen=True)

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 
 from veridice.imaging.grid import interpolate_axis
-from veridice.types import Mask, Voxels
-
-Array = np.ndarray[Any, Any]
+from veridice.types import Array, Mask, Voxels
 
 
 def enlarge(coarse: Array, shape: tuple[int, ...], factor: float) -> Array:

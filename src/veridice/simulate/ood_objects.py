@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 
 from veridice.imaging.grid import foreground_mask
 from veridice.simulate.fields import smooth_field
-from veridice.types import Mask, Voxels
+from veridice.types import Array, Mask, Voxels
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Parameters = dict[str, float]
 """Drawn numbers of one odd scan, JSON-ready."""
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,10 +26,9 @@ from veridice.simulate.ood_objects import (
     with_cavity,
     with_mass,
 )
-from veridice.types import Voxels
+from veridice.types import Array, Voxels
 
 Rng = np.random.Generator
-Array = np.ndarray[Any, np.dtype[Any]]
 
 
 @dataclass(frozen=True)

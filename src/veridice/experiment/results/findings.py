@@ -20,7 +20,7 @@ from veridice.experiment.results.resampling import (
     weighted_pearson,
 )
 from veridice.metrics import scores
-from veridice.metrics.failure_detection import Numbers
+from veridice.types import Numbers
 
 Rows = dict[str, pd.DataFrame]
 """Judged test cases by method, in the same order of cases."""

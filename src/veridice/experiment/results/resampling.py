@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from veridice.metrics.failure_detection import Flags, Interval, Numbers
+from veridice.metrics.failure_detection import Flags, Interval
+from veridice.types import Numbers
 
 Weights = np.ndarray[tuple[int, int], np.dtype[np.float64]]
 """(resamples, cases)."""

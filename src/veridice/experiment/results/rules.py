@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from veridice.metrics.failure_detection import FAILURE_DICE, Flags, Numbers, fit_dice_map, spearman
+from veridice.metrics.failure_detection import FAILURE_DICE, Flags, fit_dice_map, spearman
+from veridice.types import Numbers
 
 Kind = Literal["dice", "score"]
 KINDS: tuple[Kind, ...] = ("dice", "score")
