@@ -1,0 +1,14 @@
+"""Many scans anywhere: planned, run by processes or clusters, recorded, ranked in one table.
+
+May be imported by cli.
+"""
+
+import lazy_loader as lazy
+
+HANDED_ON = {
+    "executor": "Run Tally run_cohort",
+    "group": "PAGE write_group",
+    "schedule": "choose_processes plan_tasks refuse_same say_absent",
+    "task": "Outcome ScanTask judge_scan",
+}
+__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

@@ -1,1 +1,22 @@
-"""Files to volumes and cases, and back."""
+"""Files in and out, whole or not at all: NIfTI, DICOM, BIDS, other tools' masks, weight cards. No torch.
+
+May be imported by every room above: all but imaging, networks and metrics.
+"""
+
+import lazy_loader as lazy
+
+HANDED_ON = {
+    "atomic": "held is_new make_folder replaced staged_output write_json write_text",
+    "bids": (
+        "ASSESSMENT_SUFFIX RATING_SUFFIX REPORT_SUFFIX THUMBNAIL_SUFFIX case_name file_stem read_assessment read_table "
+        "refuse_overwriting write_dataset_files write_maps write_table"
+    ),
+    "bids_dataset": "BidsScan check_dataset describe_scans find_scans read_filter validate_dataset without_scans",
+    "datasets": "LAYOUTS read_dataset read_manifest",
+    "labelled_scan": "read_labelled required_file views",
+    "nifti": "available_memory read_image read_mask write_image",
+    "other_tools": "MaskFolder split_place",
+    "scan_reader": "read_given_mask read_scan",
+    "weight_cards": "NAMES NetworkKind WeightCard WeightKind bundled_weights read_card save_arrays verified_bytes verify",
+}
+__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

@@ -1,1 +1,14 @@
-"""The three networks of the paper. They see tensors only: no files, affines or paths (but `weights`)."""
+"""The networks and their losses: tensors in, tensors out.
+
+May be imported by inference and the rooms above it; never by those that judge without torch.
+"""
+
+import lazy_loader as lazy
+
+HANDED_ON = {
+    "losses": "SegmentationLoss SsimLoss mean_difference similarity_at_hole ssim_map",
+    "mc_unet": "McUnet",
+    "reconstruction_unet": "ReconstructionUnet",
+    "regression_net": "RegressionNet",
+}
+__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

@@ -1,0 +1,20 @@
+"""What a mask is worth, from numbers: features, predictor, interval, verdict; whether a scan is known. No torch.
+
+May be imported by assessment and the rooms above it.
+"""
+
+import lazy_loader as lazy
+
+HANDED_ON = {
+    "calibration": "CalibrationSet dice_intervals expected_shortfall fewest_cases read_calibration",
+    "image_checks": "image_doubts image_warnings",
+    "image_features": "describe_scan",
+    "mask_features": "mask_evidence",
+    "model": "CALIBRATION QualityModel load_quality_model save_quality_model verified_calibration",
+    "ood": "KNOWN OodDetector fit_ood_detector",
+    "predictor": "Predictor fit_predictor",
+    "scan_analysis": "ScanAnalysis native_samples",
+    "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",
+    "verdict": "MIN_DICE Verdict decide decide_by_rule decide_empty",
+}
+__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

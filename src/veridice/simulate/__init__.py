@@ -1,1 +1,15 @@
-"""Simulated patients: a brain, lesions, two contrasts, a scanner, and the truth (after SynthSeg, WMH-SynthSeg)."""
+"""Patients that never were, with their true lesions; and scans that nobody should judge.
+
+May be imported by training, cohort, experiment and cli.
+"""
+
+import lazy_loader as lazy
+
+HANDED_ON = {
+    "cohorts": "COHORTS Cohort custom_cohort simulate_each write_cohort",
+    "donors": "all_donors choose_donors donor_names load_lesions people_of",
+    "ood_scans": "make_odd possible",
+    "patient": "simulate_patient",
+    "plan": "PatientPlan",
+}
+__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

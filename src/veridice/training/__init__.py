@@ -1,0 +1,13 @@
+"""How everything is learnt: networks, predictor, what scans look like.
+
+May be imported by experiment and cli.
+"""
+
+import lazy_loader as lazy
+
+HANDED_ON = {
+    "regressor_examples": "CHANNELS",
+    "regressors": "fit_regressor",
+    "settings": "DataSettings RegressorInput TrainingSettings load_training_settings on_whole_cubes with_steps without_group",
+}
+__getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})
