@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
 from veridice.errors import InputError
 from veridice.io.bids_dataset import check_dataset, describe_scans, find_scans, read_filter, without_scans
-from veridice.io.other_tools import SAMSEG_LESION, MaskFolder, split_place
+from veridice.io.other_tools import SAMSEG_LESION, MaskFolder, find_masks
 
 
 @pytest.fixture
@@ -167,7 +168,7 @@ def test_which_of_several_masks_is_asked_for(dataset: Path, tmp_path: Path) -> N
     scan = find_scans(dataset, ["02"])[0]
     with pytest.raises(InputError, match=r"several masks of sub-02 .*DIR:desc"):
         MaskFolder(folder).of(scan)
-    assert MaskFolder(*split_place(f"{folder}:lpa")).of(scan).path.name == "sub-02_desc-lpa_label-lesion_mask.nii.gz"
+    assert find_masks(f"{folder}:lpa", folder).of(scan).path.name == "sub-02_desc-lpa_label-lesion_mask.nii.gz"
     # One without a description is the tool's own choice.
     (folder / "sub-02/sub-02_label-lesion_mask.nii.gz").touch()
     assert MaskFolder(folder).of(scan).path.name == "sub-02_label-lesion_mask.nii.gz"
@@ -176,9 +177,27 @@ def test_which_of_several_masks_is_asked_for(dataset: Path, tmp_path: Path) -> N
 
 
 def test_folders_without_masks(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder"):
-        MaskFolder(tmp_path / "absent")
+    data = tmp_path / "data"
+    with pytest.raises(InputError, match="no such folder of masks") as caught:
+        find_masks("absent:x", data)
+    assert f"{Path('absent').absolute()} nor {data / 'absent'};" in str(caught.value)
     with pytest.raises(InputError, match="no lesion masks found with desc-x"):
         MaskFolder(tmp_path, "x")
-    (tmp_path / "a:b").mkdir()
-    assert split_place(str(tmp_path / "a:b")) == (tmp_path / "a:b", "")
+
+
+def test_folders_of_masks_are_looked_for_here_and_in_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, here = tmp_path / "data", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    masks = data / "derivatives/tool/sub-01_label-lesion_mask.nii.gz"
+    masks.parent.mkdir(parents=True)
+    masks.touch()
+    assert find_masks("derivatives/tool", data).folder == masks.parent
+    shutil.copytree(data / "derivatives", here / "derivatives")
+    assert find_masks("derivatives/tool", data).folder == here / "derivatives/tool"
+    # A colon that belongs to the name.
+    (here / "derivatives/tool").rename(here / "a:b")
+    assert find_masks("a:b", data).folder == here / "a:b"
+    shutil.copytree(here / "a:b", here / "a")
+    (here / "a/sub-01_label-lesion_mask.nii.gz").rename(here / "a/sub-01_desc-c_label-lesion_mask.nii.gz")
+    assert (find_masks("a:c", data).folder, find_masks("a:c", data).desc) == (here / "a", "c")

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
-from veridice.io import nifti
+from veridice.io import image_file
 from veridice.io.nifti import read_image, read_map, read_mask, write_image
 
 AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
@@ -80,8 +80,12 @@ def test_maps_may_be_constant(tmp_path: Path) -> None:
 
 
 def test_an_analyze_file_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.img").write_bytes(b"x")
-    with pytest.raises(InputError, match="left and right"):
+    nib.save(nib.AnalyzeImage(np.ones((3, 4, 5), np.int16), None), tmp_path / "a.img")
+    for name in ("a.img", "a.hdr"):
+        with pytest.raises(InputError, match="left and right"):
+            read_image(tmp_path / name)
+    (tmp_path / "a.hdr").unlink()
+    with pytest.raises(InputError, match=r"its header a\.hdr is missing"):
         read_image(tmp_path / "a.img")
 
 
@@ -179,8 +183,7 @@ COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 # Large enough that what is cut or changed lies behind the header.
 ZIPPED = gzip.compress(nifti_bytes(np.random.default_rng(6).integers(1, 900, (12, 13, 14)).astype(np.int16)))
 BAD_FILES: dict[str, tuple[str, bytes, type[InputError], str]] = {
-    "wrong suffix": ("a.nrrd", nifti_bytes(), InputError, "no image file"),
-    "NIfTI named mgz": ("a.mgz", gzip.compress(nifti_bytes()), InputError, "not a readable image file"),
+    "another kind": ("a.nrrd", b"NRRD0004\n" * 99, InputError, "no image file"),
     "text as nii": ("a.nii", b"not an image " * 99, InputError, "not a readable image file"),
     "text as nii.gz": ("a.nii.gz", b"not an image " * 99, InputError, "a.nii.gz"),
     "text in gzip": ("a.nii.gz", gzip.compress(b"not an image " * 99), InputError, "not a readable image file"),
@@ -233,10 +236,10 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
 
 def test_the_memory_at_hand_is_asked_before_voxels_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.nii").write_bytes(nifti_bytes())
-    needed = GOOD.size * 4 * nifti.WORKING_COPIES
-    monkeypatch.setattr(nifti, "available_memory", lambda: needed)
+    needed = GOOD.size * 4 * image_file.WORKING_COPIES
+    monkeypatch.setattr(image_file, "available_memory", lambda: needed)
     assert read_image(tmp_path / "a.nii").shape == GOOD.shape
-    monkeypatch.setattr(nifti, "available_memory", lambda: needed - 1)
+    monkeypatch.setattr(image_file, "available_memory", lambda: needed - 1)
     with pytest.raises(InputError) as caught:
         read_image(tmp_path / "a.nii")
     said_in_one_line(caught, tmp_path / "a.nii", "GiB of memory")

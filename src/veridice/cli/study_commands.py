@@ -27,6 +27,7 @@ from veridice.cli.common import (
     one_of,
     out,
     progress_bar,
+    read_mask_label,
 )
 from veridice.cohort.executor import Run, Tally, run_cohort
 from veridice.cohort.group import PAGE, write_group
@@ -35,6 +36,7 @@ from veridice.cohort.task import Outcome, ScanTask, judge_scan
 from veridice.io.atomic import make_folder
 from veridice.io.bids import write_dataset_files
 from veridice.io.bids_dataset import check_dataset, find_scans, read_filter, validate_dataset, without_scans
+from veridice.io.other_tools import find_masks
 from veridice.io.weight_cards import bundled_weights
 from veridice.parallel import in_processes
 from veridice.quality.calibration import read_calibration
@@ -73,7 +75,7 @@ def run(
         str | None, typer.Option(help="DIR[:desc]: judge masks of another tool: BIDS derivatives, LST-AI, SAMSEG, nnU-Net.")
     ] = None,
     mask_threshold: Annotated[float | None, typer.Option(help="As in check.")] = None,
-    mask_label: Annotated[int | None, typer.Option(help="As in check; SAMSEG's is known.")] = None,
+    mask_label: Annotated[str | None, typer.Option(help="As in check; SAMSEG's is known.")] = None,
     registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
     n_jobs: Annotated[
         int | None, typer.Option(min=1, max=512, help="Processes; else one a processor, as memory allows.")
@@ -112,7 +114,9 @@ def run(
         return
     settings = inference_settings(passes, seed, min_dice, coverage, device, engine)
     reading = partial(Request, mask_threshold=mask_threshold, registration=registration, calibration=calibration)
-    tasks = plan_tasks(scans, reading, masks, mask_label, output_dir, weights or bundled_weights(), settings)
+    folder = find_masks(masks, bids_dir) if masks else None
+    label = read_mask_label(mask_label)
+    tasks = plan_tasks(scans, reading, folder, label, output_dir, weights or bundled_weights(), settings)
     if dry_run:
         _print_plan(tasks)
         return
