@@ -276,7 +276,7 @@ PATHS: dict[str, tuple[Spoiler, str]] = {
     "brain mask missing": (path_of("brain-mask", "none.nii.gz"), "none.nii.gz: no such file"),
 }
 KINDS: dict[str, tuple[Spoiler, str]] = {
-    "Analyze": (named("flair.img", lambda whole: gzip.decompress(whole)[:344] + bytes(8)), "left and right"),
+    "Analyze": (named("flair.hdr", lambda whole: gzip.decompress(whole)[:344] + bytes(8)), "left and right"),
     "one DICOM file": (one_dicom_file, "of DICOM give the folder"),
     "unknown kind": (named("flair.nrrd", lambda _: b"NRRD0004" * 99), "no image file"),
     "pair without voxels": (a_pair("img"), "its voxels flair.img is missing"),

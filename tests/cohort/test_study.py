@@ -154,8 +154,14 @@ def test_command_line(bids: Path, tiny_weights: Path, tmp_path: Path, capsys: py
     said = capsys.readouterr().err
     assert "failed: sub-03: sub-03_FLAIR.nii.gz: damaged or cut short" in " ".join(said.split())
     assert "2 judged, 0 finished before, 1 failed of 3 scans" in said.splitlines()[-1]
+    (output / "sub-01/anat/sub-01_rating.json").write_text('{"Rating": "accept", "Reasons": ["boredom"]}')
+    (output / "sub-02/anat/sub-02_rating.json").write_text('{"Rating": ')
     assert cli.run(["run", str(bids), str(output), "group"]) == 0
+    said, page = " ".join(capsys.readouterr().err.split()), (output / "report.html").read_text()
+    for text in ("sub-01_rating.json has an unknown reason", "sub-02_rating.json is no JSON: it counts for nothing"):
+        assert text in said and text in page
     table = pd.read_csv(output / "veridice.tsv", sep="\t", na_values="n/a")
+    assert table.set_index("scan")["rating"].dropna().to_dict() == {"sub-01": "accept"}
     assert list(table) == list(STUDY_COLUMNS) == list(json.loads((output / "veridice.json").read_text()))
     assert table["scan"].tolist()[0] == "sub-03"
     assert table["rank"].tolist() == [1, 2, 3]

@@ -33,6 +33,7 @@ from veridice.cohort.executor import Run, Tally, run_cohort
 from veridice.cohort.group import PAGE, write_group
 from veridice.cohort.schedule import choose_processes, plan_tasks, refuse_same, say_absent
 from veridice.cohort.task import Outcome, ScanTask, judge_scan
+from veridice.cohort.worklist import rating_doubts
 from veridice.io.atomic import make_folder
 from veridice.io.bids import write_dataset_files
 from veridice.io.bids_dataset import check_dataset, find_scans, read_filter, validate_dataset, without_scans
@@ -106,6 +107,8 @@ def run(
     refuse_same(bids_dir, output_dir)
     everything = not (participant_label or session_label or chosen)
     notes = say_absent(without_scans(bids_dir, scans) if everything else [])
+    if level == "group":
+        notes += rating_doubts(output_dir, scans)
     for note in notes:
         err.print(f"[yellow]warning:[/yellow] {escape(note)}")
     if level == "group":
