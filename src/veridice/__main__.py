@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import sys
@@ -16,6 +17,8 @@ A_MOMENT = 0.01
 def main() -> None:
     """Run the command line; every ending has its exit code and no traceback."""
     _answer_signals(_leave)
+    # It complains of a cache folder that it cannot make, as where HOME is read-only, and then makes do without.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Takes seconds, in which there is nothing to clean up yet.
     from veridice.cli import main as run
 

@@ -196,6 +196,25 @@ def test_wrong_calls_end_in_one_line(
     assert said in lines[0]
 
 
+def test_content_that_was_not_fetched_and_memory_that_ran_out_are_reasons(
+    bids: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flair = bids / "sub-01/anat/sub-01_FLAIR.nii.gz"
+    flair.unlink()
+    flair.symlink_to("../../.git/annex/objects/x1/MD5-s1.nii.gz")
+
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("veridice.cohort.task.judge_files", run_out)
+    output = tmp_path / "out"
+    run_here(tasks_of(bids, tiny_weights, output)[:2])
+    reasons = [read_record(output, name).reason for name in ("sub-01", "sub-02")]
+    assert "sub-01_FLAIR.nii.gz: its content was not fetched" in reasons[0]
+    assert "datalad get sub-01_FLAIR.nii.gz" in reasons[0]
+    assert reasons[1].startswith("the memory ran out: more was needed")
+
+
 def test_labels_as_bids_apps_have_them(bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     call = ["run", str(bids), str(tmp_path / "out"), "participant", "--dry-run", "--skip-bids-validation"]
     for labels in (["--participant_label", "01", "sub-02"], ["--participant-label=01", "--participant-label", "02"]):

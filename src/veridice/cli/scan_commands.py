@@ -143,7 +143,8 @@ def _check(request: Request, output: Path, weights: Path | None, settings: Infer
     try:
         return check_files(request, output, weights or bundled_weights(), settings, on_step)
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else it would print an empty line
+            bar.stop()
 
 
 def _with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:
