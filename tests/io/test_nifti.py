@@ -112,7 +112,7 @@ def test_freesurfer_files_are_read(tmp_path: Path, suffix: str) -> None:
         read_image(tmp_path / f"a{suffix}")
 
 
-def write_dicom(folder: Path, voxels: np.ndarray, series: int = 1) -> None:
+def write_dicom(folder: Path, voxels: np.ndarray, series: int = 1, signed: bool = False) -> None:
     """One axial MR series of 2 x 1 x 3 mm, slices from the feet up, rows from the front, columns from the patient's right."""
     folder.mkdir(exist_ok=True)
     study, frame, uid = generate_uid(), generate_uid(), generate_uid()
@@ -130,7 +130,7 @@ def write_dicom(folder: Path, voxels: np.ndarray, series: int = 1) -> None:
         slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         slice_.ImagePositionPatient = [-10, -20, 3 * number]
         slice_.BitsAllocated = slice_.BitsStored = 16
-        slice_.HighBit, slice_.PixelRepresentation, slice_.SamplesPerPixel = 15, 0, 1
+        slice_.HighBit, slice_.PixelRepresentation, slice_.SamplesPerPixel = 15, int(signed), 1
         slice_.PhotometricInterpretation = "MONOCHROME2"
         slice_.PixelData = np.ascontiguousarray(voxels[:, :, number].T.astype("<u2")).tobytes()
         slice_.save_as(folder / f"{series}-{number}.dcm", enforce_file_format=True)
@@ -151,6 +151,31 @@ def test_a_folder_with_one_dicom_series_is_a_scan(tmp_path: Path) -> None:
         file.write_bytes(file.read_bytes()[:300])
     with pytest.raises(InputError, match="no DICOM series"):
         read_image(tmp_path / "a b")
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ([5], "a slice is missing at 15.0 mm along the slice direction, between those at 12.0 and 18.0"),
+        ([4, 5, 6], "3 slices are missing at 12.0, 15.0, 18.0 mm along the slice direction, between those at 9.0 and 21.0"),
+        ([2, 8], "2 slices are missing at 6.0, 24.0 mm"),
+    ],
+)
+def test_slices_that_are_missing_in_a_dicom_series_are_told(
+    tmp_path: Path, gone: list[int], said: str, signed: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_dicom(tmp_path, np.random.default_rng(0).integers(1, 900, (8, 9, 12)), signed=signed)
+    (tmp_path / "README.txt").write_text("no DICOM")
+    for number in gone:
+        (tmp_path / f"1-{number}.dcm").unlink()
+    with pytest.raises(InputError) as caught:
+        read_image(tmp_path)
+    said_in_one_line(caught, tmp_path, said)
+    assert capfd.readouterr() == ("", "")
+    write_dicom(tmp_path, np.random.default_rng(0).integers(1, 900, (8, 9, 12)), series=2)
+    with pytest.raises(InputError, match="holds 2 DICOM series"):
+        read_image(tmp_path)
 
 
 GOOD = np.random.default_rng(5).integers(1, 900, (6, 7, 8)).astype(np.int16)

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dcm2niix
+import numpy as np
+import SimpleITK as sitk
 
 from veridice.errors import InputError
 from veridice.imaging.volume import Volume
@@ -15,6 +19,11 @@ from veridice.imaging.volume import Volume
 SECONDS = 300
 UNEVEN = b"Interslice distance varies"
 """What dcm2niix says of slices that it stacks as if they lay evenly."""
+POSITION, DIRECTIONS, SERIES = "0020|0032", "0020|0037", "0020|000e"
+NAMED = 8
+"""Missing slices whose positions are told."""
+UNEVENNESS = 0.1
+"""Part of a step by which slices may lie beside their place and the missing ones still be counted."""
 MOST_FILES = 20_000
 """A series has hundreds of files; a folder with more than this was hardly meant."""
 
@@ -60,11 +69,68 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
         if not files:
             code = f", dcm2niix says {done.returncode}" if done.returncode else ""
             raise InputError(f"{folder}: holds no DICOM series that can be read{code}; give the folder of one")
-        if len(files) > 1:
-            raise InputError(f"{folder}: holds {len(files)} DICOM series; give the folder of one")
-        if UNEVEN in done.stdout:
-            raise InputError(f"{folder}: a slice is missing, or they do not lie evenly; copy the whole series")
+        if len(files) > 1 or UNEVEN in done.stdout:
+            raise InputError(f"{folder}: {_what_is_wrong(folder, len(files))}")
         try:
             return read(files[0])
         except InputError as error:
             raise type(error)(str(error).replace(str(files[0]), str(folder))) from error
+
+
+def _what_is_wrong(folder: Path, volumes: int) -> str:
+    """Why one folder is not one volume: of a single series slices are missing, or there are several."""
+    series = _slice_positions(folder)
+    if len(series) > 1 or (len(series) == 1 and volumes > 1 and not any(map(_gaps, series.values()))):
+        return f"holds {len(series) if len(series) > 1 else volumes} DICOM series; give the folder of one"
+    gaps = [gap for positions in series.values() for gap in _gaps(positions)]
+    if not gaps:
+        return "a slice is missing, or they do not lie evenly; copy the whole series"
+    places = ", ".join(f"{place:.1f}" for place, _, _ in gaps[:NAMED]) + (", ..." if gaps[NAMED:] else "")
+    number = f"{len(gaps)} slices are missing" if len(gaps) > 1 else "a slice is missing"
+    low, high = gaps[0][1], gaps[-1][2]
+    return (
+        f"{number} at {places} mm along the slice direction, between those at {low:.1f} and {high:.1f}; copy the whole series"
+    )
+
+
+def _gaps(positions: list[float]) -> list[tuple[float, float, float]]:
+    """Positions (mm) at which slices are missing, with those of the neighbours that are there."""
+    places = np.unique(np.round(positions, 2))
+    steps = np.diff(places)
+    if not steps.size:
+        return []
+    # Right unless more steps are wide than not.
+    step = float(np.median(steps))
+    gaps = []
+    for low, width in zip(places, steps, strict=False):
+        count = round(width / step)
+        if count > 1 and abs(width / count - step) < UNEVENNESS * step:
+            gaps += [(float(low + width * part / count), float(low), float(low + width)) for part in range(1, count)]
+    return gaps
+
+
+def _slice_positions(folder: Path) -> dict[str, list[float]]:
+    """Where the slices of each series lie along their normal (mm), from the headers alone."""
+    found: dict[str, list[float]] = {}
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        for file in sorted(path for path in folder.iterdir() if path.is_file()):
+            with contextlib.suppress(RuntimeError, ValueError):  # no DICOM, or none of a slice
+                reader.SetFileName(str(file))
+                reader.ReadImageInformation()
+                place, directions = (
+                    np.array([float(number) for number in reader.GetMetaData(tag).split("\\")])
+                    for tag in (POSITION, DIRECTIONS)
+                )
+                normal = np.cross(directions[:3], directions[3:])
+                found.setdefault(reader.GetMetaData(SERIES), []).append(float(normal @ place))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+    return found
+
+
+def _numbers(text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([float(number) for number in text.split("\\")])

@@ -21,7 +21,7 @@ from veridice.errors import GeometryError, InputError
 from veridice.imaging.space import named_template
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.image_header import GZIP, ImageHeader, read_header
-from veridice.io.memory import available_memory
+from veridice.io.memory import available_memory, memory_ran_out
 
 MAXIMUM_DEFLATE_RATIO = 1032
 """No deflate stream grows more than this; a header that promises more than that lies about its size."""
@@ -86,8 +86,7 @@ def _in_one_line(path: Path) -> Iterator[None]:
             raise
         raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
     except MemoryError as error:
-        free = available_memory() / 2**30
-        raise InputError(f"{path}: larger than this machine's memory, {free:.1f} GiB are free; crop or resample it") from error
+        raise InputError(f"{path}: {memory_ran_out(error)}") from error
 
 
 @contextmanager
