@@ -179,6 +179,11 @@ def one_dicom_file(files: Arguments, folder: Path) -> None:
     files["flair"] = files["flair"] / "1-3.dcm"
 
 
+def unfetched(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(f"../.git/annex/objects/x1/{path.name}")
+
+
 def on_a_template(name: str) -> Spoiler:
     """MNI152 at 2 mm, as FSL has it."""
 
@@ -305,6 +310,9 @@ KINDS: dict[str, tuple[Spoiler, str]] = {
     "complex": (voxels(lambda old: old.astype(np.complex64)), "complex numbers"),
     "colours": (voxels(lambda old: np.zeros(old.shape, COLOURS)), "RGB colours"),
     "DICOM of two series": (dicom(lambda _: None, (1, 2)), "holds 2 DICOM series"),
+    "DICOM not fetched": (dicom(lambda d: [unfetched(path) for path in d.iterdir()]), "datalad get 1-0.dcm"),
+    "DICOM in part not fetched": (dicom(lambda d: unfetched(d / "1-3.dcm")), "datalad get 1-3.dcm"),
+    "DICOM of pointers": (dicom(lambda d: (d / "1-3.dcm").write_text("/annex/objects/MD5E-s5--1.dcm")), "datalad get 1-3.dcm"),
     "DICOM without a slice": (dicom(lambda d: (d / "1-3.dcm").unlink()), "a slice is missing"),
     "DICOM with an empty slice": (dicom(lambda d: (d / "1-3.dcm").write_bytes(b"")), "a slice is missing"),
     "DICOM cut short": (

@@ -6,10 +6,12 @@ import json
 import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from veridice.errors import InputError
-from veridice.io.bids_dataset import check_dataset, describe_scans, find_scans, read_filter, without_scans
+from veridice.io.bids_dataset import check_dataset, describe_scans, find_scans, read_filter, validate_dataset, without_scans
 from veridice.io.other_tools import SAMSEG_LESION, MaskFolder, find_masks
 
 
@@ -201,3 +203,20 @@ def test_folders_of_masks_are_looked_for_here_and_in_the_data_set(tmp_path: Path
     shutil.copytree(here / "a:b", here / "a")
     (here / "a/sub-01_label-lesion_mask.nii.gz").rename(here / "a/sub-01_desc-c_label-lesion_mask.nii.gz")
     assert (find_masks("a:c", data).folder, find_masks("a:c", data).desc) == (here / "a", "c")
+
+
+def test_content_that_was_not_fetched_makes_no_data_set_invalid(dataset: Path) -> None:
+    for file in dataset.rglob("sub-*.nii*"):
+        nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.float32), np.eye(4)), file)
+    for folder in ("derivatives", "sourcedata"):
+        shutil.rmtree(dataset / folder)
+    shutil.rmtree(dataset / "sub-02/func")
+    (dataset / "README").write_text("Two people.")
+    flair = dataset / "sub-02/anat/sub-02_FLAIR.nii.gz"
+    flair.unlink()
+    flair.symlink_to("../../.git/annex/objects/x1/MD5-s1.nii.gz")
+    assert validate_dataset(dataset) == ""
+    flair.unlink()
+    flair.symlink_to("nowhere.nii.gz")
+    with pytest.raises(InputError, match="SYMLINK_BROKEN"):
+        validate_dataset(dataset)

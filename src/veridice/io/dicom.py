@@ -15,6 +15,7 @@ import SimpleITK as sitk
 
 from veridice.errors import InputError
 from veridice.imaging.volume import Volume
+from veridice.io.image_header import is_unfetched_link, require_content
 
 SECONDS = 300
 UNEVEN = b"Interslice distance varies"
@@ -66,6 +67,8 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
         except OSError as error:
             raise InputError(f"{folder}: dcm2niix cannot be run ({error.strerror}); convert the series to .nii.gz") from error
         files = sorted(Path(temporary).glob("*.nii"))
+        if not files or len(files) > 1 or UNEVEN in done.stdout:
+            _require_content(folder)
         if not files:
             code = f", dcm2niix says {done.returncode}" if done.returncode else ""
             raise InputError(f"{folder}: holds no DICOM series that can be read{code}; give the folder of one")
@@ -75,6 +78,13 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
             return read(files[0])
         except InputError as error:
             raise type(error)(str(error).replace(str(files[0]), str(folder))) from error
+
+
+def _require_content(folder: Path) -> None:
+    """Make sure that no slice is only a pointer to content that was not fetched."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() or is_unfetched_link(path):
+            require_content(path)
 
 
 def _what_is_wrong(folder: Path, volumes: int) -> str:

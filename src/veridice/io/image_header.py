@@ -23,6 +23,7 @@ POINTERS = {
     b"version https://git-lfs.github.com/": "git lfs pull --include",
 }
 """How files begin that stand for content that lies elsewhere, and what fetches it."""
+ANNEX = ".git/annex/"
 SINGLE, SINGLE_2, PAIR, PAIR_2 = b"n+1", b"n+2", b"ni1", b"ni2"
 
 
@@ -62,9 +63,9 @@ def require_content(path: Path) -> None:
     Raises:
         InputError: it is not.
     """
+    if is_unfetched_link(path):
+        raise _not_fetched(path, POINTERS[b"/annex/objects/"])
     if not path.exists():
-        if ".git/annex/" in _target(path):
-            raise _not_fetched(path, POINTERS[b"/annex/objects/"])
         raise InputError(f"{path}: no such file; check the path")
     if path.is_dir():
         return
@@ -77,12 +78,14 @@ def require_content(path: Path) -> None:
             raise _not_fetched(path, command)
 
 
-def _target(path: Path) -> str:
-    """Where a link leads, step by step; empty for what is no link."""
+def is_unfetched_link(path: Path) -> bool:
+    """Whether a path is a link into a git-annex, by one step or several, whose content is not there."""
     try:
-        return f"{path.readlink().as_posix()} {Path(os.path.realpath(path)).as_posix()}" if path.is_symlink() else ""
+        if not path.is_symlink() or path.exists():
+            return False
+        return ANNEX in path.readlink().as_posix() or ANNEX in Path(os.path.realpath(path)).as_posix()
     except OSError:
-        return ""
+        return False
 
 
 def _not_fetched(path: Path, command: str) -> InputError:
@@ -159,12 +162,12 @@ def _head(path: Path) -> tuple[bytes, bool]:
 
 
 def _suffix(path: Path) -> str:
-    return next((suffix for suffix in PAIR_SUFFIXES if path.name.endswith(suffix)), "")
+    return next((suffix for suffix in (*PAIR_SUFFIXES, *SUFFIXES) if path.name.endswith(suffix)), "")
 
 
 def _partner(path: Path, ending: str) -> Path:
     """The other file of a NIfTI pair, compressed or not."""
-    stem = path.name.removesuffix(_suffix(path)) if _suffix(path) else path.name
+    stem = path.name.removesuffix(_suffix(path))
     names = [f"{stem}.{ending}{zipped}" for zipped in ("", ".gz")]
     for name in names:
         if (partner := path.with_name(name)).exists() or partner.is_symlink():
