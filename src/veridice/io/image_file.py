@@ -36,7 +36,7 @@ TRAILING_BYTES = 2**20
 """Room for the header, its extensions and padding beside the voxels of a compressed file."""
 PADDING_BYTES = 4096
 """What may follow the voxels of a NIfTI file; a whole slice more than that is one that the header does not speak of."""
-CHUNK = 2**20
+CHUNK, MOST_AT_ONCE = 2**20, 2**26
 SMALLEST_EDGE_MM, LONGEST_EDGE_MM = 0.01, 100.0
 """Of a voxel; outside them the header's lengths are no millimetres."""
 MOST_SHEAR_DEGREES = 0.5
@@ -98,8 +98,7 @@ def _opened(found: ImageHeader, promised: int) -> Iterator[Any]:
             path = found.header_file if name == "header" else found.voxel_file
             stream: IO[bytes] = stack.enter_context(path.open("rb"))
             if stream.read(2) == GZIP:
-                content = _decompressed(path, stream, promised if path == found.voxel_file else 0)
-                stream = BytesIO(content)
+                stream = _decompressed(path, stream, promised if path == found.voxel_file else 0)
             if path == found.voxel_file:
                 _require_no_more(found, promised, stream.seek(0, os.SEEK_END))
             stream.seek(0)
@@ -107,7 +106,7 @@ def _opened(found: ImageHeader, promised: int) -> Iterator[Any]:
         yield files
 
 
-def _decompressed(path: Path, stream: IO[bytes], promised: int) -> bytes:
+def _decompressed(path: Path, stream: IO[bytes], promised: int) -> BytesIO:
     """Whole gzip members, each to its end, where its checksum is; what follows the last one is no gzip and is left.
 
     Raises:
@@ -115,20 +114,21 @@ def _decompressed(path: Path, stream: IO[bytes], promised: int) -> bytes:
         EOFError, zlib.error: it ends too early, or a checksum is wrong.
     """
     stream.seek(0)
-    content, room, rest = bytearray(), promised + TRAILING_BYTES, stream.read(CHUNK)
+    # Written to and not joined: no copy of it is made.
+    content, room, rest = BytesIO(), promised + TRAILING_BYTES, stream.read(CHUNK)
     while rest.startswith(GZIP):
         unzip = zlib.decompressobj(wbits=31)
         while not unzip.eof:
             if not (rest := rest or stream.read(CHUNK)):
                 raise EOFError("the compressed stream ends too early")
-            content += unzip.decompress(rest, room - len(content) + 1)
-            if len(content) > room:
+            content.write(unzip.decompress(rest, min(room - content.tell() + 1, MOST_AT_ONCE)))
+            if content.tell() > room:
                 raise InputError(f"{path}: holds much more than its header promises; convert it again")
             rest = unzip.unconsumed_tail
         rest = unzip.unused_data
         if len(rest) < len(GZIP):
             rest += stream.read(CHUNK)
-    return bytes(content)
+    return content
 
 
 def _check_header(found: ImageHeader) -> int:

@@ -15,6 +15,7 @@ from veridice.errors import InputError
 SUFFIXES = (".nii", ".nii.gz", ".mgz", ".mgh")
 PAIR_SUFFIXES = (".hdr", ".img", ".hdr.gz", ".img.gz")
 GZIP = b"\x1f\x8b"
+ANALYZE_SIZE, NIFTI_2_SIZE = 348, 540
 HEAD_BYTES = 1024
 """More than the header of every format."""
 MGH_VERSION = b"\0\0\0\1"
@@ -129,8 +130,9 @@ def _parsed(path: Path, kind: Any, head: bytes, header_file: Path, voxel_file: P
 
 def _kind(head: bytes) -> Any:
     """Class of nibabel for a file that begins so; None for what is neither NIfTI nor MGH."""
-    one, two = head[344:347], head[4:7]
-    if two in (SINGLE_2, PAIR_2):
+    one, two, size = head[344:347], head[4:7], head[:4]
+    # The size also says which byte comes first; NIfTI-1 has another sign of that.
+    if two in (SINGLE_2, PAIR_2) and NIFTI_2_SIZE in (int.from_bytes(size, "little"), int.from_bytes(size, "big")):
         return nib.Nifti2Image if two == SINGLE_2 else nib.Nifti2Pair
     if one in (SINGLE, PAIR):
         return nib.Nifti1Image if one == SINGLE else nib.Nifti1Pair
@@ -140,7 +142,7 @@ def _kind(head: bytes) -> Any:
 def _unknown(path: Path, head: bytes) -> InputError:
     if head[128:132] == b"DICM":
         return InputError(f"{path}: is one file of a DICOM series; of DICOM give the folder of one series")
-    if 348 in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")):
+    if ANALYZE_SIZE in (int.from_bytes(head[:4], "little"), int.from_bytes(head[:4], "big")):
         return InputError(f"{path}: Analyze does not say for certain what is left and right; convert the scan to .nii.gz")
     if head and not path.name.endswith((*SUFFIXES, *PAIR_SUFFIXES)):
         return InputError(f"{path}: no image file ({', '.join(SUFFIXES)}); of DICOM give the folder of one series")
