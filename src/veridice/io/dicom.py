@@ -44,30 +44,9 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
     if sum(1 for _ in folder.iterdir()) > MOST_FILES:
         raise InputError(f"{folder}: holds more than {MOST_FILES} files; give the folder of one DICOM series")
     with tempfile.TemporaryDirectory(prefix="veridice-") as temporary:
-        command = [
-            dcm2niix.bin,
-            "-b",
-            "n",
-            "-z",
-            "n",
-            "-d",
-            "0",
-            "-m",
-            "y",
-            "-f",
-            "series-%s",
-            "-o",
-            temporary,
-            str(folder.resolve()),
-        ]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL)
-        except subprocess.TimeoutExpired as error:
-            raise InputError(f"{folder}: dcm2niix took over {SECONDS} s; convert the series to .nii.gz") from error
-        except OSError as error:
-            raise InputError(f"{folder}: dcm2niix cannot be run ({error.strerror}); convert the series to .nii.gz") from error
+        done = _converted(folder, temporary)
         files = sorted(Path(temporary).glob("*.nii"))
-        if not files or len(files) > 1 or UNEVEN in done.stdout:
+        if len(files) != 1 or UNEVEN in done.stdout:
             _require_content(folder)
         if not files:
             code = f", dcm2niix says {done.returncode}" if done.returncode else ""
@@ -78,6 +57,18 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
             return read(files[0])
         except InputError as error:
             raise type(error)(str(error).replace(str(files[0]), str(folder))) from error
+
+
+def _converted(folder: Path, temporary: str) -> subprocess.CompletedProcess[bytes]:
+    """Let dcm2niix write ``*.nii`` into a folder: no sidecars, nothing compressed, no folders below, slices merged."""
+    options = ["-b", "n", "-z", "n", "-d", "0", "-m", "y", "-f", "series-%s", "-o", temporary]
+    command = [dcm2niix.bin, *options, str(folder.resolve())]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{folder}: dcm2niix took over {SECONDS} s; convert the series to .nii.gz") from error
+    except OSError as error:
+        raise InputError(f"{folder}: dcm2niix cannot be run ({error.strerror}); convert the series to .nii.gz") from error
 
 
 def _require_content(folder: Path) -> None:
