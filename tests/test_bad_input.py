@@ -18,7 +18,8 @@ from filelock import FileLock
 from test_nifti import write_dicom
 
 from veridice import cli
-from veridice.io import atomic, nifti
+from veridice.io import atomic, image_file
+from veridice.io.image_header import ImageHeader
 
 Arguments = dict[str, Path]
 Spoiler = Callable[[Arguments, Path], None]
@@ -159,6 +160,54 @@ def bomb(whole: bytes) -> bytes:
     return gzip.compress(header + bytes(4096)) + np.random.default_rng(0).bytes(2**20)
 
 
+def a_pair(gone: str, size: int | None = None) -> Spoiler:
+    """Give a NIfTI pair by the file that is left, or by one whose voxels are cut."""
+
+    def spoil(files: Arguments, folder: Path) -> None:
+        old, place = image_of(files["flair"])
+        nib.save(nib.Nifti1Pair(old, place), folder / "flair.img")
+        (folder / "flair.img").write_bytes((folder / "flair.img").read_bytes()[:size])
+        files["flair"] = folder / ("flair.hdr" if gone == "img" else "flair.img")
+        if gone:
+            (folder / f"flair.{gone}").unlink()
+
+    return spoil
+
+
+def one_dicom_file(files: Arguments, folder: Path) -> None:
+    dicom(lambda _: None)(files, folder)
+    files["flair"] = files["flair"] / "1-3.dcm"
+
+
+def unfetched(path: Path) -> None:
+    path.unlink()
+    path.symlink_to(f"../.git/annex/objects/x1/{path.name}")
+
+
+def on_a_template(name: str) -> Spoiler:
+    """MNI152 at 2 mm, as FSL has it."""
+
+    def spoil(files: Arguments, _: Path) -> None:
+        place = np.array([[-2.0, 0, 0, 90], [0, 2, 0, -126], [0, 0, 2, -72], [0, 0, 0, 1]])
+        new = np.zeros((91, 109, 91), np.float32)
+        new[40:50, 50:60, 40:50] = 1
+        nib.save(nib.Nifti1Image(new, place), files[name])
+
+    return spoil
+
+
+def template_code(name: str) -> Spoiler:
+    """Another grid of the same space, whose header says that it is MNI."""
+
+    def spoil(files: Arguments, _: Path) -> None:
+        old, place = image_of(files[name])
+        image = nib.Nifti1Image(old[1:], place)
+        image.set_sform(place, "mni")
+        nib.save(image, files[name])
+
+    return spoil
+
+
 def empty_brain_mask(files: Arguments, folder: Path) -> None:
     files["brain-mask"] = folder / "brain.nii.gz"
     old, place = image_of(files["mask"])
@@ -168,7 +217,7 @@ def empty_brain_mask(files: Arguments, folder: Path) -> None:
 def brain_mask_elsewhere(files: Arguments, folder: Path) -> None:
     files["brain-mask"] = folder / "brain.nii.gz"
     old, place = image_of(files["mask"])
-    nib.save(nib.Nifti1Image(old[1:], place), files["brain-mask"])
+    nib.save(nib.Nifti1Image(old[1:], moved(300)(place)), files["brain-mask"])
 
 
 def output_is_a_file(files: Arguments, folder: Path) -> None:
@@ -216,6 +265,7 @@ def calibration(whole: bytes) -> Spoiler:
 
 COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 RNG = np.random.default_rng(0)
+SHEAR = np.eye(4) + 0.25 * np.eye(4, k=2) @ np.diag([0, 0, 1.0, 0]) * 4.5 / 7
 
 PATHS: dict[str, tuple[Spoiler, str]] = {
     "missing": (path_of("flair", "none.nii.gz"), "none.nii.gz: no such file"),
@@ -231,19 +281,23 @@ PATHS: dict[str, tuple[Spoiler, str]] = {
     "brain mask missing": (path_of("brain-mask", "none.nii.gz"), "none.nii.gz: no such file"),
 }
 KINDS: dict[str, tuple[Spoiler, str]] = {
-    "Analyze image": (named("flair.img"), "left and right"),
-    "Analyze header": (named("flair.hdr"), "left and right"),
-    "one DICOM file": (named("flair.dcm"), "of DICOM give the folder"),
-    "unknown suffix": (named("flair.nrrd"), "no image file"),
-    "NIfTI named mgz": (named("flair.mgz"), "not a readable image file"),
-    "gzip named nii": (named("flair.nii"), "not a readable image file"),
-    "nii named gzip": (content(gzip.decompress), "not a readable image file"),
+    "Analyze": (named("flair.hdr", lambda whole: gzip.decompress(whole)[:344] + bytes(8)), "left and right"),
+    "one DICOM file": (one_dicom_file, "of DICOM give the folder"),
+    "unknown kind": (named("flair.nrrd", lambda _: b"NRRD0004" * 99), "no image file"),
+    "pair without voxels": (a_pair("img"), "its voxels flair.img is missing"),
+    "pair without header": (a_pair("hdr"), "its header flair.hdr is missing"),
+    "pair cut short": (a_pair("", 1000), "more than the file can hold"),
+    "not fetched by git-annex": (link("flair", ".git/annex/objects/x1/MD5-s1.nii.gz"), "datalad get link.nii.gz"),
+    "pointer of git-annex": (content(lambda _: b"/annex/objects/MD5E-s5--1.nii.gz\n"), "datalad get sub-1_flair.nii.gz"),
+    "pointer of Git LFS": (content(lambda _: b"version https://git-lfs.github.com/spec/v1\noid sha256:1"), "git lfs pull"),
+    "mask not fetched": (link("mask", ".git/annex/objects/x1/MD5-s1.nii.gz"), "its content was not fetched"),
     "text": (content(lambda _: b"this is no image" * 100), "flair.nii.gz"),
     "text in gzip": (content(lambda _: gzip.compress(b"this is no image" * 100)), "not a readable image file"),
     "nothing": (content(lambda _: b""), "flair.nii.gz"),
     "gzip in gzip": (content(gzip.compress), "not a readable image file"),
     "half a gzip": (content(lambda whole: whole[: len(whole) // 2]), "damaged or cut short"),
-    "rubbish after gzip": (content(lambda whole: whole + b"rubbish" * 9), "damaged or cut short"),
+    "rubbish in gzip": (content(lambda whole: whole[:900] + b"rubbish" * 9 + whole[963:]), "damaged or cut short"),
+    "half a gzip after a whole one": (content(lambda whole: whole + whole[:99]), "damaged or cut short"),
     "cut short": (uncompressed(lambda whole: whole[:-9]), "damaged or cut short"),
     "mgh cut in its header": (
         named("flair.mgh", lambda _: nib.MGHImage(np.ones((9, 9, 9), "f4"), None).to_bytes()[:26]),
@@ -256,6 +310,9 @@ KINDS: dict[str, tuple[Spoiler, str]] = {
     "complex": (voxels(lambda old: old.astype(np.complex64)), "complex numbers"),
     "colours": (voxels(lambda old: np.zeros(old.shape, COLOURS)), "RGB colours"),
     "DICOM of two series": (dicom(lambda _: None, (1, 2)), "holds 2 DICOM series"),
+    "DICOM not fetched": (dicom(lambda d: [unfetched(path) for path in d.iterdir()]), "datalad get 1-0.dcm"),
+    "DICOM in part not fetched": (dicom(lambda d: unfetched(d / "1-3.dcm")), "datalad get 1-3.dcm"),
+    "DICOM of pointers": (dicom(lambda d: (d / "1-3.dcm").write_text("/annex/objects/MD5E-s5--1.dcm")), "datalad get 1-3.dcm"),
     "DICOM without a slice": (dicom(lambda d: (d / "1-3.dcm").unlink()), "a slice is missing"),
     "DICOM with an empty slice": (dicom(lambda d: (d / "1-3.dcm").write_bytes(b"")), "a slice is missing"),
     "DICOM cut short": (
@@ -292,7 +349,8 @@ SIZES: dict[str, tuple[Spoiler, str]] = {
     "voxels a bit late": (patched({108: f32(368)}), "damaged or cut short"),
     "voxels beyond the end": (patched({108: f32(1e30)}), "flair.nii.gz"),
     "voxels nowhere": (patched({108: f32(np.nan)}), "damaged or cut short"),
-    "no magic": (patched({344: bytes(4)}), "not a readable image file"),
+    "no magic": (patched({344: bytes(4)}), "left and right"),
+    "no magic and no size": (patched({344: bytes(4), 0: bytes(4)}), "not a readable image file"),
 }
 VALUES: dict[str, tuple[Spoiler, str]] = {
     "NaN island": (voxels(with_block(np.nan)), "8 voxels are NaN or infinite"),
@@ -324,25 +382,34 @@ PLACES: dict[str, tuple[Spoiler, str]] = {
     "edges of micrometres": (affine(scaled_columns(1e-3, 1e-3, 1e-3)), "should be millimetres"),
     "edges of nothing": (affine(scaled_columns(1e-15, 1e-15, 1e-15)), "should be millimetres"),
     "one edge of metres": (affine(scaled_columns(1, 1, 1e5)), "should be millimetres"),
+    "sheared": (affine(lambda place: place @ SHEAR), "flair.nii.gz: its axes are not at right angles ("),
     "T1w of another planet": (affine(moved(5000), "t1"), "t1.nii.gz: does not meet the FLAIR"),
 }
 MASKS: dict[str, tuple[Spoiler, str]] = {
-    "mask one voxel short": (voxels(lambda old: old[1:], "mask"), "mask.nii.gz: its grid is"),
-    "mask one voxel long": (voxels(lambda old: np.pad(old, ((0, 0), (0, 1), (0, 0))), "mask"), "mask.nii.gz: its grid is"),
-    "mask moved": (affine(moved(2), "mask"), "nearest neighbour"),
-    "mask moved a little": (affine(moved(0.01), "mask"), "nearest neighbour"),
-    "mask mirrored": (affine(scaled_columns(-1, 1, 1), "mask"), "nearest neighbour"),
-    "mask of other axes": (voxels(lambda old: old.transpose(1, 0, 2), "mask"), "nearest neighbour"),
+    "mask moved far": (affine(moved(200), "mask"), "mask.nii.gz: hardly overlaps the FLAIR (its middle 346.41 mm away"),
+    "mask on a template": (
+        on_a_template("mask"),
+        "lies in the space of a template (MNI), the FLAIR does not (shape",
+    ),
+    "mask on a template by its code": (template_code("mask"), "the space of a template (MNI)"),
+    "T1w on a template": (on_a_template("t1"), "t1.nii.gz: lies in the space of a template (MNI)"),
+    "mask mirrored": (affine(scaled_columns(-1, 1, 1), "mask"), "mask.nii.gz: hardly overlaps the FLAIR (orientation"),
+    "mask sheared": (affine(lambda place: place @ SHEAR, "mask"), "mask.nii.gz: its axes are not at right angles"),
+    "mask of other axes": (voxels(lambda old: old.transpose(1, 0, 2), "mask"), "another order than its header says"),
     "three labels": (
         voxels(lambda old: np.int16(np.arange(old.size).reshape(old.shape) % 3), "mask"),
         "neither a binary mask nor",
+    ),
+    "numbered lesions": (
+        voxels(lambda old: np.int16(np.cumsum(old).reshape(old.shape) % 7 * old + old), "mask"),
+        "looks like a map of 7 numbered lesions: give --mask-label all",
     ),
     "labels 1 and 2": (voxels(lambda old: old + 1, "mask"), "neither a binary mask nor"),
     "negative mask": (voxels(lambda old: -old.astype(np.int16), "mask"), "neither a binary mask nor"),
     "percentages": (voxels(lambda old: (100 * RNG.random(old.shape)).astype(np.float32), "mask"), "give --mask-threshold"),
     "FLAIR as mask": (link("mask", "input/sub-1_flair.nii.gz"), "give --mask-threshold"),
     "empty brain mask": (empty_brain_mask, "brain.nii.gz: the brain mask is empty"),
-    "brain mask elsewhere": (brain_mask_elsewhere, "brain.nii.gz: its grid is"),
+    "brain mask elsewhere": (brain_mask_elsewhere, "brain.nii.gz: hardly overlaps the FLAIR (shape"),
 }
 OUTPUTS: dict[str, tuple[Spoiler, str]] = {
     "output is a file": (output_is_a_file, "give a folder"),
@@ -421,7 +488,7 @@ def test_wrong_usage_is_exit_2(name: str, alone: Arguments, capsys: pytest.Captu
 
 
 def test_more_voxels_than_memory(alone: Arguments, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nifti, "available_memory", lambda: 1000)
+    monkeypatch.setattr(image_file, "available_memory", lambda: 1000)
     assert cli.run(command(alone)) == 3
     assert "GiB of memory" in capsys.readouterr().err
 
@@ -437,7 +504,7 @@ def test_files_without_permission(
         patch.setattr("tempfile.mkdtemp", refuse)
         assert cli.run(command(alone)) == 3
         assert f"{alone['output']}: cannot be written (Permission denied)" in capsys.readouterr().err
-    monkeypatch.setattr(nifti.nib, "load", refuse)
+    monkeypatch.setattr(image_file, "read_header", refuse)
     assert cli.run(command(alone)) == 3
     assert f"{alone['flair']}: cannot be read (Permission denied)" in capsys.readouterr().err
 
@@ -448,16 +515,16 @@ def test_a_file_that_changes_while_it_is_read(
 ) -> None:
     if not zipped:
         uncompressed(bytes)(alone, tmp_path)
-    whole, check_header = alone["flair"].read_bytes(), nifti._check_header
+    whole, check_header = alone["flair"].read_bytes(), image_file._check_header
     for later in (whole[: len(whole) // 2], whole + whole, whole[:-1] + b"x"):
 
-        def check(path: Path, image: object, later: bytes = later) -> int:
-            promised = check_header(path, image)
-            path.write_bytes(later)
+        def check(found: ImageHeader, later: bytes = later) -> int:
+            promised = check_header(found)
+            found.path.write_bytes(later)
             return promised
 
         alone["flair"].write_bytes(whole)
-        monkeypatch.setattr(nifti, "_check_header", check)
+        monkeypatch.setattr(image_file, "_check_header", check)
         assert cli.run(command(alone)) == 3
         assert "was changed while it was read" in capsys.readouterr().err
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -231,3 +234,12 @@ def test_an_interruption_that_gets_lost_comes_again() -> None:
     finally:
         for kind, answer in before.items():
             signal.signal(kind, answer)
+
+
+@pytest.mark.parametrize("home", ["/proc/none", "/sys"])
+def test_no_library_complains_of_a_home_where_nothing_can_be_written(home: str, scan_files: dict[str, Path]) -> None:
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL"))}
+    arguments = [f"--{name}={scan_files[name]}" for name in ("flair", "mask", "weights", "output")]
+    command = [sys.executable, "-m", "veridice", "check", "--passes=2", *arguments, "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**kept, "HOME": home})
+    assert (done.returncode, done.stderr.strip()) == (0, "")

@@ -201,6 +201,30 @@ def extended(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
     return path
 
 
+def pair(given: str, kind: Any = nib.Nifti1Pair, zipped: str = "") -> Save:
+    """Header and voxels in two files, one of which is given."""
+
+    def save(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
+        nib.save(kind(values, affine), path.with_name(f"{path.name}.img{zipped}"))
+        return path.with_name(f"{path.name}.{given}{zipped}")
+
+    return save
+
+
+def named(suffix: str, save: Save) -> Save:
+    """The same file by another name."""
+    return lambda values, affine, path: save(values, affine, path).rename(path.with_name(path.name + suffix))
+
+
+def with_rubbish(path: Path) -> Path:
+    path.write_bytes(path.read_bytes() + bytes(512))
+    return path
+
+
+def mgz_named_nii(values: np.ndarray, affine: np.ndarray, path: Path) -> Path:
+    return named("-m.nii.gz", nifti(".mgz", nib.MGHImage, np.float32))(values, affine, path)
+
+
 FORMS: dict[str, Save] = {
     "uncompressed": nifti(".nii"),
     "big-endian": big_endian(nib.Nifti1Image, nib.Nifti1Header),
@@ -234,6 +258,20 @@ FORMS: dict[str, Save] = {
     "extension": extended,
     "gzip of two members": bytes_of(lambda whole: gzip.compress(whole[:500]) + gzip.compress(whole[500:])),
     "zeros behind the gzip": bytes_of(lambda whole: gzip.compress(whole) + bytes(512)),
+    "rubbish behind the gzip": bytes_of(lambda whole: gzip.compress(whole) + b"rubbish" * 99),
+    "plain named gz": bytes_of(bytes),
+    "gzip named nii": bytes_of(gzip.compress, ".nii"),
+    "NIfTI named mgz": bytes_of(gzip.compress, ".mgz"),
+    "NIfTI named img": bytes_of(bytes, ".img"),
+    "NIfTI without a suffix": bytes_of(bytes, ""),
+    "mgz named nii.gz": mgz_named_nii,
+    "mgh named mgz": named("-h.mgz", nifti(".mgh", nib.MGHImage, np.float32)),
+    "mgz named mgh": named("-z.mgh", nifti(".mgz", nib.MGHImage, np.float32)),
+    "rubbish behind mgz": lambda values, affine, path: with_rubbish(nifti(".mgz", nib.MGHImage)(values, affine, path)),
+    "pair by its header": pair("hdr"),
+    "pair by its voxels": pair("img"),
+    "pair compressed": pair("img", zipped=".gz"),
+    "NIfTI-2 pair": pair("hdr", nib.Nifti2Pair),
     "padded": bytes_of(lambda whole: whole + bytes(100), ".nii"),
     "spaces in the path": place("my scans/of {} today.nii.gz"),
     "unicode in the path": place("Überprüfung 脳/{}-\N{BRAIN}.nii.gz"),
@@ -347,6 +385,14 @@ def without(name: str) -> Change:
     return lambda files, _: files.__setitem__(name, None)  # type: ignore[call-overload]
 
 
+def reordered(name: str) -> Change:
+    def spoil(files: Files, _: Path) -> None:
+        image = nib.load(files[name])
+        nib.save(image.as_reoriented(np.array([[2, 1], [0, -1], [1, 1]])), files[name])
+
+    return spoil
+
+
 def flair_as_t1(files: Files, folder: Path) -> None:
     files["t1"] = Path(shutil.copy(files["flair"], folder / "other.nii.gz"))
 
@@ -417,7 +463,11 @@ WARNED: dict[str, tuple[Change, str]] = {
     "two values": (rewritten("flair", lambda old: np.int16(old > 300)), ""),
     "noise": (rewritten("flair", noise), ""),
     "far from the origin": (placed(moved(1e6)), ""),
-    "sheared": (placed(lambda affine: affine @ np.array([[1, 0, 0.9, 0], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1.0]])), ""),
+    "sheared by rounding": (placed(lambda affine: affine @ (np.eye(4) + 0.005 * np.eye(4, k=2))), ""),
+    "mask of another order": (reordered("mask"), ""),
+    "mask off by a hundredth": (rewritten("mask", np.copy, moved(0.01)), ""),
+    "mask one voxel short": (rewritten("mask", lambda old: old[:-1]), "grid, from which its own differs: shape 25x31x17, not"),
+    "T1w of another order": (reordered("t1"), ""),
 }
 
 

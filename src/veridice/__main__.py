@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import signal
 import sys
@@ -18,6 +19,8 @@ A_MOMENT = 0.01
 def main() -> None:
     """Run the command line; every ending has its exit code and no traceback."""
     _answer_signals(_leave)
+    # It complains of a cache folder that it cannot make, as where HOME is read-only, and then makes do without.
+    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     # Takes seconds, in which there is nothing to clean up yet.
     from veridice.cli import main as run
 

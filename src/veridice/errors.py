@@ -25,3 +25,7 @@ class WeightsError(VeridiceError):
 
 class ConfigError(VeridiceError):
     """A configuration file that cannot be used (exit code 3)."""
+
+
+class ClusterError(VeridiceError):
+    """A cluster that was lost while it worked (exit code 3)."""

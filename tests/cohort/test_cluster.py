@@ -27,7 +27,7 @@ SCHEDULER = [sys.executable, "-m", "distributed.cli.dask_scheduler", "--host", "
 
 @contextmanager
 def dask(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Popen]]]:
-    """Address of a scheduler on loopback, and its worker processes."""
+    """Address of a scheduler on loopback, and the processes: its own, then the workers'."""
     file = folder / "scheduler.json"
     processes = [subprocess.Popen([*SCHEDULER, "--scheduler-file", str(file)], stderr=subprocess.DEVNULL)]
     # No nanny: a worker that was killed stays dead.
@@ -37,7 +37,7 @@ def dask(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.Pope
         while not file.exists():
             time.sleep(0.1)
         processes += [subprocess.Popen(worker, stderr=subprocess.DEVNULL, start_new_session=True) for _ in range(workers)]
-        yield pd.read_json(file, typ="series")["address"], processes[1:]
+        yield pd.read_json(file, typ="series")["address"], processes
     finally:
         for process in processes:
             process.kill()
@@ -62,7 +62,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(
 ) -> None:
     more_subjects(bids, 12)
     output = tmp_path / "out"
-    with dask(tmp_path, workers=3) as (address, workers):
+    with dask(tmp_path, workers=3) as (address, processes):
         # The workers' working folder is another one.
         command = [sys.executable, "-m", "veridice", "run", bids.name, output.name, "participant", "--weights=weights"]
         process = subprocess.Popen(
@@ -71,7 +71,7 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(
         while len(list((output / RECORDS).glob("*.json") if (output / RECORDS).exists() else [])) < 3:
             assert process.poll() is None
             time.sleep(0.05)
-        os.kill(workers[0].pid, signal.SIGKILL)
+        os.kill(processes[1].pid, signal.SIGKILL)
         written = {path: path.stat().st_mtime_ns for path in (output / RECORDS).glob("*.json")}
         said = process.communicate(timeout=400)[1]
     assert process.returncode == 1, said
@@ -82,6 +82,30 @@ def test_a_worker_that_is_killed_loses_nothing_and_nothing_is_done_twice(
     assert not [path for path in (output / HIDDEN).iterdir() if path.is_dir()]
     run(bids, tmp_path / "processes", tiny_weights, "--n-jobs=2")
     assert contents(tmp_path / "processes") == contents(output)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [signal.SIGKILL, signal.SIGTERM])
+def test_a_scheduler_that_is_lost_is_told_and_the_same_command_goes_on(
+    kind: signal.Signals, bids: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    more_subjects(bids, 12)
+    output, records = tmp_path / "out", tmp_path / "out" / RECORDS
+    command = [sys.executable, "-m", "veridice", "run", str(bids), str(output), "participant", f"--weights={tiny_weights}"]
+    with dask(tmp_path, workers=2) as (address, processes):
+        process = subprocess.Popen([*command, "--passes=2", f"--scheduler={address}"], stderr=subprocess.PIPE, text=True)
+        while len(list(records.glob("*.json") if records.exists() else [])) < 3:
+            assert process.poll() is None
+            time.sleep(0.05)
+        processes[0].send_signal(kind)
+        said = process.communicate(timeout=120)[1]
+    lines = [line for line in said.splitlines() if line.strip() and "failed: sub-03" not in line]
+    assert process.returncode == 3, said
+    assert len(lines) == 1, said
+    assert "the Dask scheduler was lost" in lines[0] and "of 12 scans are done" in lines[0]
+    assert "give the same command again" in lines[0]
+    assert ", 0 finished before" not in run(bids, output, tiny_weights, "--n-jobs=2").stderr
+    assert len(list(records.glob("*.json"))) == 12
 
 
 SBATCH = """#!/bin/sh

@@ -154,8 +154,14 @@ def test_command_line(bids: Path, tiny_weights: Path, tmp_path: Path, capsys: py
     said = capsys.readouterr().err
     assert "failed: sub-03: sub-03_FLAIR.nii.gz: damaged or cut short" in " ".join(said.split())
     assert "2 judged, 0 finished before, 1 failed of 3 scans" in said.splitlines()[-1]
+    (output / "sub-01/anat/sub-01_rating.json").write_text('{"Rating": "accept", "Reasons": ["boredom"]}')
+    (output / "sub-02/anat/sub-02_rating.json").write_text('{"Rating": ')
     assert cli.run(["run", str(bids), str(output), "group"]) == 0
+    said, page = " ".join(capsys.readouterr().err.split()), (output / "report.html").read_text()
+    for text in ("sub-01_rating.json has an unknown reason", "sub-02_rating.json is no JSON: it counts for nothing"):
+        assert text in said and text in page
     table = pd.read_csv(output / "veridice.tsv", sep="\t", na_values="n/a")
+    assert table.set_index("scan")["rating"].dropna().to_dict() == {"sub-01": "accept"}
     assert list(table) == list(STUDY_COLUMNS) == list(json.loads((output / "veridice.json").read_text()))
     assert table["scan"].tolist()[0] == "sub-03"
     assert table["rank"].tolist() == [1, 2, 3]
@@ -188,6 +194,25 @@ def test_wrong_calls_end_in_one_line(
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1
     assert said in lines[0]
+
+
+def test_content_that_was_not_fetched_and_memory_that_ran_out_are_reasons(
+    bids: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flair = bids / "sub-01/anat/sub-01_FLAIR.nii.gz"
+    flair.unlink()
+    flair.symlink_to("../../.git/annex/objects/x1/MD5-s1.nii.gz")
+
+    def run_out(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr("veridice.cohort.task.judge_files", run_out)
+    output = tmp_path / "out"
+    run_here(tasks_of(bids, tiny_weights, output)[:2])
+    reasons = [read_record(output, name).reason for name in ("sub-01", "sub-02")]
+    assert "sub-01_FLAIR.nii.gz: its content was not fetched" in reasons[0]
+    assert "datalad get sub-01_FLAIR.nii.gz" in reasons[0]
+    assert reasons[1].startswith("the memory ran out: more was needed")
 
 
 def test_labels_as_bids_apps_have_them(bids: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -21,6 +21,8 @@ from veridice.io.nifti import read_map
         ("sub-01_flair.nii", "sub-01"),
         ("a b.nii.gz", "a b"),
         ("_FLAIR.nii.gz", "scan"),
+        ("sub-01_FLAIR.hdr", "sub-01"),
+        ("sub-01_FLAIR.img.gz", "sub-01"),
     ],
 )
 def test_case_is_named_after_its_flair(file: str, case: str) -> None:
@@ -42,7 +44,7 @@ def test_file_names_hold_safe_characters_only(case: str, stem: str) -> None:
 
 
 def test_maps_keep_geometry_and_sidecars_name_no_path(tmp_path: Path) -> None:
-    affine = np.array([[0, -1.2, 0, 3], [0.9, 0, 0.1, -4], [0, 0.2, 3, 5], [0, 0, 0, 1]])
+    affine = np.array([[0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
     voxels = np.random.default_rng(0).random((4, 5, 6)).astype(np.float32)
     maps = {"entropy": Volume(voxels, Geometry(voxels.shape, affine))}
     files = bids.write_maps(tmp_path, "sub-1", maps, {"Model": {"passes": 2}})

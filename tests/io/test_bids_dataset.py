@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 
 from veridice.errors import InputError
-from veridice.io.bids_dataset import check_dataset, describe_scans, find_scans, read_filter, without_scans
-from veridice.io.other_tools import SAMSEG_LESION, MaskFolder, split_place
+from veridice.io.bids_dataset import check_dataset, describe_scans, find_scans, read_filter, validate_dataset, without_scans
+from veridice.io.other_tools import SAMSEG_LESION, MaskFolder, find_masks
 
 
 @pytest.fixture
@@ -167,7 +170,7 @@ def test_which_of_several_masks_is_asked_for(dataset: Path, tmp_path: Path) -> N
     scan = find_scans(dataset, ["02"])[0]
     with pytest.raises(InputError, match=r"several masks of sub-02 .*DIR:desc"):
         MaskFolder(folder).of(scan)
-    assert MaskFolder(*split_place(f"{folder}:lpa")).of(scan).path.name == "sub-02_desc-lpa_label-lesion_mask.nii.gz"
+    assert find_masks(f"{folder}:lpa", folder).of(scan).path.name == "sub-02_desc-lpa_label-lesion_mask.nii.gz"
     # One without a description is the tool's own choice.
     (folder / "sub-02/sub-02_label-lesion_mask.nii.gz").touch()
     assert MaskFolder(folder).of(scan).path.name == "sub-02_label-lesion_mask.nii.gz"
@@ -176,9 +179,44 @@ def test_which_of_several_masks_is_asked_for(dataset: Path, tmp_path: Path) -> N
 
 
 def test_folders_without_masks(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="no such folder"):
-        MaskFolder(tmp_path / "absent")
+    data = tmp_path / "data"
+    with pytest.raises(InputError, match="no such folder of masks") as caught:
+        find_masks("absent:x", data)
+    assert f"{Path('absent').absolute()} nor {data / 'absent'};" in str(caught.value)
     with pytest.raises(InputError, match="no lesion masks found with desc-x"):
         MaskFolder(tmp_path, "x")
-    (tmp_path / "a:b").mkdir()
-    assert split_place(str(tmp_path / "a:b")) == (tmp_path / "a:b", "")
+
+
+def test_folders_of_masks_are_looked_for_here_and_in_the_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data, here = tmp_path / "data", tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    masks = data / "derivatives/tool/sub-01_label-lesion_mask.nii.gz"
+    masks.parent.mkdir(parents=True)
+    masks.touch()
+    assert find_masks("derivatives/tool", data).folder == masks.parent
+    shutil.copytree(data / "derivatives", here / "derivatives")
+    assert find_masks("derivatives/tool", data).folder == here / "derivatives/tool"
+    # A colon that belongs to the name.
+    (here / "derivatives/tool").rename(here / "a:b")
+    assert find_masks("a:b", data).folder == here / "a:b"
+    shutil.copytree(here / "a:b", here / "a")
+    (here / "a/sub-01_label-lesion_mask.nii.gz").rename(here / "a/sub-01_desc-c_label-lesion_mask.nii.gz")
+    assert (find_masks("a:c", data).folder, find_masks("a:c", data).desc) == (here / "a", "c")
+
+
+def test_content_that_was_not_fetched_makes_no_data_set_invalid(dataset: Path) -> None:
+    for file in dataset.rglob("sub-*.nii*"):
+        nib.save(nib.Nifti1Image(np.ones((3, 4, 5), np.float32), np.eye(4)), file)
+    for folder in ("derivatives", "sourcedata"):
+        shutil.rmtree(dataset / folder)
+    shutil.rmtree(dataset / "sub-02/func")
+    (dataset / "README").write_text("Two people.")
+    flair = dataset / "sub-02/anat/sub-02_FLAIR.nii.gz"
+    flair.unlink()
+    flair.symlink_to("../../.git/annex/objects/x1/MD5-s1.nii.gz")
+    assert validate_dataset(dataset) == ""
+    flair.unlink()
+    flair.symlink_to("nowhere.nii.gz")
+    with pytest.raises(InputError, match="SYMLINK_BROKEN"):
+        validate_dataset(dataset)

@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
-from veridice.io import nifti
+from veridice.io import image_file
 from veridice.io.nifti import read_image, read_map, read_mask, write_image
 
 AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
@@ -80,8 +80,12 @@ def test_maps_may_be_constant(tmp_path: Path) -> None:
 
 
 def test_an_analyze_file_is_refused_by_name(tmp_path: Path) -> None:
-    (tmp_path / "a.img").write_bytes(b"x")
-    with pytest.raises(InputError, match="left and right"):
+    nib.save(nib.AnalyzeImage(np.ones((3, 4, 5), np.int16), None), tmp_path / "a.img")
+    for name in ("a.img", "a.hdr"):
+        with pytest.raises(InputError, match="left and right"):
+            read_image(tmp_path / name)
+    (tmp_path / "a.hdr").unlink()
+    with pytest.raises(InputError, match=r"its header a\.hdr is missing"):
         read_image(tmp_path / "a.img")
 
 
@@ -108,7 +112,7 @@ def test_freesurfer_files_are_read(tmp_path: Path, suffix: str) -> None:
         read_image(tmp_path / f"a{suffix}")
 
 
-def write_dicom(folder: Path, voxels: np.ndarray, series: int = 1) -> None:
+def write_dicom(folder: Path, voxels: np.ndarray, series: int = 1, signed: bool = False) -> None:
     """One axial MR series of 2 x 1 x 3 mm, slices from the feet up, rows from the front, columns from the patient's right."""
     folder.mkdir(exist_ok=True)
     study, frame, uid = generate_uid(), generate_uid(), generate_uid()
@@ -126,7 +130,7 @@ def write_dicom(folder: Path, voxels: np.ndarray, series: int = 1) -> None:
         slice_.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
         slice_.ImagePositionPatient = [-10, -20, 3 * number]
         slice_.BitsAllocated = slice_.BitsStored = 16
-        slice_.HighBit, slice_.PixelRepresentation, slice_.SamplesPerPixel = 15, 0, 1
+        slice_.HighBit, slice_.PixelRepresentation, slice_.SamplesPerPixel = 15, int(signed), 1
         slice_.PhotometricInterpretation = "MONOCHROME2"
         slice_.PixelData = np.ascontiguousarray(voxels[:, :, number].T.astype("<u2")).tobytes()
         slice_.save_as(folder / f"{series}-{number}.dcm", enforce_file_format=True)
@@ -147,6 +151,31 @@ def test_a_folder_with_one_dicom_series_is_a_scan(tmp_path: Path) -> None:
         file.write_bytes(file.read_bytes()[:300])
     with pytest.raises(InputError, match="no DICOM series"):
         read_image(tmp_path / "a b")
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize(
+    ("gone", "said"),
+    [
+        ([5], "a slice is missing at 15.0 mm along the slice direction, between those at 12.0 and 18.0"),
+        ([4, 5, 6], "3 slices are missing at 12.0, 15.0, 18.0 mm along the slice direction, between those at 9.0 and 21.0"),
+        ([2, 8], "2 slices are missing at 6.0, 24.0 mm"),
+    ],
+)
+def test_slices_that_are_missing_in_a_dicom_series_are_told(
+    tmp_path: Path, gone: list[int], said: str, signed: bool, capfd: pytest.CaptureFixture[str]
+) -> None:
+    write_dicom(tmp_path, np.random.default_rng(0).integers(1, 900, (8, 9, 12)), signed=signed)
+    (tmp_path / "README.txt").write_text("no DICOM")
+    for number in gone:
+        (tmp_path / f"1-{number}.dcm").unlink()
+    with pytest.raises(InputError) as caught:
+        read_image(tmp_path)
+    said_in_one_line(caught, tmp_path, said)
+    assert capfd.readouterr() == ("", "")
+    write_dicom(tmp_path, np.random.default_rng(0).integers(1, 900, (8, 9, 12)), series=2)
+    with pytest.raises(InputError, match="holds 2 DICOM series"):
+        read_image(tmp_path)
 
 
 GOOD = np.random.default_rng(5).integers(1, 900, (6, 7, 8)).astype(np.int16)
@@ -179,8 +208,7 @@ COLOURS = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 # Large enough that what is cut or changed lies behind the header.
 ZIPPED = gzip.compress(nifti_bytes(np.random.default_rng(6).integers(1, 900, (12, 13, 14)).astype(np.int16)))
 BAD_FILES: dict[str, tuple[str, bytes, type[InputError], str]] = {
-    "wrong suffix": ("a.nrrd", nifti_bytes(), InputError, "no image file"),
-    "NIfTI named mgz": ("a.mgz", gzip.compress(nifti_bytes()), InputError, "not a readable image file"),
+    "another kind": ("a.nrrd", b"NRRD0004\n" * 99, InputError, "no image file"),
     "text as nii": ("a.nii", b"not an image " * 99, InputError, "not a readable image file"),
     "text as nii.gz": ("a.nii.gz", b"not an image " * 99, InputError, "a.nii.gz"),
     "text in gzip": ("a.nii.gz", gzip.compress(b"not an image " * 99), InputError, "not a readable image file"),
@@ -233,10 +261,10 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
 
 def test_the_memory_at_hand_is_asked_before_voxels_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.nii").write_bytes(nifti_bytes())
-    needed = GOOD.size * 4 * nifti.WORKING_COPIES
-    monkeypatch.setattr(nifti, "available_memory", lambda: needed)
+    needed = GOOD.size * 4 * image_file.WORKING_COPIES
+    monkeypatch.setattr(image_file, "available_memory", lambda: needed)
     assert read_image(tmp_path / "a.nii").shape == GOOD.shape
-    monkeypatch.setattr(nifti, "available_memory", lambda: needed - 1)
+    monkeypatch.setattr(image_file, "available_memory", lambda: needed - 1)
     with pytest.raises(InputError) as caught:
         read_image(tmp_path / "a.nii")
     said_in_one_line(caught, tmp_path / "a.nii", "GiB of memory")

@@ -99,7 +99,7 @@ def test_probabilities_and_thresholds(tmp_path: Path) -> None:
     assert "cut at 0.5" in given.warnings[0].text
     np.testing.assert_array_equal(given.volume.voxels, share >= 0.5)
     np.testing.assert_array_equal(read_given_mask(path, Scan(FLAIR), 0.2).volume.voxels, share >= np.float32(0.2))
-    for voxels in (share * 100, share - 0.5, rng.integers(0, 3, FLAIR.shape).astype(np.float32)):
+    for voxels in (share * 100, share - 0.5, rng.integers(-1, 3, FLAIR.shape).astype(np.float32)):
         write_image(path, FLAIR.with_voxels(voxels))
         with pytest.raises(InputError, match="--mask-threshold"):
             read_given_mask(path, Scan(FLAIR))
@@ -122,11 +122,108 @@ def test_a_fine_mask_is_averaged_onto_thick_slices(tmp_path: Path) -> None:
     assert given[15, 15].tolist() == [False, False, True, False, False, False]
 
 
-@pytest.mark.parametrize("shape", [(39, 46, 28), (41, 46, 28)])
-def test_a_mask_that_is_one_voxel_off_is_refused(tmp_path: Path, shape: tuple[int, int, int]) -> None:
-    write_image(tmp_path / "m.nii.gz", cube(Geometry(shape, OBLIQUE)))
-    with pytest.raises(GeometryError, match="nearest neighbour"):
-        read_given_mask(tmp_path / "m.nii.gz", Scan(FLAIR))
+def written(path: Path, mask: Volume) -> Path:
+    write_image(path, mask)
+    return path
+
+
+@pytest.mark.parametrize("order", [(2, 0, 1), (1, 0, 2), (0, 2, 1)])
+@pytest.mark.parametrize("flips", [(1, 1, 1), (-1, 1, -1)])
+@pytest.mark.parametrize("shift", [0, 0.01, 0.05])
+def test_the_same_voxels_in_another_order_are_the_same_mask(
+    tmp_path: Path, order: tuple[int, ...], flips: tuple[int, ...], shift: float
+) -> None:
+    drawn = cube(FLAIR.geometry)
+    affine = FLAIR.affine.copy()
+    affine[:3, 3] += shift
+    stored = nib.Nifti1Image(drawn.voxels, affine).as_reoriented(np.array([*zip(order, flips, strict=True)]))
+    nib.save(stored, tmp_path / "m.nii.gz")
+    scan = read_scan(written(tmp_path / "f.nii.gz", FLAIR), brain=tmp_path / "m.nii.gz")
+    given = read_given_mask(tmp_path / "m.nii.gz", scan)
+    assert given.warnings == () and scan.warnings == ()
+    np.testing.assert_array_equal(given.volume.voxels, drawn.voxels > 0)
+    assert scan.brain is not None
+    np.testing.assert_array_equal(scan.brain.voxels, drawn.voxels > 0)
+
+
+GRIDS = {
+    "one voxel short": Geometry((39, 46, 28), OBLIQUE),
+    "one voxel long": Geometry((41, 46, 28), OBLIQUE),
+    "half the size": Geometry((80, 92, 56), OBLIQUE @ np.diag([0.5, 0.5, 0.5, 1])),
+    "of the T1w": T1,
+}
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_a_mask_on_another_grid_of_the_same_space_is_resampled(tmp_path: Path, name: str) -> None:
+    given = read_given_mask(written(tmp_path / "m.nii.gz", cube(GRIDS[name])), Scan(FLAIR))
+    assert given.volume.geometry is FLAIR.geometry
+    wanted = cube(FLAIR.geometry).voxels > 0
+    shared = 2 * (given.volume.voxels & wanted).sum() / (given.volume.voxels.sum() + wanted.sum())
+    assert shared > 0.85
+    assert [notice.code for notice in given.warnings] == ["mask_resampled"]
+    assert "from which its own differs: " in given.warnings[0].text
+
+
+def test_what_a_mask_marks_has_to_lie_within_the_flair(tmp_path: Path) -> None:
+    larger = Geometry((80, 92, 56), OBLIQUE)
+    low, high = np.zeros(larger.shape, np.float32), np.zeros(larger.shape, np.float32)
+    high[60:70, 60:70, 40:50] = 1
+    low[10:20, 10:20, 10:20], low[60:64, 60:64, 40:44] = 1, 1
+    with pytest.raises(GeometryError, match="100% of what it marks lies outside the FLAIR"):
+        read_given_mask(written(tmp_path / "m.nii.gz", Volume(high, larger)), Scan(FLAIR))
+    given = read_given_mask(written(tmp_path / "m.nii.gz", Volume(low, larger)), Scan(FLAIR))
+    assert "6% of what it marks lies outside the FLAIR" in given.warnings[0].text
+
+
+def test_a_template_is_refused_but_for_scans_on_it(tmp_path: Path) -> None:
+    brain = written(tmp_path / "sub-1_space-MNI152_mask.nii.gz", cube(GRIDS["half the size"]))
+    flair = written(tmp_path / "f.nii.gz", FLAIR)
+    for arguments in ({"brain": brain}, {"t1": brain}):
+        with pytest.raises(GeometryError, match=r"template \(MNI\)"):
+            read_scan(flair, **arguments)
+    here = written(tmp_path / "sub-1_space-MNI152_same.nii.gz", cube(FLAIR.geometry))
+    assert read_given_mask(here, Scan(FLAIR)).warnings == ()
+    on_it = read_scan(written(tmp_path / "sub-1_space-MNI152_FLAIR.nii.gz", FLAIR))
+    assert read_given_mask(brain, on_it).warnings[0].code == "mask_resampled"
+
+
+def test_axes_that_are_not_at_right_angles_are_refused(tmp_path: Path) -> None:
+    shear = np.eye(4)
+    shear[0, 2] = 0.25
+    with pytest.raises(GeometryError, match="right angles"):
+        read_scan(written(tmp_path / "f.nii.gz", Volume(FLAIR.voxels, Geometry(FLAIR.shape, OBLIQUE @ shear))))
+    shear[0, 2] = 0.005
+    assert (
+        read_scan(written(tmp_path / "f.nii.gz", Volume(FLAIR.voxels, Geometry(FLAIR.shape, OBLIQUE @ shear)))).warnings == ()
+    )
+
+
+def numbered(count: int) -> np.ndarray:
+    mask = cube(FLAIR.geometry, low=-12, high=12).voxels > 0
+    return np.float32(np.where(mask, np.cumsum(mask).reshape(mask.shape) % count + 1, 0))
+
+
+@pytest.mark.parametrize("count", [2, 28])
+def test_all_labels_together_are_the_mask(tmp_path: Path, count: int) -> None:
+    path = written(tmp_path / "m.nii.gz", FLAIR.with_voxels(numbered(count)))
+    with pytest.raises(InputError, match=f"looks like a map of {count} numbered lesions: give --mask-label all"):
+        read_given_mask(path, Scan(FLAIR))
+    given = read_given_mask(path, Scan(FLAIR), label="all")
+    np.testing.assert_array_equal(given.volume.voxels, numbered(count) > 0)
+    assert given.warnings[0].text == f"all {count} labels of m.nii.gz together are the mask"
+
+
+def test_labels_of_tissues_and_fractions_are_no_numbered_lesions(tmp_path: Path) -> None:
+    tissues = np.float32(FLAIR.voxels > np.median(FLAIR.voxels)) + 1
+    tissues[:3] = 0
+    gaps = np.where(numbered(3) == 3, 99, numbered(3))
+    for voxels in (tissues, gaps):
+        with pytest.raises(InputError, match=r"neither a binary mask nor .* --mask-label with that of the lesions"):
+            read_given_mask(written(tmp_path / "m.nii.gz", FLAIR.with_voxels(np.float32(voxels))), Scan(FLAIR))
+    path = written(tmp_path / "p.nii.gz", FLAIR.with_voxels(np.float32(numbered(3) / 2)))
+    with pytest.raises(InputError, match="holds no labels"):
+        read_given_mask(path, Scan(FLAIR), label="all")
 
 
 def test_a_brain_mask(files: dict[str, Path], tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from veridice import cli
-from veridice.cohort.worklist import RATINGS, _rating
+from veridice.cohort.ratings import RATINGS, read_rating
 from veridice.metrics.catalogue import PAGE_SCORES
 from veridice.metrics.scores import SCORES
 from veridice.report.slices import FLATTEST, doubtful_slices, picture_size, radiological
@@ -81,9 +81,9 @@ def test_a_rating_is_exported_and_read_again(page_file: Path, opened: Any) -> No
     assert said["Comment"] == 'brain stem </script><b>"'
     assert said["JudgedMask"] == "mask.nii.gz"
     assert said["Rating"] in RATINGS
-    assert _rating(page_file.with_name(name)) == "needs edit"
+    assert read_rating(page_file.with_name(name)) == ("needs edit", "")
     page_file.with_name(name).write_text('{"Rating": "<b>"}')
-    assert _rating(page_file.with_name(name)) is None
+    assert read_rating(page_file.with_name(name)).value is None
 
 
 def test_a_rating_needs_a_choice(page_file: Path, opened: Any) -> None:

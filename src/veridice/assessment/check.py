@@ -26,6 +26,7 @@ from veridice.io.bids import (
     write_maps,
     write_table,
 )
+from veridice.io.mask_values import MaskLabel
 from veridice.io.scan_reader import read_given_mask, read_scan
 from veridice.metrics.catalogue import LESION_COLUMNS
 from veridice.progress import Clock, OnStep
@@ -56,7 +57,7 @@ class Request:
     brain_mask: Path | None = None
     masks: Sequence[Path] = ()
     mask_threshold: float | None = None
-    mask_label: int | None = None
+    mask_label: MaskLabel | None = None
     registration: bool = True
     calibration: Path | None = None
 

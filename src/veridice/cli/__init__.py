@@ -18,6 +18,7 @@ from veridice.cli.scan_commands import calibrate, check, demo
 from veridice.cli.study_commands import run as run_study
 from veridice.cli.study_commands import spread_labels
 from veridice.errors import VeridiceError
+from veridice.io.memory import memory_ran_out
 
 EXIT_INTERNAL, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -61,6 +62,8 @@ def run(arguments: list[str]) -> int:
     except VeridiceError as error:
         return _fail(str(error), EXIT_INPUT)
     except Exception as error:  # the last line of defence: one line instead of a traceback
+        if ran_out := memory_ran_out(error):
+            return _fail(ran_out, EXIT_INPUT)
         if os.environ.get("VERIDICE_DEBUG"):
             raise
         return _fail(

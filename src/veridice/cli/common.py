@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from veridice.config import LARGEST_SEED, InferenceSettings
+
+if TYPE_CHECKING:
+    from veridice.io.mask_values import MaskLabel
 
 DISCLAIMER = "Research use only; not a medical device."
 
@@ -38,6 +41,20 @@ def one_of(known: tuple[str, ...], value: str, option: str) -> Any:
     if value not in known:
         raise typer.BadParameter(f"'{value}' is none of {', '.join(known)}", param_hint=option)
     return value
+
+
+def read_mask_label(text: str | None) -> MaskLabel | None:
+    """The option ``--mask-label``: a whole number, or ``all``.
+
+    Raises:
+        typer.BadParameter: it is neither.
+    """
+    if text is None or text == "all":
+        return "all" if text else None
+    try:
+        return int(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"'{text}' is neither a whole number nor 'all'", param_hint="--mask-label") from error
 
 
 def inference_settings(

@@ -27,6 +27,7 @@ from veridice.cli.common import (
     inference_settings,
     out,
     progress_bar,
+    read_mask_label,
 )
 from veridice.config import InferenceSettings
 
@@ -41,14 +42,16 @@ def check(
     mask: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Lesion mask or probabilities on the FLAIR's or T1w's grid, judged in place of ours; repeat to rank."
+            help="Lesion mask or probabilities in the FLAIR's or T1w's space, judged in place of ours; repeat to rank."
         ),
     ] = None,
     mask_threshold: Annotated[
         float | None, typer.Option(help="Voxels from this value on are the mask; else probabilities from 0.5.")
     ] = None,
-    mask_label: Annotated[int | None, typer.Option(help="Label of the lesions in a mask that has many (SAMSEG: 99).")] = None,
-    brain_mask: Annotated[Path | None, typer.Option(help="Brain mask on the FLAIR's or T1w's grid.")] = None,
+    mask_label: Annotated[
+        str | None, typer.Option(help="Label of the lesions in a mask that has many (SAMSEG: 99), or all of them: all.")
+    ] = None,
+    brain_mask: Annotated[Path | None, typer.Option(help="Brain mask, in the FLAIR's or T1w's space.")] = None,
     registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
     case: Annotated[str | None, typer.Option(help="Name of the case; taken from the FLAIR's file name when absent.")] = None,
     weights: Weights = None,
@@ -72,7 +75,8 @@ def check(
         raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
     name = plain_name(case or case_name(flair))
     masks = mask or ()
-    request = Request(name, flair, t1, brain_mask, masks, mask_threshold, mask_label, registration, calibration)
+    label = read_mask_label(mask_label)
+    request = Request(name, flair, t1, brain_mask, masks, mask_threshold, label, registration, calibration)
     assessment = _check(request, output, weights, settings)
     if as_json:
         sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
@@ -147,7 +151,8 @@ def _check(request: Request, output: Path, weights: Path | None, settings: Infer
     try:
         return check_files(request, output, weights or bundled_weights(), settings, on_step).assessment
     finally:
-        bar.stop()
+        if bar.live.is_started:  # else it would print an empty line
+            bar.stop()
 
 
 def _with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from veridice.cli.common import (
     one_of,
     out,
     progress_bar,
+    read_mask_label,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def run(
         str | None, typer.Option(help="DIR[:desc]: judge masks of another tool: BIDS derivatives, LST-AI, SAMSEG, nnU-Net.")
     ] = None,
     mask_threshold: Annotated[float | None, typer.Option(help="As in check.")] = None,
-    mask_label: Annotated[int | None, typer.Option(help="As in check; SAMSEG's is known.")] = None,
+    mask_label: Annotated[str | None, typer.Option(help="As in check; SAMSEG's is known.")] = None,
     registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
     n_jobs: Annotated[
         int | None, typer.Option(min=1, max=512, help="Processes; else one a processor, as memory allows.")
@@ -90,7 +91,9 @@ def run(
     from veridice.assessment.check import Request
     from veridice.cohort.group import write_group
     from veridice.cohort.schedule import choose_processes, plan_tasks, refuse_same, say_absent
+    from veridice.cohort.worklist import rating_doubts
     from veridice.io.bids_dataset import check_dataset, find_scans, read_filter, validate_dataset, without_scans
+    from veridice.io.other_tools import find_masks
     from veridice.io.weight_cards import bundled_weights
     from veridice.quality.calibration import read_calibration
     from veridice.quality.model import CALIBRATION
@@ -105,6 +108,8 @@ def run(
     refuse_same(bids_dir, output_dir)
     everything = not (participant_label or session_label or chosen)
     notes = say_absent(without_scans(bids_dir, scans) if everything else [])
+    if level == "group":
+        notes += rating_doubts(output_dir, scans)
     for note in notes:
         err.print(f"[yellow]warning:[/yellow] {escape(note)}")
     if level == "group":
@@ -113,7 +118,9 @@ def run(
         return
     settings = inference_settings(passes, seed, min_dice, coverage, device, engine)
     reading = partial(Request, mask_threshold=mask_threshold, registration=registration, calibration=calibration)
-    tasks = plan_tasks(scans, reading, masks, mask_label, output_dir, weights or bundled_weights(), settings)
+    folder = find_masks(masks, bids_dir) if masks else None
+    label = read_mask_label(mask_label)
+    tasks = plan_tasks(scans, reading, folder, label, output_dir, weights or bundled_weights(), settings)
     if dry_run:
         _print_plan(tasks)
         return

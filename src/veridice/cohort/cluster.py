@@ -5,19 +5,22 @@ The only place that imports Dask; the extra ``cluster``.
 
 from __future__ import annotations
 
+import logging
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from veridice.errors import ConfigError, InputError
+from veridice.errors import ClusterError, ConfigError, InputError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Queue = Literal["slurm", "pbs", "sge"]
 QUEUES = {"slurm": "SLURMCluster", "pbs": "PBSCluster", "sge": "SGECluster"}
 SECONDS_TO_CONNECT = 30
+LOGGERS = ("distributed", "distributed.client", "tornado.application")
+"""Those to which Dask gives a level of their own."""
 EXAMPLE = (
     "write [cluster] with cores, memory, walltime, queue and interface (the network that nodes see), and [scale] with jobs = 10"
 )
@@ -32,6 +35,9 @@ def _distributed() -> Any:
         import distributed
     except ImportError as error:
         raise InputError("--scheduler and --slurm/--pbs/--sge need Dask: pip install 'veridice[cluster]'") from error
+    # What it logs of a connection that is lost is said by our own messages.
+    for name in LOGGERS:
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
 
 
@@ -107,13 +113,16 @@ def on_cluster(
         work: a function of a module that workers have too; of the item and the worker's number of threads.
         client: from :func:`connected` or :func:`queued`.
         name: of an item, shown on Dask's dashboard.
+
+    Raises:
+        ClusterError: the scheduler was lost, or somebody cancelled the tasks there.
     """
     distributed = _distributed()
-    futures = {
-        client.submit(_on_worker, work, item, key=f"veridice-{name(item)}-{number}", pure=False): item
-        for number, item in enumerate(items)
-    }
+    futures: dict[Any, Item] = {}
     try:
+        for number, item in enumerate(items):
+            key = f"veridice-{name(item)}-{number}"
+            futures[client.submit(_on_worker, work, item, key=key, pure=False)] = item
         for future in distributed.as_completed(futures, loop=client.loop):
             item = futures[future]
             error = future.exception()
@@ -124,8 +133,18 @@ def on_cluster(
             else:
                 raise error
             future.release()
+    except distributed.CancelledError as error:
+        raise ClusterError(_loss(client, error)) from error
+    except OSError as error:  # of a connection that is closed
+        raise ClusterError(f"the Dask scheduler was lost ({error})") from error
     finally:
-        client.cancel([future for future in futures if not future.done()])
+        if client.status == "running":
+            client.cancel([future for future in futures if not future.done()])
+
+
+def _loss(client: Any, error: BaseException) -> str:
+    lost = client.status != "running" or "connection" in str(getattr(error, "reason", ""))
+    return "the Dask scheduler was lost" if lost else "the tasks were cancelled at the Dask scheduler"
 
 
 def _on_worker(work: Callable[[Item, int], Result], item: Item) -> Result:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from veridice.cohort.task import Outcome, ScanTask, give_up
+from veridice.errors import ClusterError
 
 Run = Callable[[Sequence[ScanTask], bool], Iterator[tuple[ScanTask, Outcome | Exception]]]
 """Runs tasks somewhere; the second argument says whether to wait for scans that another run holds."""
@@ -36,24 +37,39 @@ def run_cohort(tasks: Sequence[ScanTask], run: Run, tell: Callable[[Outcome], No
         tasks: the scans.
         run: where.
         tell: called with what became of each scan, as it is known.
+
+    Raises:
+        ClusterError: what runs them was lost.
     """
-    tally, waiting = Tally(), []
+    tally = Tally()
+    waiting: list[ScanTask] = []
     for task in tasks:
         if task.is_finished():
             _count(Outcome(task.name, "skipped"), tally, tell)
         else:
             waiting.append(task)
-    for patient in (False, True):
-        held = []
-        for task, result in run(waiting, patient) if waiting else ():
-            # A process that died could not say why its scan failed.
-            outcome = give_up(task, str(result)) if isinstance(result, Exception) else result
-            if outcome.status == "held":
-                held.append(task)
-            else:
-                _count(outcome, tally, tell)
-        waiting = held
+    try:
+        for patient in (False, True):
+            waiting = _judge_waiting(waiting, run, patient, tally, tell) if waiting else []
+    except ClusterError as error:
+        done = sum(task.is_finished() for task in tasks)
+        raise ClusterError(f"{error}; {done} of {len(tasks)} scans are done: give the same command again to go on") from error
     return tally
+
+
+def _judge_waiting(
+    waiting: Sequence[ScanTask], run: Run, patient: bool, tally: Tally, tell: Callable[[Outcome], None]
+) -> list[ScanTask]:
+    """Judge scans; returns those that another run holds."""
+    held = []
+    for task, result in run(waiting, patient):
+        # A process that died could not say why its scan failed.
+        outcome = give_up(task, str(result)) if isinstance(result, Exception) else result
+        if outcome.status == "held":
+            held.append(task)
+        else:
+            _count(outcome, tally, tell)
+    return held
 
 
 def _count(outcome: Outcome, tally: Tally, tell: Callable[[Outcome], None]) -> None:

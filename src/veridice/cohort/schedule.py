@@ -12,8 +12,9 @@ from veridice.cohort.task import ScanTask, settings_checksum
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.io.bids_dataset import BidsScan
-from veridice.io.nifti import available_memory
-from veridice.io.other_tools import MaskFolder, split_place
+from veridice.io.mask_values import MaskLabel
+from veridice.io.memory import available_memory
+from veridice.io.other_tools import MaskFolder
 
 WORKER_GB = 2.5
 """Memory of one worker on an ordinary scan, with room; see docs/study.md."""
@@ -39,8 +40,8 @@ def refuse_same(bids_dir: Path, output_dir: Path) -> None:
 def plan_tasks(
     scans: Sequence[BidsScan],
     reading: Callable[..., Request],
-    masks: str | None,
-    mask_label: int | None,
+    folder: MaskFolder | None,
+    mask_label: MaskLabel | None,
     output: Path,
     weights: Path,
     settings: InferenceSettings,
@@ -50,13 +51,12 @@ def plan_tasks(
     Args:
         scans: of the data set.
         reading: makes a request of name, FLAIR, T1w, ``masks`` and ``mask_label``.
-        masks: ``DIR[:desc]`` of another tool's masks; None: our own are judged.
+        folder: of another tool's masks; None: our own are judged.
         mask_label: of the lesions; None: the tool's own.
         output: folder of derivatives.
         weights: folder of the networks.
         settings: passes, seed, device, threshold.
     """
-    folder = MaskFolder(*split_place(masks)) if masks else None
     tasks, checksums = [], dict[Any, str]()
     for scan in scans:
         problem, given, label = "", [], mask_label

@@ -17,6 +17,8 @@ from veridice.assessment.models import Networks
 from veridice.cohort.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
+from veridice.io.image_header import require_content
+from veridice.io.memory import memory_ran_out
 from veridice.io.weight_cards import NAMES, read_card
 from veridice.quality.calibration import read_calibration
 from veridice.quality.model import CALIBRATION
@@ -109,6 +111,8 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
     try:
         if task.problem:
             return give_up(task, task.problem)
+        for path in task.request.files:
+            require_content(path)
         # Before they are read: a file that changes meanwhile is not taken for the one that was judged.
         record = record.model_copy(update={"inputs": describe_inputs(task.request.files)})
         judge_files(task.request, stage, lambda: _networks(task.weights, task.settings), task.settings)
@@ -118,6 +122,8 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
     except OSError as error:
         return give_up(task, f"{error.filename or task.name}: cannot be read ({error.strerror or error})")
     except Exception as error:  # one scan must not end a study
+        if ran_out := memory_ran_out(error):
+            return give_up(task, ran_out)
         return give_up(task, f"internal error, please report it ({type(error).__name__}: {error})")
     return Outcome(task.name, "done")
 

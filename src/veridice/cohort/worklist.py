@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from itertools import pairwise
@@ -15,12 +14,12 @@ from scipy.stats import binomtest
 
 from veridice._version import __version__
 from veridice.case import Assessment, Notice
+from veridice.cohort.ratings import doubtful_ratings, rating_file, read_rating
 from veridice.cohort.records import Record, read_record
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import write_json, write_text
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
-    RATING_SUFFIX,
     REPORT_SUFFIX,
     THUMBNAIL_SUFFIX,
     read_assessment,
@@ -30,7 +29,6 @@ from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.metrics.catalogue import MEASURES, STUDY_COLUMNS
 from veridice.quality.calibration import CalibrationSet
 
-RATINGS = ("accept", "needs edit", "reject")
 LOOKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 SHARES = (0.05, 0.1, 0.2, 0.5)
 TOLERATED = 0.05
@@ -81,7 +79,8 @@ def _row(output: Path, scan: BidsScan) -> dict[str, Any]:
 def _judged(output: Path, record: Record) -> dict[str, Any]:
     suffixes = (ASSESSMENT_SUFFIX, REPORT_SUFFIX, THUMBNAIL_SUFFIX)
     by_kind = {suffix: name for name in record.files for suffix in suffixes if name.endswith(suffix)}
-    assessment = read_assessment(output / by_kind.get(ASSESSMENT_SUFFIX, "absent"))
+    stored = output / by_kind.get(ASSESSMENT_SUFFIX, "absent")
+    assessment = read_assessment(stored)
     low, high = assessment.interval or (None, None)
     scores = {name: assessment.scores.get(name) for name in STUDY_COLUMNS if name in assessment.scores}
     return {
@@ -92,7 +91,7 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
         "interval_high": high,
         "coverage": assessment.coverage,
         "known": _is_known(assessment),
-        "rating": _rating(output / by_kind[ASSESSMENT_SUFFIX].replace(ASSESSMENT_SUFFIX, RATING_SUFFIX)),
+        "rating": read_rating(rating_file(stored), stored.name.removesuffix(ASSESSMENT_SUFFIX), assessment.judged_mask).value,
         "judged_mask": assessment.judged_mask,
         "lesion_volume_ml": assessment.volumes_ml.get("judged_mask"),
         "own_volume_ml": assessment.volumes_ml.get("own_mask"),
@@ -109,12 +108,20 @@ def _is_known(assessment: Assessment) -> bool:
     return distance is not None and distance <= UNFAMILIAR
 
 
-def _rating(file: Path) -> str | None:
-    """What a person said, exported from the report of the scan and put beside it."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
-        said = json.loads(file.read_text(encoding="utf-8"))["Rating"]
-        return said if said in RATINGS else None
-    return None
+def rating_doubts(output: Path, scans: Sequence[BidsScan]) -> list[str]:
+    """Sentences on the ratings of a folder of derivatives that cannot be used, or only in part.
+
+    Args:
+        output: folder of derivatives.
+        scans: those whose ratings are read.
+    """
+    judged = []
+    for scan in scans:
+        record = read_record(output, scan.name)
+        with suppress(InputError, StopIteration):
+            name = next(name for name in (record.files if record else ()) if name.endswith(ASSESSMENT_SUFFIX))
+            judged.append((name, read_assessment(output / name).judged_mask))
+    return doubtful_ratings(output, judged)
 
 
 def describe_study(output: Path, table: pd.DataFrame) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import numpy as np
 from veridice.errors import GeometryError
 from veridice.types import Affine
 
-AFFINE_TOLERANCE_MM = 1e-3
-"""Two grids whose voxel centres differ by less than this everywhere are the same grid."""
+SAME_VOXELS = 0.1
+"""Two grids whose voxel centres differ by less than this part of a voxel everywhere are the same grid: headers pass through
+quaternions and float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -22,6 +23,7 @@ class Geometry:
     Args:
         shape: number of voxels along the three array axes.
         affine: maps voxel indices to millimetres in RAS+ space, as in NIfTI.
+        space: template that its file says it lies on; empty: none, its millimetres are the scanner's.
 
     Raises:
         GeometryError: the grid is not three-dimensional, or the affine is not a finite, invertible 4x4 matrix.
@@ -29,6 +31,7 @@ class Geometry:
 
     shape: tuple[int, int, int]
     affine: Affine
+    space: str = ""
 
     def __post_init__(self) -> None:
         shape = tuple(int(n) for n in self.shape)
@@ -63,14 +66,41 @@ class Geometry:
         """Closest anatomical direction of each array axis, for example ``RAS``."""
         return "".join(nib.orientations.aff2axcodes(self.affine))
 
+    @property
+    def farthest_from_right_angles(self) -> float:
+        """Degrees by which the two array axes that come farthest from a right angle differ from one."""
+        axes = self.affine[:3, :3] / self.voxel_spacing
+        cosines = [abs(float(axes[:, one] @ axes[:, other])) for one, other in ((0, 1), (0, 2), (1, 2))]
+        return float(np.degrees(np.arcsin(min(1.0, max(cosines)))))
+
     def same_grid(self, other: Geometry) -> bool:
-        """Whether both grids have the same shape and their corners lie within ``AFFINE_TOLERANCE_MM``."""
-        return self.shape == other.shape and self.distance(other) < AFFINE_TOLERANCE_MM
+        """Whether both grids have the same shape and their corners lie within ``SAME_VOXELS`` of each other."""
+        return self.shape == other.shape and self._apart(other) < SAME_VOXELS
+
+    def _apart(self, other: Geometry) -> float:
+        """How many voxels, along an axis, a corner of two grids of the same shape lies apart at most."""
+        return float(np.abs(np.linalg.solve(self.affine, (self.affine - other.affine) @ self._corners()))[:3].max())
 
     def distance(self, other: Geometry) -> float:
         """How far apart (mm, along an axis) a corner of two grids of the same shape lies at most."""
-        corners = np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], [1.0], indexing="ij")).reshape(4, -1)
-        return float(np.abs((self.affine - other.affine) @ corners).max())
+        return float(np.abs((self.affine - other.affine) @ self._corners()).max())
+
+    def _corners(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        return np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], [1.0], indexing="ij")).reshape(4, -1)
+
+    def order_in(self, other: Geometry) -> np.ndarray[Any, Any] | None:
+        """How the voxels have to be stored to lie as those of ``other``: axis and direction of each axis (nibabel's
+        orientation array). None where they do not lie there in any order."""
+        turn = np.linalg.inv(other.affine[:3, :3]) @ self.affine[:3, :3]
+        order = np.round(turn)
+        if not ((np.abs(order).sum(axis=0) == 1).all() and (np.abs(order).sum(axis=1) == 1).all()):
+            return None
+        axes = np.abs(order).argmax(axis=0)
+        orientation = np.stack([axes, order[axes, range(3)]], axis=1)
+        lengths = np.array(self.shape)[np.argsort(axes)]
+        stored = self.affine @ nib.orientations.inv_ornt_aff(orientation, self.shape)
+        reordered = Geometry((int(lengths[0]), int(lengths[1]), int(lengths[2])), stored)
+        return orientation if other.same_grid(reordered) else None
 
     def describe(self) -> str:
         """Shape, spacing and orientation for messages, for example ``181x217x181 at 1.00x1.00x1.00 mm (RAS)``."""
@@ -108,3 +138,10 @@ class Volume:
     def with_voxels(self, voxels: np.ndarray[Any, Any]) -> Volume:
         """Other voxels on the same grid."""
         return Volume(voxels, self.geometry)
+
+    def on(self, grid: Geometry) -> Volume | None:
+        """The same voxels stored in the order of ``grid``, which is their place up to rounding; None where it is another."""
+        orientation = self.geometry.order_in(grid)
+        if orientation is None:
+            return None
+        return Volume(nib.orientations.apply_orientation(self.voxels, orientation), grid)

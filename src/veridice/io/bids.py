@@ -18,7 +18,8 @@ from veridice.case import Assessment, plain_name
 from veridice.errors import InputError, OutputError
 from veridice.imaging.volume import Volume
 from veridice.io.atomic import write_json, write_text
-from veridice.io.nifti import SUFFIXES, write_image
+from veridice.io.image_header import PAIR_SUFFIXES, SUFFIXES
+from veridice.io.nifti import write_image
 
 MAP_NAMES = {
     "lesion_mask": "label-lesion_mask",
@@ -70,7 +71,7 @@ RATING_SUFFIX = "_rating.json"
 def case_name(flair: Path) -> str:
     """Name of the case after its FLAIR: ``sub-01_ses-2_FLAIR.nii.gz`` gives ``sub-01_ses-2``, ``a b.nii`` gives ``a b``."""
     stem = flair.name
-    for suffix in SUFFIXES:
+    for suffix in (*SUFFIXES, *PAIR_SUFFIXES):
         stem = stem.removesuffix(suffix)
     return plain_name(re.sub(r"_(FLAIR|flair)$", "", stem)) or "scan"
 

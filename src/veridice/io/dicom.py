@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import dcm2niix
+import numpy as np
+import SimpleITK as sitk
 
 from veridice.errors import InputError
 from veridice.imaging.volume import Volume
+from veridice.io.image_header import is_unfetched_link, require_content
 
 SECONDS = 300
 UNEVEN = b"Interslice distance varies"
 """What dcm2niix says of slices that it stacks as if they lay evenly."""
+POSITION, DIRECTIONS, SERIES = "0020|0032", "0020|0037", "0020|000e"
+NAMED = 8
+"""Missing slices whose positions are told."""
+UNEVENNESS = 0.1
+"""Part of a step by which slices may lie beside their place and the missing ones still be counted."""
 MOST_FILES = 20_000
 """A series has hundreds of files; a folder with more than this was hardly meant."""
 
@@ -34,37 +44,94 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
     if sum(1 for _ in folder.iterdir()) > MOST_FILES:
         raise InputError(f"{folder}: holds more than {MOST_FILES} files; give the folder of one DICOM series")
     with tempfile.TemporaryDirectory(prefix="veridice-") as temporary:
-        command = [
-            dcm2niix.bin,
-            "-b",
-            "n",
-            "-z",
-            "n",
-            "-d",
-            "0",
-            "-m",
-            "y",
-            "-f",
-            "series-%s",
-            "-o",
-            temporary,
-            str(folder.resolve()),
-        ]
-        try:
-            done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL)
-        except subprocess.TimeoutExpired as error:
-            raise InputError(f"{folder}: dcm2niix took over {SECONDS} s; convert the series to .nii.gz") from error
-        except OSError as error:
-            raise InputError(f"{folder}: dcm2niix cannot be run ({error.strerror}); convert the series to .nii.gz") from error
+        done = _converted(folder, temporary)
         files = sorted(Path(temporary).glob("*.nii"))
+        if len(files) != 1 or UNEVEN in done.stdout:
+            _require_content(folder)
         if not files:
             code = f", dcm2niix says {done.returncode}" if done.returncode else ""
             raise InputError(f"{folder}: holds no DICOM series that can be read{code}; give the folder of one")
-        if len(files) > 1:
-            raise InputError(f"{folder}: holds {len(files)} DICOM series; give the folder of one")
-        if UNEVEN in done.stdout:
-            raise InputError(f"{folder}: a slice is missing, or they do not lie evenly; copy the whole series")
+        if len(files) > 1 or UNEVEN in done.stdout:
+            raise InputError(f"{folder}: {_what_is_wrong(folder, len(files))}")
         try:
             return read(files[0])
         except InputError as error:
             raise type(error)(str(error).replace(str(files[0]), str(folder))) from error
+
+
+def _converted(folder: Path, temporary: str) -> subprocess.CompletedProcess[bytes]:
+    """Let dcm2niix write ``*.nii`` into a folder: no sidecars, nothing compressed, no folders below, slices merged."""
+    options = ["-b", "n", "-z", "n", "-d", "0", "-m", "y", "-f", "series-%s", "-o", temporary]
+    command = [dcm2niix.bin, *options, str(folder.resolve())]
+    try:
+        return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL)
+    except subprocess.TimeoutExpired as error:
+        raise InputError(f"{folder}: dcm2niix took over {SECONDS} s; convert the series to .nii.gz") from error
+    except OSError as error:
+        raise InputError(f"{folder}: dcm2niix cannot be run ({error.strerror}); convert the series to .nii.gz") from error
+
+
+def _require_content(folder: Path) -> None:
+    """Make sure that no slice is only a pointer to content that was not fetched."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() or is_unfetched_link(path):
+            require_content(path)
+
+
+def _what_is_wrong(folder: Path, volumes: int) -> str:
+    """Why one folder is not one volume: of a single series slices are missing, or there are several."""
+    series = _slice_positions(folder)
+    if len(series) > 1 or (len(series) == 1 and volumes > 1 and not any(map(_gaps, series.values()))):
+        return f"holds {len(series) if len(series) > 1 else volumes} DICOM series; give the folder of one"
+    gaps = [gap for positions in series.values() for gap in _gaps(positions)]
+    if not gaps:
+        return "a slice is missing, or they do not lie evenly; copy the whole series"
+    places = ", ".join(f"{place:.1f}" for place, _, _ in gaps[:NAMED]) + (", ..." if gaps[NAMED:] else "")
+    number = f"{len(gaps)} slices are missing" if len(gaps) > 1 else "a slice is missing"
+    low, high = gaps[0][1], gaps[-1][2]
+    return (
+        f"{number} at {places} mm along the slice direction, between those at {low:.1f} and {high:.1f}; copy the whole series"
+    )
+
+
+def _gaps(positions: list[float]) -> list[tuple[float, float, float]]:
+    """Positions (mm) at which slices are missing, with those of the neighbours that are there."""
+    places = np.unique(np.round(positions, 2))
+    steps = np.diff(places)
+    if not steps.size:
+        return []
+    # Right unless more steps are wide than not.
+    step = float(np.median(steps))
+    gaps = []
+    for low, width in zip(places, steps, strict=False):
+        count = round(width / step)
+        if count > 1 and abs(width / count - step) < UNEVENNESS * step:
+            gaps += [(float(low + width * part / count), float(low), float(low + width)) for part in range(1, count)]
+    return gaps
+
+
+def _slice_positions(folder: Path) -> dict[str, list[float]]:
+    """Where the slices of each series lie along their normal (mm), from the headers alone."""
+    found: dict[str, list[float]] = {}
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO("GDCMImageIO")
+    shown = sitk.ProcessObject.GetGlobalWarningDisplay()
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    try:
+        for file in sorted(path for path in folder.iterdir() if path.is_file()):
+            with contextlib.suppress(RuntimeError, ValueError):  # no DICOM, or none of a slice
+                reader.SetFileName(str(file))
+                reader.ReadImageInformation()
+                place, directions = (
+                    np.array([float(number) for number in reader.GetMetaData(tag).split("\\")])
+                    for tag in (POSITION, DIRECTIONS)
+                )
+                normal = np.cross(directions[:3], directions[3:])
+                found.setdefault(reader.GetMetaData(SERIES), []).append(float(normal @ place))
+    finally:
+        sitk.ProcessObject.SetGlobalWarningDisplay(shown)
+    return found
+
+
+def _numbers(text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
+    return np.array([float(number) for number in text.split("\\")])

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from veridice.errors import InputError
 from veridice.io.bids_dataset import BidsScan
-from veridice.io.nifti import SUFFIXES
+from veridice.io.image_header import SUFFIXES
 
 SAMSEG_LESION = 99
 """Label of white-matter lesions in SAMSEG's ``seg.mgz``."""
@@ -31,28 +31,18 @@ class FoundMask:
     label: int | None = None
 
 
-def split_place(text: str) -> tuple[Path, str]:
-    """``DIR:desc`` to folder and description; a folder whose name has a colon is taken as it is."""
-    folder, _, desc = text.rpartition(":")
-    if not folder or Path(text).exists():
-        return Path(text).absolute(), ""
-    return Path(folder).absolute(), desc
-
-
 class MaskFolder:
     """Masks below a folder, by subject and session.
 
     Args:
-        folder: of BIDS derivatives, of LST-AI or SAMSEG results (a folder each subject), or nnU-Net's predictions.
+        folder: that exists; BIDS derivatives, results of LST-AI or SAMSEG (a folder each subject), or nnU-Net's predictions.
         desc: only masks with this ``desc-``.
 
     Raises:
-        InputError: no such folder, or nothing in it looks like a lesion mask.
+        InputError: nothing in it looks like a lesion mask.
     """
 
     def __init__(self, folder: Path, desc: str = "") -> None:
-        if not folder.is_dir():
-            raise InputError(f"{folder}: no such folder of masks; see --masks")
         self.folder, self.desc = folder, desc
         self._by_scan: dict[tuple[str, str], list[FoundMask]] = defaultdict(list)
         for path in sorted(folder.rglob("*")):
@@ -93,6 +83,26 @@ class MaskFolder:
             names = ", ".join(mask.path.name for mask in best[:3])
             raise InputError(f"{self.folder}: several masks of {scan.name} ({names}); say which with --masks DIR:desc")
         return best[0]
+
+
+def find_masks(text: str, dataset: Path) -> MaskFolder:
+    """The masks that ``DIR`` or ``DIR:desc`` names; a folder whose name has a colon is taken as it is.
+
+    Args:
+        text: relative to the current folder or, where there is none, to the data set.
+        dataset: root of the BIDS data set.
+
+    Raises:
+        InputError: there is no such folder in either, or nothing in it looks like a lesion mask.
+    """
+    folder, _, desc = text.rpartition(":")
+    for name, described in ((text, ""), (folder, desc)):
+        for place in (Path(name).absolute(), dataset.absolute() / name):
+            if name and place.is_dir():
+                return MaskFolder(place, described)
+    places = (Path(folder or text).absolute(), dataset.absolute() / (folder or text))
+    names = " nor ".join(str(place) for place in dict.fromkeys(places))
+    raise InputError(f"--masks {text}: no such folder of masks: looked for {names}; check the path")
 
 
 def _entity(name: str, text: str) -> str:

@@ -10,15 +10,18 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.case import Notice, plain_name
-from veridice.errors import GeometryError, InputError
+from veridice.errors import GeometryError
 from veridice.imaging.grid import resample_to
 from veridice.imaging.registration import align, resample_aligned, tolerance
 from veridice.imaging.scan import GivenMask, Scan
+from veridice.imaging.space import difference, require_no_template, require_one_space, share_inside
 from veridice.imaging.volume import Geometry, Volume
-from veridice.io.nifti import header_doubts, read_image, read_map
+from veridice.io.image_file import header_doubts
+from veridice.io.mask_values import HALF, MaskLabel, as_brain_mask, as_mask
+from veridice.io.nifti import read_image, read_map
 
-HALF = 0.5
-MEND = "give --mask-threshold, or --mask-label for that of the lesions"
+MOST_OUTSIDE, WORTH_A_WORD = 0.5, 0.005
+"""Parts of what a mask marks that may lie outside the FLAIR: at most, and without a word."""
 
 
 def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, registration: bool = True) -> Scan:
@@ -27,30 +30,38 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
     Args:
         flair: decides the grid.
         t1: on any grid; registered rigidly where it lies elsewhere or is seen to be moved.
-        brain: mask on the FLAIR's grid, or on the T1w's.
+        brain: mask on the FLAIR's grid, on the T1w's, or on another one of the same space.
         registration: False believes the headers; the T1w is resampled at most.
 
     Raises:
         InputError: a file cannot be read.
-        GeometryError: the brain mask lies on neither grid.
+        GeometryError: T1w or brain mask lie in another space.
     """
     scan = Scan(read_image(flair), warnings=header_doubts(flair))
     if t1 is not None:
         scan = _with_t1(scan, t1, registration)
     if brain is not None:
-        mask, warnings = _on_flair(brain, scan, mend="give a mask of zeros and ones (for example: fslmaths -bin)")
-        if not mask.voxels.any():
-            raise InputError(f"{brain}: the brain mask is empty; give one that marks the brain, or none")
-        scan = _noted(scan, (*header_doubts(brain), *warnings), brain=mask)
+        mask, warnings = as_brain_mask(brain, read_map(brain))
+        placed, moved = _on_flair(brain, scan, mask)
+        scan = _noted(scan, (*header_doubts(brain), *warnings, *moved), brain=placed)
     return scan
 
 
 def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
-    t1 = read_image(path)
+    t1 = _t1_in_order(path, scan.flair.geometry)
     scan = _placed(_noted(scan, header_doubts(path)), t1, registration)
     if scan.t1 is not None and scan.t1.voxels.min() == scan.t1.voxels.max():
         raise GeometryError(f"{path}: does not meet the FLAIR where its header puts it; check that both are of one scan")
     return scan
+
+
+def _t1_in_order(path: Path, flair: Geometry) -> Volume:
+    """The T1w; on the FLAIR's own grid where it lies there, whatever the order of its voxels."""
+    t1 = read_image(path)
+    if (same := t1.on(flair)) is not None:
+        return same
+    require_no_template(str(path), t1.geometry, flair)
+    return t1
 
 
 def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
@@ -78,71 +89,63 @@ def _noted(scan: Scan, warnings: tuple[Notice, ...], **changes: Any) -> Scan:
     return replace(scan, warnings=(*scan.warnings, *warnings), **changes)
 
 
-def read_given_mask(path: Path, scan: Scan, threshold: float | None = None, label: int | None = None) -> GivenMask:
+def read_given_mask(path: Path, scan: Scan, threshold: float | None = None, label: MaskLabel | None = None) -> GivenMask:
     """Read a mask or probability map that is to be judged.
 
     Args:
-        path: on the FLAIR's grid or on the T1w's as it came.
+        path: on the FLAIR's grid, on the T1w's as it came, or on another one of the same space.
         scan: whose FLAIR decides the grid.
         threshold: from which value on a voxel belongs to the mask; None: binary masks as they are, probabilities from 0.5.
-        label: value of lesions in a file of many labels; goes before ``threshold``.
+        label: value of lesions in a file of many labels, or ``all``; goes before ``threshold``.
 
     Raises:
-        InputError: neither mask nor probabilities, and no ``threshold`` given.
-        GeometryError: it lies on neither grid.
+        InputError: neither mask nor probabilities, and neither ``threshold`` nor ``label`` given.
+        GeometryError: it lies in another space.
     """
-    volume, warnings = _on_flair(path, scan, threshold, label)
-    return GivenMask(plain_name(path.name), volume, (*header_doubts(path), *warnings))
+    mask, warnings = as_mask(path, read_map(path), threshold, label)
+    placed, moved = _on_flair(path, scan, mask)
+    return GivenMask(plain_name(path.name), placed, (*header_doubts(path), *warnings, *moved))
 
 
-def _on_flair(
-    path: Path, scan: Scan, threshold: float | None = None, label: int | None = None, mend: str = MEND
-) -> tuple[Volume, tuple[Notice, ...]]:
-    values = read_map(path)
-    if label is None:
-        mask, warnings = _thresholded(path, values, threshold, mend)
+def _on_flair(path: Path, scan: Scan, mask: Volume) -> tuple[Volume, tuple[Notice, ...]]:
+    """A mask (boolean) on the FLAIR's grid, and what was done for it.
+
+    Raises:
+        GeometryError: it lies on a template, hardly overlaps the FLAIR, or its header fits other voxels.
+    """
+    flair, name = scan.flair.geometry, plain_name(path.name)
+    if (same := mask.on(flair)) is not None:
+        return same, ()
+    if scan.t1_geometry is not None and mask.geometry.order_in(scan.t1_geometry) is not None:
+        said, alignment = f"{name} lies on the T1w's grid: resampled to the FLAIR's", scan.alignment
     else:
-        mask, warnings = (
-            values.with_voxels(values.voxels == label),
-            (Notice("mask_label", f"lesions are label {label} of {path.name}"),),
-        )
-    if mask.geometry.same_grid(scan.flair.geometry):
-        return mask, warnings
-    if scan.t1_geometry is None or not mask.geometry.same_grid(scan.t1_geometry):
-        other = f" and the T1w's is {scan.t1_geometry.describe()}" if scan.t1_geometry else ""
+        require_one_space(str(path), mask.geometry, flair)
+        outside = _share_outside(path, mask, flair)
+        lost = f"; {outside:.0%} of what it marks lies outside the FLAIR" if outside >= WORTH_A_WORD else ""
+        differs = difference(mask.geometry, flair)
+        said, alignment = f"{name} was resampled to the FLAIR's grid, from which its own differs: {differs}{lost}", None
+    share = _averaged(mask, flair)
+    moved = resample_to(share, flair) if alignment is None else resample_aligned(share, alignment, flair)
+    return Volume(moved.voxels >= HALF, flair), (Notice("mask_resampled", said),)
+
+
+def _share_outside(path: Path, mask: Volume, flair: Geometry) -> float:
+    """Part of what a mask marks that lies outside the FLAIR.
+
+    Raises:
+        GeometryError: most of it does.
+    """
+    marked = np.argwhere(mask.voxels).T
+    outside = 1 - share_inside(mask.affine[:3, :3] @ marked + mask.affine[:3, 3:], flair)
+    if outside > MOST_OUTSIDE:
         raise GeometryError(
-            f"{path}: its grid is {mask.geometry.describe()}, the FLAIR's is {scan.flair.geometry.describe()}{other}; "
-            "resample it to one of them with nearest neighbour"
+            f"{path}: {outside:.0%} of what it marks lies outside the FLAIR ({difference(mask.geometry, flair)}); "
+            "check that both are of one scan"
         )
-    share = _averaged(mask, scan.flair.geometry)
-    if scan.alignment is None:
-        moved = resample_to(share, scan.flair.geometry)
-    else:
-        moved = resample_aligned(share, scan.alignment, scan.flair.geometry)
-    said = f"{plain_name(path.name)} lies on the T1w's grid: resampled to the FLAIR's"
-    return moved.with_voxels(moved.voxels >= HALF), (*warnings, Notice("mask_resampled", said))
+    return outside
 
 
 def _averaged(mask: Volume, coarser: Geometry) -> Volume:
     """Shares of voxels, smoothed to the width of those of ``coarser`` where they are wider: thick slices are averages."""
     step = np.abs(np.linalg.inv(mask.affine[:3, :3]) @ coarser.affine[:3, :3]).max(axis=1)
     return mask.with_voxels(ndimage.gaussian_filter(mask.voxels.astype(np.float32), np.maximum(0, (step - 1) / 2)))
-
-
-def _thresholded(path: Path, values: Volume, threshold: float | None, mend: str) -> tuple[Volume, tuple[Notice, ...]]:
-    voxels, name = values.voxels, plain_name(path.name)
-    if not np.isfinite(voxels).all():
-        raise InputError(f"{path}: holds NaN or infinite values; replace them (for example: fslmaths -nan)")
-    if threshold is not None:
-        if voxels.min() >= threshold:
-            raise InputError(f"{path}: every voxel is {threshold:g} or more; give a --mask-threshold above the background")
-        return values.with_voxels(voxels >= threshold), (Notice("mask_threshold", f"{name} was cut at {threshold:g}"),)
-    found = np.unique(voxels)
-    whole = bool((found == np.round(found)).all())
-    if len(found) <= 2 and (found[0] == 0 or (len(found) == 1 and found[0] > 0)):
-        text = f"{name} holds {found[-1]:g} alone: every voxel that has it is the mask"
-        return values.with_voxels(voxels > 0), () if whole else (Notice("mask_value", text),)
-    if found[0] >= 0 and found[-1] <= 1 and not whole:
-        return values.with_voxels(voxels >= HALF), (Notice("mask_threshold", f"{name} holds probabilities: cut at {HALF}"),)
-    shown = ", ".join(f"{v:g}" for v in found[:4])
-    raise InputError(f"{path}: neither a binary mask nor probabilities from 0 to 1, its values are {shown}...; {mend}")
