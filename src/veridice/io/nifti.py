@@ -18,6 +18,7 @@ from nibabel.spatialimages import HeaderDataError
 
 from veridice.case import Notice, plain_name
 from veridice.errors import GeometryError, InputError
+from veridice.imaging.missing import LARGEST_HOLES, MOST_SCATTERED, fill_missing
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.dicom import read_dicom_folder
 from veridice.types import Mask
@@ -47,29 +48,56 @@ UNITS = {1: "metres", 3: "micrometres"}
 
 
 def read_image(path: Path, grid: Geometry | None = None) -> Volume:
-    """Read a scan as float32 with its scaling applied.
+    """Read a scan as float32 with its scaling applied; as :func:`read_filled`, without what was said about it."""
+    return read_filled(path, grid)[0]
+
+
+def read_filled(path: Path, grid: Geometry | None = None) -> tuple[Volume, tuple[Notice, ...]]:
+    """Read a scan as float32 with its scaling applied, every voxel with a value; and what had to be filled in.
 
     Args:
         path: NIfTI-1 or -2 (``.nii``, ``.nii.gz``), FreeSurfer's ``.mgz`` or ``.mgh``, or a folder with one DICOM series.
         grid: where the scan has to lie, when that matters.
 
     Raises:
-        InputError: missing, of another kind, damaged, not one real-valued 3D volume, NaN or infinite values, constant, or
-            larger than the memory at hand.
+        InputError: missing, of another kind, damaged, not one real-valued 3D volume, NaN or infinite values within the head,
+            constant, or larger than the memory at hand.
         GeometryError: the affine is missing or singular, or the scan lies on another grid.
     """
     volume = _read(path)
     _require_grid(path, volume, grid, "register and resample it to the FLAIR first (for example with flirt)")
-    voxels = volume.voxels
-    if not np.isfinite(voxels).all():
-        bad = int(voxels.size - np.isfinite(voxels).sum())
-        raise InputError(f"{path}: {bad} voxels are NaN or infinite; replace them (for example: fslmaths -nan)")
-    low, high = float(voxels.min()), float(voxels.max())
+    volume, notices = _filled(path, volume)
+    low, high = float(volume.voxels.min()), float(volume.voxels.max())
     if low == high:
         raise InputError(f"{path}: every voxel is {low:g}, the image is empty; export it again")
     if not SMALLEST_CONTRAST < high - low < LARGEST_CONTRAST:
         raise InputError(f"{path}: its values run from {low:g} to {high:g}; scale them to an ordinary range")
-    return volume
+    return volume, notices
+
+
+def _filled(path: Path, volume: Volume) -> tuple[Volume, tuple[Notice, ...]]:
+    bad = int(volume.voxels.size - np.count_nonzero(np.isfinite(volume.voxels)))
+    if not bad:
+        return volume, ()
+    mend = "export it again, or replace them (for example: fslmaths -nan)"
+    try:
+        filled = fill_missing(volume.voxels)
+    except InputError as error:
+        raise InputError(f"{path}: {bad} voxels are NaN or infinite, and no head is seen in the others; {mend}") from error
+    if filled.too_many:
+        text = (
+            f"{path}: {filled.inside} voxels within the head are NaN or infinite, more than {LARGEST_HOLES:.2%} of it in holes "
+            f"or {MOST_SCATTERED:.0%} here and there; {mend}"
+        )
+        raise InputError(text)
+    said, name = [], plain_name(path.name)
+    if filled.background:
+        text = f"{name}: {filled.background} voxels outside the head's tissue are NaN or infinite; they count as background"
+        said.append(Notice("missing_background", text))
+    if filled.inside:
+        text = f"{name}: {filled.inside} voxels within the head are NaN or infinite; they were filled from their neighbours"
+        said.append(Notice("missing_inside", text))
+    return volume.with_voxels(filled.voxels), tuple(said)
 
 
 def header_doubts(path: Path) -> tuple[Notice, ...]:

@@ -11,13 +11,15 @@ from scipy import ndimage
 
 from veridice.case import Notice, plain_name
 from veridice.errors import GeometryError, InputError
+from veridice.imaging.foreground import evened
 from veridice.imaging.grid import resample_to
 from veridice.imaging.registration import align, resample_aligned, tolerance
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Geometry, Volume
-from veridice.io.nifti import header_doubts, read_image, read_map
+from veridice.io.nifti import header_doubts, read_filled, read_map
 
 HALF = 0.5
+RESAMPLED = "the T1w was resampled to the FLAIR's grid; it lies where its header puts it, to half a voxel"
 MEND = "give --mask-threshold, or --mask-label for that of the lesions"
 
 
@@ -34,7 +36,8 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
         InputError: a file cannot be read.
         GeometryError: the brain mask lies on neither grid.
     """
-    scan = Scan(read_image(flair), warnings=header_doubts(flair))
+    image, filled = read_filled(flair)
+    scan = Scan(image, warnings=(*header_doubts(flair), *filled))
     if t1 is not None:
         scan = _with_t1(scan, t1, registration)
     if brain is not None:
@@ -46,8 +49,9 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
 
 
 def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
-    t1 = read_image(path)
-    scan = _placed(_noted(scan, header_doubts(path)), t1, registration)
+    image, filled = read_filled(path)
+    t1 = image.with_voxels(evened(image.voxels))
+    scan = _placed(_noted(scan, (*header_doubts(path), *filled)), t1, registration)
     if scan.t1 is not None and scan.t1.voxels.min() == scan.t1.voxels.max():
         raise GeometryError(f"{path}: does not meet the FLAIR where its header puts it; check that both are of one scan")
     return scan
@@ -56,6 +60,7 @@ def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
 def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
     flair, same = scan.flair, t1.geometry.same_grid(scan.flair.geometry)
     shown = t1 if same else resample_to(t1, flair.geometry, float(t1.voxels.min()))
+    resampled = () if same else (Notice("t1_resampled", RESAMPLED),)
     if not registration:
         said = "the T1w was resampled to the FLAIR's grid where its header puts it, without registration"
         return _noted(scan, () if same else (Notice("t1_resampled", said),), t1=shown, t1_geometry=t1.geometry)
@@ -66,12 +71,13 @@ def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
             f"the T1w cannot be registered to the FLAIR ({found.doubt}): {where} where its header puts it; check that it is one"
         )
         return replace(scan, doubts=(*scan.doubts, Notice("t1_not_registered", said)), t1=shown, t1_geometry=t1.geometry)
-    if same and found.distance <= tolerance(flair, t1):
-        return _noted(scan, (), t1=t1, t1_geometry=t1.geometry)
+    if found.distance == 0 or (same and found.distance <= tolerance(flair, t1)):
+        return _noted(scan, resampled, t1=shown, t1_geometry=t1.geometry)
     said = f"the T1w was registered to the FLAIR: moved by up to {found.distance:.1f} mm, turned by {found.degrees:.1f} degrees"
+    notices = (Notice("t1_registered", said),) if found.distance >= HALF * max(flair.geometry.voxel_spacing) else resampled
     moved = resample_aligned(t1, found, flair.geometry)
     record = {**scan.record, "t1_alignment": found.record()}
-    return _noted(scan, (Notice("t1_registered", said),), t1=moved, t1_geometry=t1.geometry, alignment=found, record=record)
+    return _noted(scan, notices, t1=moved, t1_geometry=t1.geometry, alignment=found, record=record)
 
 
 def _noted(scan: Scan, warnings: tuple[Notice, ...], **changes: Any) -> Scan:
