@@ -12,7 +12,8 @@ from scipy import ndimage
 from scipy.spatial.transform import Rotation
 
 from veridice.errors import InputError
-from veridice.imaging.grid import GridTransform, fit_grid, foreground_mask, interpolate_axis, scan_on_grid
+from veridice.imaging.foreground import foreground_mask
+from veridice.imaging.grid import CUT_SHARE, GridTransform, fit_grid, interpolate_axis, scan_on_grid
 from veridice.imaging.volume import Geometry, Volume
 from veridice.metrics.overlap import dice
 
@@ -117,9 +118,10 @@ def test_outside_the_crop_maps_are_zero() -> None:
     voxels = np.zeros(geometry.shape, np.float32)
     voxels[6:12, 7:13, 8:14] = 5
     transform = fit_grid(Volume(voxels, geometry), (8, 8, 8))
-    assert transform.box == ((4, 14), (5, 15), (6, 16))
+    # Cut off on all sides, hence no margin.
+    assert transform.box == ((6, 12), (7, 13), (8, 14))
     back = transform.to_native(np.ones((8, 8, 8)))
-    assert back.sum() == 10**3
+    assert back.sum() == 6**3
 
 
 def test_masks_of_two_millilitres_keep_their_dice_at_one_millimetre() -> None:
@@ -197,12 +199,17 @@ def test_a_blob_stays_where_it_is_in_millimetres(
 @given(geometries(), st.integers(8, 24))
 @settings(max_examples=30, deadline=None)
 def test_the_box_holds_the_foreground_and_its_margin(geometry: Geometry, edge: int) -> None:
-    """Seen from outside: the cube's outer faces lie around every foreground voxel, two voxels away or at the border."""
+    """Seen from outside: the cube's outer faces lie around every foreground voxel, two voxels away, or at the border of the
+    image or of a foreground that is cut off there."""
     foreground = ball(geometry, 0.5)
     transform = fit_grid(Volume(foreground.astype(np.float32), geometry), (edge, edge, edge), foreground)
     covered = transform.to_native(np.ones((edge, edge, edge))) > 0.5
     inside = np.argwhere(foreground)
-    low, high = inside.min(axis=0) - 2, inside.max(axis=0) + 3
+    low, high = inside.min(axis=0), inside.max(axis=0) + 1
+    for axis in range(3):
+        profile = foreground.sum(axis=tuple(other for other in range(3) if other != axis))
+        low[axis] -= 2 * (profile[low[axis]] <= CUT_SHARE * profile.max())
+        high[axis] += 2 * (profile[high[axis] - 1] <= CUT_SHARE * profile.max())
     expected = np.zeros(geometry.shape, dtype=bool)
     expected[tuple(slice(max(0, a), b) for a, b in zip(low, high, strict=True))] = True
     np.testing.assert_array_equal(covered, expected)

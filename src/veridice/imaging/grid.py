@@ -14,21 +14,19 @@ from typing import Any, Literal
 import nibabel as nib
 import nibabel.processing
 import numpy as np
-import SimpleITK as sitk
 from scipy import ndimage
 
 from veridice.errors import InputError
-from veridice.imaging.components import largest_component
+from veridice.imaging.foreground import Box, box_around, evened, foreground_mask
 from veridice.imaging.intensity import SCALE, IntensityRange, measure_range
 from veridice.imaging.volume import Geometry, Volume
 from veridice.types import Mask, Voxels
 
 CROP_MARGIN_VOXELS = 2
-PADDED_BACKGROUND_FRACTION = 0.3
-"""When more voxels than this share the lowest value, that value is padding (a skull-stripped or cut-out scan)."""
-
 Weights = np.ndarray[tuple[int, int], np.dtype[np.float32]]
-Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+CUT_SHARE = 0.19
+"""Of the largest cross-section: a head that ends with more than this is cut off there, and gets no margin of air, so that
+padding changes nothing."""
 
 
 @dataclass(frozen=True)
@@ -178,25 +176,6 @@ def interpolate_axis(volume: Voxels, positions: np.ndarray[Any, Any], axis: int)
     return values
 
 
-def foreground_mask(voxels: Voxels) -> Mask:
-    """Head or brain against background, as the largest connected part (x y z, boolean).
-
-    A skull-stripped scan has a constant background; otherwise the background is noise and Otsu's threshold parts it.
-
-    Raises:
-        InputError: no foreground can be told from the background.
-    """
-    lowest = voxels.min()
-    if (voxels == lowest).mean() >= PADDED_BACKGROUND_FRACTION:
-        bright = voxels > lowest
-    else:
-        image = sitk.GetImageFromArray(np.ascontiguousarray(voxels, dtype=np.float32))
-        bright = sitk.GetArrayFromImage(sitk.OtsuThreshold(image, 0, 1)).astype(bool)
-    if not bright.any():
-        raise InputError("the image is constant or empty: no brain can be told from the background")
-    return largest_component(bright)
-
-
 def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask | None = None) -> GridTransform:
     """Plan the way to the cube: canonical orientation, box around the foreground with a small margin, scaling.
 
@@ -213,10 +192,10 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
         raise InputError("the brain mask is empty: give one that marks the brain, or none")
     canonical = nib.orientations.apply_orientation(mask, nib.orientations.io_orientation(volume.affine))
     box = []
-    for axis, length in enumerate(canonical.shape):
-        inside = np.flatnonzero(canonical.any(axis=tuple(a for a in range(3) if a != axis)))
-        start = max(0, int(inside[0]) - CROP_MARGIN_VOXELS)
-        box.append((start, min(length, int(inside[-1]) + 1 + CROP_MARGIN_VOXELS)))
+    for axis, (start, stop) in enumerate(box_around(canonical)):
+        profile = canonical.sum(axis=tuple(a for a in range(3) if a != axis))
+        before, behind = (0 if profile[end] > CUT_SHARE * profile.max() else CROP_MARGIN_VOXELS for end in (start, stop - 1))
+        box.append((max(0, start - before), min(canonical.shape[axis], stop + behind)))
     return GridTransform(volume.geometry, (box[0], box[1], box[2]), grid_shape)
 
 
@@ -231,7 +210,8 @@ def resample_to(image: Volume, geometry: Geometry, outside: float = 0.0) -> Volu
 
 def scan_on_grid(image: Volume, transform: GridTransform) -> Voxels:
     """Normalise to [0, 255] within the crop, resample to the cube and divide by 255 (float32, x y z)."""
-    normalised = intensity_range(image, transform).normalise(image.voxels)
+    even = image.with_voxels(evened(image.voxels))
+    normalised = intensity_range(even, transform).normalise(even.voxels)
     return transform.to_grid(normalised) / np.float32(SCALE)
 
 
@@ -243,7 +223,7 @@ def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> V
 
 def intensity_range(image: Volume, transform: GridTransform) -> IntensityRange:
     """The two intensities of ``image`` that become 0 and 255, measured within the crop."""
-    return measure_range(transform.crop(image.voxels))
+    return measure_range(transform.crop(evened(image.voxels)))
 
 
 def pooled_map(map_: Voxels, edge: int) -> Voxels:

@@ -9,7 +9,9 @@ import nibabel as nib
 import numpy as np
 from isal import igzip
 
+from veridice.case import Notice, plain_name
 from veridice.errors import GeometryError, InputError
+from veridice.imaging.missing import LARGEST_HOLES, MOST_SCATTERED, fill_missing
 from veridice.imaging.space import difference
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.dicom import read_dicom_folder
@@ -23,7 +25,12 @@ COMPRESSION = 1
 
 
 def read_image(path: Path, grid: Geometry | None = None) -> Volume:
-    """Read a scan as float32 with its scaling applied.
+    """Read a scan as float32 with its scaling applied; as :func:`read_filled`, without what was said about it."""
+    return read_filled(path, grid)[0]
+
+
+def read_filled(path: Path, grid: Geometry | None = None) -> tuple[Volume, tuple[Notice, ...]]:
+    """Read a scan as float32 with its scaling applied, every voxel with a value; and what had to be filled in.
 
     Args:
         path: NIfTI-1 or -2 (one file or a pair), FreeSurfer's ``.mgz`` or ``.mgh``, compressed or not whatever their names
@@ -31,23 +38,45 @@ def read_image(path: Path, grid: Geometry | None = None) -> Volume:
         grid: where the scan has to lie, when that matters; its voxels come in the order of this grid.
 
     Raises:
-        InputError: missing, of another kind, damaged, not one real-valued 3D volume, NaN or infinite values, constant, or
-            larger than the memory at hand.
+        InputError: missing, of another kind, damaged, not one real-valued 3D volume, NaN or infinite values within the head,
+            constant, or larger than the memory at hand.
         GeometryError: the affine is missing or singular, or the scan lies on another grid.
     """
     volume = _read(path)
     if grid is not None:
         volume = _on_grid(path, volume, grid, "register and resample it to the FLAIR first (for example with flirt)")
-    voxels = volume.voxels
-    if not np.isfinite(voxels).all():
-        bad = int(voxels.size - np.isfinite(voxels).sum())
-        raise InputError(f"{path}: {bad} voxels are NaN or infinite; replace them (for example: fslmaths -nan)")
-    low, high = float(voxels.min()), float(voxels.max())
+    volume, notices = _filled(path, volume)
+    low, high = float(volume.voxels.min()), float(volume.voxels.max())
     if low == high:
         raise InputError(f"{path}: every voxel is {low:g}, the image is empty; export it again")
     if not SMALLEST_CONTRAST < high - low < LARGEST_CONTRAST:
         raise InputError(f"{path}: its values run from {low:g} to {high:g}; scale them to an ordinary range")
-    return volume
+    return volume, notices
+
+
+def _filled(path: Path, volume: Volume) -> tuple[Volume, tuple[Notice, ...]]:
+    bad = int(volume.voxels.size - np.count_nonzero(np.isfinite(volume.voxels)))
+    if not bad:
+        return volume, ()
+    mend = "export it again, or replace them (for example: fslmaths -nan)"
+    try:
+        filled = fill_missing(volume.voxels)
+    except InputError as error:
+        raise InputError(f"{path}: {bad} voxels are NaN or infinite, and no head is seen in the others; {mend}") from error
+    if filled.too_many:
+        text = (
+            f"{path}: {filled.inside} voxels within the head are NaN or infinite, more than {LARGEST_HOLES:.2%} of it in holes "
+            f"or {MOST_SCATTERED:.0%} here and there; {mend}"
+        )
+        raise InputError(text)
+    said, name = [], plain_name(path.name)
+    if filled.background:
+        text = f"{name}: {filled.background} voxels outside the head's tissue are NaN or infinite; they count as background"
+        said.append(Notice("missing_background", text))
+    if filled.inside:
+        text = f"{name}: {filled.inside} voxels within the head are NaN or infinite; they were filled from their neighbours"
+        said.append(Notice("missing_inside", text))
+    return volume.with_voxels(filled.voxels), tuple(said)
 
 
 def read_label(path: Path, grid: Geometry, label: int) -> Mask:

@@ -11,6 +11,7 @@ from scipy import ndimage
 
 from veridice.case import Notice, plain_name
 from veridice.errors import GeometryError
+from veridice.imaging.foreground import evened
 from veridice.imaging.grid import resample_to
 from veridice.imaging.registration import align, resample_aligned, tolerance
 from veridice.imaging.scan import GivenMask, Scan
@@ -18,10 +19,11 @@ from veridice.imaging.space import difference, require_no_template, require_one_
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.image_file import header_doubts
 from veridice.io.mask_values import HALF, MaskLabel, as_brain_mask, as_mask
-from veridice.io.nifti import read_image, read_map
+from veridice.io.nifti import read_filled, read_map
 
 MOST_OUTSIDE, WORTH_A_WORD = 0.5, 0.005
 """Parts of what a mask marks that may lie outside the FLAIR: at most, and without a word."""
+RESAMPLED = "the T1w was resampled to the FLAIR's grid; it lies where its header puts it, to half a voxel"
 
 
 def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, registration: bool = True) -> Scan:
@@ -37,7 +39,8 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
         InputError: a file cannot be read.
         GeometryError: T1w or brain mask lie in another space.
     """
-    scan = Scan(read_image(flair), warnings=header_doubts(flair))
+    image, filled = read_filled(flair)
+    scan = Scan(image, warnings=(*header_doubts(flair), *filled))
     if t1 is not None:
         scan = _with_t1(scan, t1, registration)
     if brain is not None:
@@ -48,25 +51,27 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
 
 
 def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
-    t1 = _t1_in_order(path, scan.flair.geometry)
-    scan = _placed(_noted(scan, header_doubts(path)), t1, registration)
+    image, filled = _t1_in_order(path, scan.flair.geometry)
+    t1 = image.with_voxels(evened(image.voxels))
+    scan = _placed(_noted(scan, (*header_doubts(path), *filled)), t1, registration)
     if scan.t1 is not None and scan.t1.voxels.min() == scan.t1.voxels.max():
         raise GeometryError(f"{path}: does not meet the FLAIR where its header puts it; check that both are of one scan")
     return scan
 
 
-def _t1_in_order(path: Path, flair: Geometry) -> Volume:
-    """The T1w; on the FLAIR's own grid where it lies there, whatever the order of its voxels."""
-    t1 = read_image(path)
+def _t1_in_order(path: Path, flair: Geometry) -> tuple[Volume, tuple[Notice, ...]]:
+    """The T1w, on the FLAIR's own grid where it lies there, whatever the order of its voxels; and what was filled in."""
+    t1, filled = read_filled(path)
     if (same := t1.on(flair)) is not None:
-        return same
+        return same, filled
     require_no_template(str(path), t1.geometry, flair)
-    return t1
+    return t1, filled
 
 
 def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
     flair, same = scan.flair, t1.geometry.same_grid(scan.flair.geometry)
     shown = t1 if same else resample_to(t1, flair.geometry, float(t1.voxels.min()))
+    resampled = () if same else (Notice("t1_resampled", RESAMPLED),)
     if not registration:
         said = "the T1w was resampled to the FLAIR's grid where its header puts it, without registration"
         return _noted(scan, () if same else (Notice("t1_resampled", said),), t1=shown, t1_geometry=t1.geometry)
@@ -77,12 +82,13 @@ def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
             f"the T1w cannot be registered to the FLAIR ({found.doubt}): {where} where its header puts it; check that it is one"
         )
         return replace(scan, doubts=(*scan.doubts, Notice("t1_not_registered", said)), t1=shown, t1_geometry=t1.geometry)
-    if same and found.distance <= tolerance(flair, t1):
-        return _noted(scan, (), t1=t1, t1_geometry=t1.geometry)
+    if found.distance == 0 or (same and found.distance <= tolerance(flair, t1)):
+        return _noted(scan, resampled, t1=shown, t1_geometry=t1.geometry)
     said = f"the T1w was registered to the FLAIR: moved by up to {found.distance:.1f} mm, turned by {found.degrees:.1f} degrees"
+    notices = (Notice("t1_registered", said),) if found.distance >= HALF * max(flair.geometry.voxel_spacing) else resampled
     moved = resample_aligned(t1, found, flair.geometry)
     record = {**scan.record, "t1_alignment": found.record()}
-    return _noted(scan, (Notice("t1_registered", said),), t1=moved, t1_geometry=t1.geometry, alignment=found, record=record)
+    return _noted(scan, notices, t1=moved, t1_geometry=t1.geometry, alignment=found, record=record)
 
 
 def _noted(scan: Scan, warnings: tuple[Notice, ...], **changes: Any) -> Scan:

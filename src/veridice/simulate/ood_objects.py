@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from veridice.imaging.grid import foreground_mask
+from veridice.imaging.foreground import foreground_mask
 from veridice.simulate.fields import smooth_field
 from veridice.types import Array, Mask, Voxels
 
