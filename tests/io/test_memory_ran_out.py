@@ -12,7 +12,6 @@ import SimpleITK as sitk
 import torch
 
 from veridice import cli
-from veridice.assessment import check
 from veridice.io.memory import _free_of_group, available_memory, memory_ran_out
 
 TOO_MUCH = {
@@ -58,7 +57,7 @@ def test_the_command_says_it_in_one_line(
     def run_out(*_: object) -> None:
         raise error
 
-    monkeypatch.setattr(check, "assess_masks", run_out)
+    monkeypatch.setattr("veridice.assessment.assess.assess_masks", run_out)
     arguments = [f"--{name}={scan_files[name]}" for name in ("flair", "mask", "weights", "output")]
     assert cli.run(["check", "--passes=2", *arguments]) == 3
     said = capsys.readouterr().err.splitlines()

@@ -10,5 +10,6 @@ HANDED_ON = {
     "group": "PAGE write_group",
     "schedule": "choose_processes plan_tasks refuse_same say_absent",
     "task": "Outcome ScanTask judge_scan",
+    "worklist": "rating_doubts",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

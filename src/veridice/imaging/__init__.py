@@ -7,9 +7,12 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "components": "bounding_box label_components largest_component",
-    "grid": "GridTransform fit_grid foreground_mask grid_images intensity_range interpolate_axis pooled_map resample_to",
+    "foreground": "evened foreground_mask",
+    "grid": "GridTransform fit_grid grid_images intensity_range interpolate_axis pooled_map resample_to",
+    "missing": "LARGEST_HOLES MOST_SCATTERED fill_missing",
     "registration": "align resample_aligned tolerance",
     "scan": "GivenMask Scan",
+    "space": "difference named_template require_no_template require_one_space share_inside",
     "volume": "Geometry Volume",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

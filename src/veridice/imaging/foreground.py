@@ -73,20 +73,36 @@ def foreground_mask(voxels: Voxels) -> Mask:
         InputError: no foreground can be told from the background.
     """
     even = evened(voxels)
-    # One plane more, for a head that fills its box.
-    region = tuple(slice(max(0, start - 1), stop + 1) for start, stop in _measured_box(even))
+    region = _region(even)
     inner = even[region]
     bright = np.zeros(even.shape, bool)
     if not inner.size or inner.min() == inner.max():
         raise InputError("the image is constant or empty: no brain can be told from the background")
-    low = float(np.percentile(inner, 1))
-    if _within(inner <= low).mean() >= CONSTANT_BACKGROUND:
-        bright[region] = inner > low
+    if (level := _constant_background(inner)) is not None:
+        bright[region] = inner > level
         return largest_component(bright)
     bright[region] = _brighter(inner)
     if not bright.any():
         raise InputError("the image is constant or empty: no brain can be told from the background")
     return bright
+
+
+def room_around(voxels: Voxels) -> Box:
+    """Where a head may be given a margin: in air and in a constant background, but not in the padding of noisy air."""
+    even = evened(voxels)
+    constant = _constant_background(even[_region(even)]) is not None
+    return ((0, voxels.shape[0]), (0, voxels.shape[1]), (0, voxels.shape[2])) if constant else _measured_box(even)
+
+
+def _region(even: Voxels) -> tuple[slice, ...]:
+    # One plane more, for a head that fills its box.
+    return tuple(slice(max(0, start - 1), stop + 1) for start, stop in _measured_box(even))
+
+
+def _constant_background(inner: Voxels) -> float | None:
+    """The one value of the background; None where it is noise."""
+    low = float(np.percentile(inner, 1))
+    return low if _within(inner <= low).mean() >= CONSTANT_BACKGROUND else None
 
 
 def box_around(mask: Mask) -> Box:

@@ -17,13 +17,15 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.errors import InputError
-from veridice.imaging.foreground import Box, box_around, evened, foreground_mask
+from veridice.imaging.foreground import Box, box_around, evened, foreground_mask, room_around
 from veridice.imaging.intensity import SCALE, IntensityRange, measure_range
 from veridice.imaging.volume import Geometry, Volume
 from veridice.types import Mask, Voxels
 
 CROP_MARGIN_VOXELS = 2
 Weights = np.ndarray[tuple[int, int], np.dtype[np.float32]]
+THICK_MM = 4.0
+"""Stacks of slices as thick as this end where the head goes on; finer voxels along an axis show all of it."""
 CUT_SHARE = 0.19
 """Of the largest cross-section: a head that ends with more than this is cut off there, and gets no margin of air, so that
 padding changes nothing."""
@@ -63,9 +65,21 @@ class GridTransform:
         return Geometry(self.grid_shape, canonical @ step)
 
     def crop(self, voxels: Voxels) -> Voxels:
-        """The foreground box of native voxels, canonically oriented (a view)."""
+        """The foreground box of native voxels, canonically oriented; a view where the box lies within the image.
+
+        Beyond the image the last values of an image go on, and nothing of a mask.
+        """
         canonical = nib.orientations.apply_orientation(voxels, self.orientation)
-        return canonical[tuple(slice(start, stop) for start, stop in self.box)]
+        part = canonical[self._inside(canonical.shape)]
+        beyond = [
+            (max(0, -start), max(0, stop - length)) for (start, stop), length in zip(self.box, canonical.shape, strict=True)
+        ]
+        if not any(map(any, beyond)):
+            return part
+        return np.pad(part, beyond, mode="edge") if part.dtype.kind == "f" else np.pad(part, beyond)
+
+    def _inside(self, shape: tuple[int, ...]) -> tuple[slice, ...]:
+        return tuple(slice(max(0, start), min(length, stop)) for (start, stop), length in zip(self.box, shape, strict=True))
 
     def to_grid(self, voxels: Voxels) -> Voxels:
         """Resample native voxels (x y z) to the cube, trilinearly, smoothed first where the cube is coarser."""
@@ -84,10 +98,11 @@ class GridTransform:
         if grid_voxels.shape != self.grid_shape:
             raise ValueError(f"map has shape {grid_voxels.shape}, the grid is {self.grid_shape}")
         grid_voxels = np.asarray(grid_voxels, dtype=np.float32)
-        inside = _resample(grid_voxels, self._to_crop_weights([slice(0, stop - start) for start, stop in self.box], order))
-        lengths = np.array(self.native.shape)[np.argsort(self.orientation[:, 0])]
-        canonical = np.zeros(lengths, dtype=np.float32)
-        canonical[tuple(slice(start, stop) for start, stop in self.box)] = inside.clip(grid_voxels.min(), grid_voxels.max())
+        canonical = np.zeros(np.array(self.native.shape)[np.argsort(self.orientation[:, 0])], dtype=np.float32)
+        inside = self._inside(canonical.shape)
+        region = [slice(side.start - start, side.stop - start) for side, (start, _) in zip(inside, self.box, strict=True)]
+        found = _resample(grid_voxels, self._to_crop_weights(region, order))
+        canonical[inside] = found.clip(grid_voxels.min(), grid_voxels.max())
         back = nib.orientations.ornt_transform(_canonical_orientation(), self.orientation)
         return np.ascontiguousarray(nib.orientations.apply_orientation(canonical, back))
 
@@ -190,13 +205,31 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
     mask = foreground_mask(volume.voxels) if foreground is None else foreground
     if not mask.any():
         raise InputError("the brain mask is empty: give one that marks the brain, or none")
-    canonical = nib.orientations.apply_orientation(mask, nib.orientations.io_orientation(volume.affine))
+    orientation = nib.orientations.io_orientation(volume.affine)
+    canonical = nib.orientations.apply_orientation(mask, orientation)
+    ends = box_around(canonical)
+    room = _in_order(room_around(volume.voxels), orientation, volume.shape)
+    room = _in_order(room_around(volume.voxels), orientation, volume.shape)
+    fine = np.array(volume.geometry.voxel_spacing)[np.argsort(orientation[:, 0])] < THICK_MM
+    full = np.array([max(start - first, last - stop) <= 1 for (start, stop), (first, last) in zip(ends, room, strict=True)])
+    # A head without any air at its sides: the margin goes on beyond the image, as if the air had not been cut away.
+    beyond = fine & full & bool(fine.any() and full[fine].all())
     box = []
-    for axis, (start, stop) in enumerate(box_around(canonical)):
+    for axis, (start, stop) in enumerate(ends):
         profile = canonical.sum(axis=tuple(a for a in range(3) if a != axis))
         before, behind = (0 if profile[end] > CUT_SHARE * profile.max() else CROP_MARGIN_VOXELS for end in (start, stop - 1))
-        box.append((max(0, start - before), min(canonical.shape[axis], stop + behind)))
+        first, last = room[axis]
+        limits = (first - CROP_MARGIN_VOXELS, last + CROP_MARGIN_VOXELS) if beyond[axis] else (first, last)
+        box.append((max(limits[0], start - before), min(limits[1], stop + behind)))
     return GridTransform(volume.geometry, (box[0], box[1], box[2]), grid_shape)
+
+
+def _in_order(box: Box, orientation: np.ndarray[Any, Any], shape: tuple[int, ...]) -> list[tuple[int, int]]:
+    """A box of native voxels along the canonical axes."""
+    sides: list[tuple[int, int]] = [(0, 0)] * 3
+    for (start, stop), (axis, direction), length in zip(box, orientation, shape, strict=True):
+        sides[int(axis)] = (start, stop) if direction > 0 else (length - stop, length - start)
+    return sides
 
 
 def resample_to(image: Volume, geometry: Geometry, outside: float = 0.0) -> Volume:

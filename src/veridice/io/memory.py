@@ -11,10 +11,10 @@ from pathlib import Path
 
 OUT_OF_MEMORY = re.compile(
     r"(can't|cannot|could not|failed to|unable to) alloc|not enough memory|out of memory|bad[_ ]alloc|"
-    r"could not create a primitive",
+    r"could not create a primitive|failed to map segment|can't start new thread",
     re.I,
 )
-"""As torch, oneDNN, OpenVINO and ITK say it, in errors of no kind of their own."""
+"""As torch, oneDNN, OpenVINO, ITK and the system's loader say it, in errors of no kind of their own."""
 ASKED_BYTES = re.compile(r"(?:allocate|buy) (\d+) bytes")
 ASKED_UNITS = re.compile(r"allocate ([\d.]+ [KMGT]iB)", re.I)
 
@@ -58,7 +58,9 @@ def _free_of_process() -> int:
 def memory_ran_out(error: BaseException) -> str:
     """What was needed and what is free, where an error is of memory that ran out; else empty."""
     text = " ".join(str(error).split())
-    if not isinstance(error, MemoryError) and not (isinstance(error, RuntimeError | OSError) and OUT_OF_MEMORY.search(text)):
+    if not isinstance(error, MemoryError) and not (
+        isinstance(error, RuntimeError | OSError | ImportError) and OUT_OF_MEMORY.search(text)
+    ):
         return ""
     in_bytes, in_units = ASKED_BYTES.search(text), ASKED_UNITS.search(text)
     asked = _size(int(in_bytes.group(1))) if in_bytes else in_units.group(1) if in_units else ""
