@@ -19,6 +19,7 @@ from veridice.cli.study_commands import run as run_study
 from veridice.cli.study_commands import spread_labels
 from veridice.errors import VeridiceError
 from veridice.io.memory import memory_ran_out
+from veridice.io.weight_cards import bundled_weights, read_card
 
 EXIT_INTERNAL, EXIT_INPUT, EXIT_INTERRUPTED = 1, 3, 130
 
@@ -26,7 +27,6 @@ app = typer.Typer(
     help=f"Can this lesion mask be trusted? {DISCLAIMER}",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
     rich_markup_mode=None,
 )
 for command in (check, demo, calibrate, simulate, train, experiment, models):
@@ -35,10 +35,21 @@ app.command("run")(run_study)
 
 
 @app.callback(invoke_without_command=True)
-def version(show: Annotated[bool, typer.Option("--version", help="Print the version.")] = False) -> None:
+def version(
+    show: Annotated[bool, typer.Option("--version", help="Print the version, and that of the weights.")] = False,
+) -> None:
     if show:
-        typer.echo(f"veridice {__version__}")
+        typer.echo(f"veridice {__version__} ({_weights_version()})")
         raise typer.Exit
+
+
+def _weights_version() -> str:
+    """Which weights ship, from their cards alone."""
+    try:
+        card = read_card(bundled_weights(), "segmenter")
+    except VeridiceError:
+        return "no weights"
+    return f"weights: {card.configuration} of {card.created}, {card.sha256[:8]}"
 
 
 def main() -> int:
