@@ -49,7 +49,7 @@ def evened(voxels: Voxels) -> Voxels:
     border (padding, of zeros or of anything else) get the level of the background that they surround.
     """
     calm = _without_outliers(voxels)
-    inner = _measured_box(calm)
+    inner = measured_box(calm)
     if all(side == (0, length) for side, length in zip(inner, calm.shape, strict=True)):
         return calm
     region = tuple(slice(start, stop) for start, stop in inner)
@@ -74,7 +74,7 @@ def foreground_mask(voxels: Voxels) -> Mask:
     """
     even = evened(voxels)
     # One plane more, for a head that fills its box.
-    region = tuple(slice(max(0, start - 1), stop + 1) for start, stop in _measured_box(even))
+    region = tuple(slice(max(0, start - 1), stop + 1) for start, stop in measured_box(even))
     inner = even[region]
     bright = np.zeros(even.shape, bool)
     if not inner.size or inner.min() == inner.max():
@@ -119,7 +119,7 @@ def _sample(voxels: Voxels) -> Voxels:
     return voxels[::2, ::2, ::2] if voxels.size > FINE_SAMPLE else voxels
 
 
-def _measured_box(voxels: Voxels) -> Box:
+def measured_box(voxels: Voxels) -> Box:
     """What is left when constant planes are taken off at the borders."""
     sides = []
     for axis in range(3):
