@@ -131,6 +131,17 @@ def with_block(value: float) -> Callable[[np.ndarray], np.ndarray]:
     return change
 
 
+def with_hole(value: float) -> Callable[[np.ndarray], np.ndarray]:
+    """A third of the head along each axis."""
+
+    def change(old: np.ndarray) -> np.ndarray:
+        new = old.astype(np.float64)
+        new[tuple(slice(n // 3, 2 * n // 3) for n in new.shape)] = value
+        return new
+
+    return change
+
+
 def scaled_columns(*factors: float) -> Callable[[np.ndarray], np.ndarray]:
     return lambda place: place @ np.diag([*factors, 1.0])
 
@@ -353,11 +364,11 @@ SIZES: dict[str, tuple[Spoiler, str]] = {
     "no magic and no size": (patched({344: bytes(4), 0: bytes(4)}), "not a readable image file"),
 }
 VALUES: dict[str, tuple[Spoiler, str]] = {
-    "NaN island": (voxels(with_block(np.nan)), "8 voxels are NaN or infinite"),
-    "infinite island": (voxels(with_block(np.inf)), "8 voxels are NaN or infinite"),
-    "beyond float32": (voxels(with_block(-1e40)), "8 voxels are NaN or infinite"),
+    "NaN in the head": (voxels(with_hole(np.nan)), "voxels within the head are NaN or infinite"),
+    "infinite in the head": (voxels(with_hole(np.inf)), "voxels within the head are NaN or infinite"),
+    "beyond float32": (voxels(with_hole(-1e40)), "voxels within the head are NaN or infinite"),
     "NaN everywhere": (voxels(lambda old: np.full(old.shape, np.nan, np.float32)), "voxels are NaN"),
-    "NaN in the T1w": (voxels(with_block(np.nan), "t1"), "t1.nii.gz: 8 voxels are NaN"),
+    "NaN in the T1w": (voxels(with_hole(np.nan), "t1"), "voxels within the head are NaN"),
     "NaN in the mask": (voxels(with_block(np.nan), "mask"), "mask.nii.gz: holds NaN"),
     "constant": (voxels(lambda old: np.full_like(old, 7)), "every voxel is 7"),
     "zeros": (voxels(np.zeros_like), "every voxel is 0"),

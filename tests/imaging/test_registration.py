@@ -76,3 +76,31 @@ def test_what_lies_outside_is_the_background() -> None:
         still, found, Geometry((60, 60, 60), np.diag([5.0, 5, 5, 1]) + np.pad([[-150]] * 3, ((0, 1), (3, 0))))
     )
     assert shown.voxels[0, 0, 0] == pytest.approx(still.voxels.min())
+
+
+def test_an_image_that_lies_well_is_not_moved() -> None:
+    found = align(FLAIR, head(FLAIR.geometry, "t1"))
+    assert (found.distance, found.doubt) == (0.0, "")
+    np.testing.assert_array_equal(found.move, np.eye(4))
+
+
+def test_one_hot_voxel_does_not_decide_the_move() -> None:
+    move = rigid((8, -5, 6), (9, -12, 7))
+    hot = head(T1, "t1").voxels.copy()
+    hot[22, 26, 18] = 1e5
+    found = align(FLAIR, Volume(hot, Geometry(T1.shape, move @ T1.affine)))
+    assert found.doubt == "" and np.abs(found.move - move).max() < 2.0
+
+
+def test_a_search_that_ran_away_is_no_doubt_where_the_header_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    from veridice.imaging import registration
+
+    real, starts = registration._search, []
+
+    def one_runs_away(fixed: list, moving: list, middle: object, start: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+        starts.append(start)
+        return real(fixed, moving, middle, start, seed) if not start.any() else (rigid((0, 0, 40), (60, 0, 0)), -0.3)
+
+    monkeypatch.setattr(registration, "_search", one_runs_away)
+    found = registration.align(FLAIR, head(FLAIR.geometry, "t1"))
+    assert len(starts) == 2 and (found.distance, found.doubt) == (0.0, "")

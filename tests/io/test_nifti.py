@@ -14,7 +14,7 @@ from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io import image_file
-from veridice.io.nifti import read_image, read_map, read_mask, write_image
+from veridice.io.nifti import read_filled, read_image, read_map, read_mask, write_image
 
 AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
 
@@ -277,3 +277,13 @@ def test_another_grid_is_refused(tmp_path: Path, other: Geometry) -> None:
     said_in_one_line(caught, tmp_path / "m.nii", "nearest neighbour")
     with pytest.raises(GeometryError, match="register and resample"):
         read_image(tmp_path / "m.nii", other)
+
+
+def test_values_that_are_missing_outside_the_head_are_background_and_said_so(tmp_path: Path) -> None:
+    place = np.stack(np.meshgrid(*[np.arange(24) - 12.0] * 3, indexing="ij"))
+    voxels = np.where((place**2).sum(0) < 64, 500 + place[0], np.nan).astype(np.float32)
+    nib.save(nib.Nifti1Image(voxels, np.eye(4)), tmp_path / "f.nii.gz")
+    volume, notices = read_filled(tmp_path / "f.nii.gz")
+    assert np.isfinite(volume.voxels).all()
+    assert [notice.code for notice in notices] == ["missing_background"] and "f" in notices[0].text
+    np.testing.assert_array_equal(read_image(tmp_path / "f.nii.gz").voxels, volume.voxels)

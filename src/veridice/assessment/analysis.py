@@ -27,8 +27,10 @@ from veridice.progress import Clock, OnStep
 from veridice.quality.image_checks import image_doubts, image_warnings
 from veridice.quality.image_features import describe_scan
 from veridice.quality.mask_features import mask_evidence
+from veridice.quality.placement_checks import SURELY_TURNED, cut_off_doubts, orientation_doubts
 from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.quality.single_lesions import MOST_LESIONS
+from veridice.quality.slice_checks import slice_doubts
 from veridice.types import Mask, Numbers, Voxels
 
 OWN = "own"
@@ -52,6 +54,7 @@ def analyse_scan(
     with clock.stage("brain"):
         brain, native_brain = find_brain(scan, images, transform, networks, backend)
         doubts = image_doubts(images[0], None if t1 is None else images[1], brain, transform.geometry)
+        doubts += scan_doubts(scan, images, brain, transform, networks, backend)
     with clock.stage("native_samples"):
         probability = transform.to_native(passes.mean, order=3)
         probability[~near_brain(brain, transform)] = 0
@@ -113,6 +116,24 @@ def find_brain(scan: Scan, images: Voxels, transform: GridTransform, networks: N
     # What is not the largest part stays out of the native mask, whose border is that of the shares.
     kept = np.where(ndimage.binary_dilation(mask), np.maximum(probability, 0.5 * mask), 0.0)
     return mask, transform.to_native(kept.astype(np.float32)) >= HALF
+
+
+def scan_doubts(
+    scan: Scan, images: Voxels, brain: Mask, transform: GridTransform, networks: Networks, backend: Backend
+) -> list[Notice]:
+    """Whether the scan shows all of the brain, slice by slice and the right way up."""
+    sliced = slice_doubts(scan.flair)
+    if any(doubt.code == "wrapped" for doubt in sliced):
+        return sliced
+    cut = cut_off_doubts(brain, transform.geometry)
+
+    def when_turned(axes: tuple[int, ...]) -> Mask:
+        turned = np.ascontiguousarray(np.flip(images, tuple(axis + 1 for axis in axes)))
+        return brain_mask(brain_probability(turned, networks.brain, networks.cards["brain"].grid, backend))
+
+    least = SURELY_TURNED if cut else 0.0
+    turned = orientation_doubts(images[0], brain, None if scan.brain is not None else when_turned, least)
+    return [*sliced, *cut, *turned]
 
 
 def near_brain(brain: Mask, transform: GridTransform) -> Mask:

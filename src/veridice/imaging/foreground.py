@@ -49,7 +49,7 @@ def evened(voxels: Voxels) -> Voxels:
     border (padding, of zeros or of anything else) get the level of the background that they surround.
     """
     calm = _without_outliers(voxels)
-    inner = _measured_box(calm)
+    inner = measured_box(calm)
     if all(side == (0, length) for side, length in zip(inner, calm.shape, strict=True)):
         return calm
     region = tuple(slice(start, stop) for start, stop in inner)
@@ -91,12 +91,12 @@ def room_around(voxels: Voxels) -> Box:
     """Where a head may be given a margin: in air and in a constant background, but not in the padding of noisy air."""
     even = evened(voxels)
     constant = _constant_background(even[_region(even)]) is not None
-    return ((0, voxels.shape[0]), (0, voxels.shape[1]), (0, voxels.shape[2])) if constant else _measured_box(even)
+    return ((0, voxels.shape[0]), (0, voxels.shape[1]), (0, voxels.shape[2])) if constant else measured_box(even)
 
 
 def _region(even: Voxels) -> tuple[slice, ...]:
     # One plane more, for a head that fills its box.
-    return tuple(slice(max(0, start - 1), stop + 1) for start, stop in _measured_box(even))
+    return tuple(slice(max(0, start - 1), stop + 1) for start, stop in measured_box(even))
 
 
 def _constant_background(inner: Voxels) -> float | None:
@@ -135,7 +135,7 @@ def _sample(voxels: Voxels) -> Voxels:
     return voxels[::2, ::2, ::2] if voxels.size > FINE_SAMPLE else voxels
 
 
-def _measured_box(voxels: Voxels) -> Box:
+def measured_box(voxels: Voxels) -> Box:
     """What is left when constant planes are taken off at the borders."""
     sides = []
     for axis in range(3):

@@ -12,9 +12,11 @@ HANDED_ON = {
     "mask_features": "mask_evidence",
     "model": "CALIBRATION QualityModel load_quality_model save_quality_model verified_calibration",
     "ood": "KNOWN OodDetector fit_ood_detector",
+    "placement_checks": "SURELY_TURNED cut_off_doubts orientation_doubts",
     "predictor": "Predictor fit_predictor",
     "scan_analysis": "ScanAnalysis native_samples",
     "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",
+    "slice_checks": "slice_doubts",
     "verdict": "MIN_DICE Verdict decide decide_by_rule decide_empty",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

@@ -14,6 +14,12 @@ SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70, 350
 SWAP_MARGIN = 0.1
 HEAD_LEVEL = 0.15
 SAME_CORRELATION = 0.995
+FIT_SHIFT, FIT_STEP, FIT_BINS = 5, 2, 32
+"""Voxels of the cube by which the T1w is displaced; every how many voxels count; bins of the joint histogram."""
+LEAST_FIT = 2.0
+"""Mutual information of FLAIR and T1w over that when displaced: at least 3.4 in 29 clinical pairs of one person and 2.07 in six
+simulated ones (a noisy one of thick slices), at most 1.92 in 80 pairs of two people."""
+FEWEST_POINTS = 2000
 
 
 def image_doubts(flair: Voxels, t1: Voxels | None, brain: Mask, cube: Geometry) -> list[Notice]:
@@ -35,6 +41,9 @@ def image_doubts(flair: Voxels, t1: Voxels | None, brain: Mask, cube: Geometry) 
     elif t1 is not None and looks_swapped(flair, t1, brain):
         text = "FLAIR and T1w look swapped (the 'T1w' has the contrast of a FLAIR): check the two files"
         doubts.append(Notice("swapped_images", text))
+    elif t1 is not None and (fit := fit_of_pair(flair, t1, brain)) is not None and fit < LEAST_FIT:
+        text = "the T1w does not fit the FLAIR's brain: it seems to be of another person, or is badly aligned"
+        doubts.append(Notice("another_person", text))
     return doubts
 
 
@@ -60,6 +69,36 @@ def looks_same(flair: Voxels, t1: Voxels) -> bool:
         return True
     images = flair[::2, ::2, ::2].ravel(), t1[::2, ::2, ::2].ravel()
     return bool(min(image.std() for image in images) > 0 and np.corrcoef(*images)[0, 1] > SAME_CORRELATION)
+
+
+def fit_of_pair(flair: Voxels, t1: Voxels, brain: Mask) -> float | None:
+    """How much more information FLAIR and T1w share within the brain than with the T1w displaced to the sides, front or back.
+
+    The folds of two people's brains do not meet, so that a displacement loses little. None where there is too little brain.
+    """
+    inner = np.zeros_like(brain)
+    inside = slice(FIT_SHIFT, -FIT_SHIFT, FIT_STEP)
+    inner[inside, inside, inside] = brain[inside, inside, inside]
+    places = np.argwhere(inner)
+    if len(places) < FEWEST_POINTS:
+        return None
+    fixed = _clipped(flair[tuple(places.T)])
+    here = _information(fixed, _clipped(t1[tuple(places.T)]))
+    sides = [(by if axis == 0 else 0, by if axis == 1 else 0, 0) for axis in range(2) for by in (-FIT_SHIFT, FIT_SHIFT)]
+    displaced = [_information(fixed, _clipped(t1[tuple((places + side).T)])) for side in sides]
+    return here / max(float(np.mean(displaced)), 1e-6)
+
+
+def _clipped(values: Voxels) -> Voxels:
+    return values.clip(*np.percentile(values, (1, 99)))
+
+
+def _information(first: Voxels, second: Voxels) -> float:
+    """Mutual information (nats) of two rows of intensities."""
+    joint = np.histogram2d(first, second, FIT_BINS)[0] / first.size
+    alone = joint.sum(1, keepdims=True) * joint.sum(0, keepdims=True)
+    seen = joint > 0
+    return float((joint[seen] * np.log(joint[seen] / alone[seen])).sum())
 
 
 def looks_swapped(flair: Voxels, t1: Voxels, brain: Mask) -> bool:
