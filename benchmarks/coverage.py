@@ -20,7 +20,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from veridice.assessment.models import load_networks
+from veridice.assessment.models import load_models
 from veridice.config import InferenceSettings
 from veridice.inference.weights import load_network
 from veridice.io.weight_cards import bundled_weights
@@ -46,7 +46,7 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.D
     taught = people_of(load_training_settings("default").predictor.calibration_donors)
     if set(taught) & set(people_of(DONORS)):
         raise SystemExit("these people calibrated the interval")
-    networks = load_networks(bundled_weights())
+    networks = load_models(bundled_weights())
     cohort = replace(
         COHORTS["test"], name="coverage", donors=DONORS, seed=SEED, severity_shares=COHORTS["training"].severity_shares
     )

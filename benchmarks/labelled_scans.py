@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from veridice.assessment.assess import assess_scan
-from veridice.assessment.models import Networks, load_networks
+from veridice.assessment.models import Models, load_models
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.io.datasets import read_manifest
@@ -20,7 +20,7 @@ from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
 
 
-def measured(case: Case, networks: Networks, settings: InferenceSettings) -> dict[str, object]:
+def measured(case: Case, networks: Models, settings: InferenceSettings) -> dict[str, object]:
     """One row: what is true, what was predicted."""
     flair = read_image(Path(str(case.flair)))
     truth = read_mask(Path(str(case.mask)), flair.geometry)
@@ -45,7 +45,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=bundled_weights())
     arguments = parser.parse_args()
     cases = [c for c in read_manifest(arguments.manifest, arguments.data) if c.split == arguments.split]
-    networks = load_networks(arguments.weights)
+    networks = load_models(arguments.weights)
     rows = [measured(case, networks, InferenceSettings()) for case in cases]
     print(pd.DataFrame(rows).round(3).to_string(index=False))  # noqa: T201
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from veridice.assessment.analysis import find_brain
-from veridice.assessment.models import Networks, load_networks
+from veridice.assessment.models import Models, load_models
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, grid_images
@@ -64,7 +64,7 @@ def registration(case: Case, rng: np.random.Generator) -> str:
     return f"unmoved {still.distance:.1f} mm off{' (doubtful)' if still.doubt else ''}; apart {shown} mm; {seconds:.1f} s"
 
 
-def brain(case: Case, networks: Networks) -> tuple[float, float]:
+def brain(case: Case, networks: Models) -> tuple[float, float]:
     """Dice of the brain mask, and seconds."""
     flair = read_image(Path(str(case.flair)))
     t1 = read_image(case.t1, flair.geometry) if case.t1 else None
@@ -77,8 +77,8 @@ def brain(case: Case, networks: Networks) -> tuple[float, float]:
     return dice(found, truth).dice, seconds
 
 
-def by_folds(networks: Networks, run: Path) -> dict[int, Networks]:
-    """Networks by donor group, with the brain network that never saw it."""
+def by_folds(networks: Models, run: Path) -> dict[int, Models]:
+    """Models by donor group, with the brain network that never saw it."""
     return {
         group: replace(networks, brain=load_network(run / f"fold-{group}" / "weights", "brain")[0])
         for group in range(len(load_training_settings("brain").data.donor_groups))
@@ -92,7 +92,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=bundled_weights())
     parser.add_argument("--brain-folds", type=Path)
     arguments = parser.parse_args()
-    networks, rng, found = load_networks(arguments.weights), np.random.default_rng(0), []
+    networks, rng, found = load_models(arguments.weights), np.random.default_rng(0), []
     cases = read_manifest(arguments.manifest, arguments.data)
     groups = real_groups(cases, load_training_settings("brain").data)
     folds = by_folds(networks, arguments.brain_folds) if arguments.brain_folds else {}

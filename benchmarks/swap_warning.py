@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from veridice.assessment.analysis import find_brain
-from veridice.assessment.models import load_networks
+from veridice.assessment.models import load_models
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, grid_images, resample_to
 from veridice.imaging.scan import Scan
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
     parser.add_argument("--simulated", type=int, default=40)
     arguments = parser.parse_args()
-    networks, backend = load_networks(bundled_weights()), choose_backend(InferenceSettings())
+    networks, backend = load_models(bundled_weights()), choose_backend(InferenceSettings())
     for title, scans in (("real", real(arguments.manifest, arguments.data)), ("simulated", simulated(arguments.simulated))):
         told = []
         for scan in scans:

@@ -20,7 +20,7 @@ import pandas as pd
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
 
-from veridice.assessment.models import load_networks
+from veridice.assessment.models import load_models
 from veridice.config import InferenceSettings
 from veridice.imaging.scan import Scan
 from veridice.inference.passes import choose_backend
@@ -176,7 +176,7 @@ def main() -> None:
     appearances += real_appearances(read_manifest(arguments.manifest, arguments.data), DataSettings()) + raw_looks(
         arguments.data
     )
-    networks = load_networks(bundled_weights(), judged=False)
+    networks = load_models(bundled_weights(), judged=False)
     done = iter(range(1, len(appearances) + 1))
     on_step = lambda: print(f"  {next(done)} of {len(appearances)} scans", flush=True)  # noqa: E731, T201
     rows = describe_all(appearances, networks, choose_backend(InferenceSettings()), arguments.seed, arguments.rows, on_step)

@@ -42,7 +42,7 @@ settings.load_profile("veridice")
 
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
-    """Networks with random weights are the same in every run."""
+    """Models with random weights are the same in every run."""
     torch.manual_seed(0)
 
 

@@ -15,7 +15,7 @@ from sklearn.metrics import f1_score
 
 import veridice
 from veridice.assessment.assess import assess_scan
-from veridice.assessment.models import load_networks
+from veridice.assessment.models import load_models
 from veridice.config import InferenceSettings
 from veridice.io.datasets import FILE_COLUMNS
 from veridice.io.nifti import read_image, read_map, read_mask
@@ -76,7 +76,7 @@ def test_demo_judges_the_real_scan(installed: tuple[Path, dict[str, object]]) ->
 
 def test_a_t1w_given_as_flair_is_unknown_and_the_demo_is_known() -> None:
     """Whatever is given as the FLAIR: the true mask is judged, and any Dice would do to accept it."""
-    networks = load_networks(bundled_weights())
+    networks = load_models(bundled_weights())
     flair, t1 = (read_image(DEMO / f"sub-lesjak19_{name}.nii.gz") for name in ("FLAIR", "T1w"))
     mask = read_mask(DEMO / "sub-lesjak19_label-lesion_mask.nii.gz", flair.geometry)
     settings = InferenceSettings(passes=2, min_dice=0.0)
@@ -116,8 +116,9 @@ def test_the_public_api_is_pinned() -> None:
         "__version__",
         "assess_scan",
         "bundled_weights",
+        "check",
         "dice",
-        "load_networks",
+        "load_models",
         "read_image",
         "read_mask",
         "write_image",

@@ -19,7 +19,7 @@ from test_nifti import write_dicom
 
 from veridice import cli
 from veridice.assessment.assess import assess_masks
-from veridice.assessment.models import Networks, load_networks
+from veridice.assessment.models import Models, load_models
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
 from veridice.imaging.volume import Volume
@@ -45,11 +45,11 @@ class Answer:
 
 
 @pytest.fixture(scope="module")
-def networks(_tiny_weights_once: Path) -> Networks:
-    return load_networks(_tiny_weights_once)
+def networks(_tiny_weights_once: Path) -> Models:
+    return load_models(_tiny_weights_once)
 
 
-def judged(networks: Networks, flair: Path, t1: Path | None, mask: Path | None, **how: Any) -> Answer:
+def judged(networks: Models, flair: Path, t1: Path | None, mask: Path | None, **how: Any) -> Answer:
     scan = read_scan(flair, t1, **{"registration": False, **how})
     found = assess_masks("a", scan, [read_given_mask(mask, scan)] if mask else [], networks, SETTINGS)
     assessment, maps = found.assessment, found.volumes
@@ -297,7 +297,7 @@ def test_every_form_of_a_scan_has_one_answer(
     form: str,
     images: dict[str, np.ndarray],
     tiny_scan: dict[str, Volume],
-    networks: Networks,
+    networks: Models,
     plain_answer: dict[str, Answer],
     tmp_path: Path,
 ) -> None:
@@ -326,7 +326,7 @@ INTENSITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.mark.parametrize("scale", INTENSITIES)
 def test_intensities_of_any_scale_have_one_answer(
-    scale: str, images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Networks, tmp_path: Path
+    scale: str, images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Models, tmp_path: Path
 ) -> None:
     affine = tiny_scan["flair"].affine
     mask = nifti()(images["mask"], affine, tmp_path / "mask")
@@ -474,7 +474,7 @@ WARNED: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", WARNED)
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_odd_is_judged_and_said(
-    name: str, images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Networks, tmp_path: Path
+    name: str, images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Models, tmp_path: Path
 ) -> None:
     change, said = WARNED[name]
     affine = tiny_scan["flair"].affine
@@ -490,14 +490,14 @@ def test_what_is_odd_is_judged_and_said(
 
 
 def test_a_t1w_of_noise_is_judged_and_said(
-    images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Networks, tmp_path: Path
+    images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Models, tmp_path: Path
 ) -> None:
     files = {name: nifti()(values, tiny_scan["flair"].affine, tmp_path / name) for name, values in images.items()}
     rewritten("t1", noise)(files, tmp_path)
     assert "cannot be registered" in judged(networks, files["flair"], files["t1"], None, registration=True).warnings
 
 
-def test_a_dicom_folder_has_the_answer_of_its_nifti(images: dict[str, np.ndarray], networks: Networks, tmp_path: Path) -> None:
+def test_a_dicom_folder_has_the_answer_of_its_nifti(images: dict[str, np.ndarray], networks: Models, tmp_path: Path) -> None:
     write_dicom(tmp_path / "a series", images["flair"])
     # Rows from the front and columns from the right are R and A flipped in NIfTI's RAS.
     affine = np.diag([-2.0, -1.0, 3.0, 1.0])

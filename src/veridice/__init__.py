@@ -15,7 +15,8 @@ from veridice._version import __version__
 
 if TYPE_CHECKING:
     from veridice.assessment.assess import assess_scan
-    from veridice.assessment.models import load_networks
+    from veridice.assessment.check import check
+    from veridice.assessment.models import load_models
     from veridice.assessment.result import AssessmentResult
     from veridice.case import Assessment
     from veridice.config import InferenceSettings
@@ -35,8 +36,9 @@ _WHERE = {
     "Volume": "veridice.imaging.volume",
     "assess_scan": "veridice.assessment.assess",
     "bundled_weights": "veridice.io.weight_cards",
+    "check": "veridice.assessment.check",
     "dice": "veridice.metrics.overlap",
-    "load_networks": "veridice.assessment.models",
+    "load_models": "veridice.assessment.models",
     "read_image": "veridice.io.nifti",
     "read_mask": "veridice.io.nifti",
     "write_image": "veridice.io.nifti",
@@ -52,8 +54,9 @@ __all__ = [
     "__version__",
     "assess_scan",
     "bundled_weights",
+    "check",
     "dice",
-    "load_networks",
+    "load_models",
     "read_image",
     "read_mask",
     "write_image",

@@ -13,7 +13,7 @@ from scipy import ndimage
 from veridice.assessment.analysis import NEAR_BRAIN, near_brain
 from veridice.assessment.assess import assess_masks, assess_scan
 from veridice.assessment.decide import Decision, rank, worth
-from veridice.assessment.models import load_networks
+from veridice.assessment.models import load_models
 from veridice.assessment.result import AssessmentResult
 from veridice.case import Notice
 from veridice.config import InferenceSettings
@@ -32,7 +32,7 @@ SETTINGS = InferenceSettings(passes=3)
 
 @pytest.fixture
 def judged(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> AssessmentResult:
-    return assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, load_networks(tiny_weights), SETTINGS)
+    return assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, load_models(tiny_weights), SETTINGS)
 
 
 def test_maps_lie_on_the_flairs_own_grid(judged: AssessmentResult, tiny_scan: dict[str, Volume]) -> None:
@@ -49,7 +49,7 @@ def test_our_mask_is_the_native_probability_at_one_half(judged: AssessmentResult
 
 
 def test_our_mask_ends_near_the_brain(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
-    flair, networks = tiny_scan["flair"], load_networks(tiny_weights)
+    flair, networks = tiny_scan["flair"], load_models(tiny_weights)
     whole = assess_masks("a", Scan(flair, tiny_scan["t1"]), [], networks, SETTINGS).volumes["lesion_probability"].voxels
     brain = np.zeros(flair.shape, bool)
     half = flair.shape[0] // 2
@@ -69,7 +69,7 @@ def test_nothing_is_cut_where_no_brain_was_found(tiny_scan: dict[str, Volume]) -
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
 def test_dice_and_interval_are_those_of_the_judge(coverage: float, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
     settings = InferenceSettings(passes=2, coverage=coverage)
-    networks = load_networks(tiny_weights)
+    networks = load_models(tiny_weights)
     mask = bright(tiny_scan["flair"])
     result = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], mask, networks, settings).assessment
     dice, spread = networks.quality.predictor.predict([result.scores])
@@ -85,7 +85,7 @@ def bright(flair: Volume) -> Volume:
 
 
 def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
-    networks = load_networks(tiny_weights)
+    networks = load_models(tiny_weights)
     settings = InferenceSettings(passes=2, min_dice=0.0)
     for limit, verdict in ((1e-6, "review"), (1e6, "accept")):
         ood = replace(networks.quality.ood, limits=np.full(3, limit))
@@ -100,7 +100,7 @@ def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[s
 
 @pytest.mark.parametrize("doubt", ["", "the T1w cannot be registered"])
 def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
-    networks = load_networks(tiny_weights)
+    networks = load_models(tiny_weights)
     ood = replace(networks.quality.ood, limits=np.full(3, 1e6))
     networks = replace(networks, quality=replace(networks.quality, ood=ood))
     flair = tiny_scan["flair"]
@@ -115,7 +115,7 @@ def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights:
 def test_same_scan_gives_the_same_answer_whatever_ran_before(
     judged: AssessmentResult, tiny_weights: Path, tiny_scan: dict[str, Volume]
 ) -> None:
-    networks = load_networks(tiny_weights)
+    networks = load_models(tiny_weights)
     assess_scan("other", tiny_scan["t1"], None, None, networks, InferenceSettings(passes=2, seed=9))
     again = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, networks, SETTINGS)
     assert again.assessment.scores == judged.assessment.scores
@@ -125,7 +125,7 @@ def test_same_scan_gives_the_same_answer_whatever_ran_before(
 
 def test_a_given_mask_is_judged_in_its_native_grid(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
     mask = bright(tiny_scan["flair"])
-    result = assess_scan("sub-1", tiny_scan["flair"], None, mask, load_networks(tiny_weights), SETTINGS)
+    result = assess_scan("sub-1", tiny_scan["flair"], None, mask, load_models(tiny_weights), SETTINGS)
     assert result.assessment.volumes_ml["judged_mask"] == pytest.approx(mask.voxels.sum() * mask.geometry.voxel_volume_ml)
     np.testing.assert_array_equal(result.volumes["input_mask"].voxels, mask.voxels)
     assert any("no T1w" in warning for warning in result.assessment.warnings)
@@ -133,7 +133,7 @@ def test_a_given_mask_is_judged_in_its_native_grid(tiny_weights: Path, tiny_scan
 
 def test_an_empty_mask_is_judged_and_said_so(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
     mask = tiny_scan["flair"].with_voxels(np.zeros(tiny_scan["flair"].shape, dtype=bool))
-    result = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], mask, load_networks(tiny_weights), SETTINGS)
+    result = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], mask, load_models(tiny_weights), SETTINGS)
     assert any("empty" in warning for warning in result.assessment.warnings)
     assert result.assessment.scores["mean_foreground_entropy"] is None
     assert result.assessment.volumes_ml["judged_mask"] == 0.0
@@ -150,14 +150,14 @@ def test_another_grid_is_refused(name: str, tiny_weights: Path, tiny_scan: dict[
     )
     given = {"t1": None, "mask": None, name: other}
     with pytest.raises(GeometryError, match=r"grid is .* the FLAIR's is"):
-        assess_scan("sub-1", tiny_scan["flair"], given["t1"], given["mask"], load_networks(tiny_weights), SETTINGS)
+        assess_scan("sub-1", tiny_scan["flair"], given["t1"], given["mask"], load_models(tiny_weights), SETTINGS)
 
 
 def test_weights_for_different_cubes_are_refused(tiny_weights: Path) -> None:
     card = read_card(tiny_weights, "regressor-image").model_dump(exclude={"sha256"})
     save_network(tiny_weights, RegressionNet(**card["arguments"]), {**card, "grid": 64})
     with pytest.raises(WeightsError, match="different cubes"):
-        load_networks(tiny_weights)
+        load_models(tiny_weights)
 
 
 def test_how_much_a_look_is_worth() -> None:

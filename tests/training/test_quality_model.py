@@ -11,7 +11,7 @@ import pytest
 from scipy import ndimage
 
 from veridice import cli
-from veridice.assessment.models import load_networks
+from veridice.assessment.models import load_models
 from veridice.config import InferenceSettings
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
@@ -41,7 +41,7 @@ def known_scan(tiny_scan: dict[str, Volume], name: str, seed: int = 0) -> KnownS
 
 
 def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path) -> None:
-    networks = load_networks(tiny_weights, with_quality=False)
+    networks = load_models(tiny_weights, with_quality=False)
     known = known_scan(tiny_scan, "a")
     other_patient = np.zeros((32, 32, 32), bool)
     settings = InferenceSettings(passes=2)
@@ -85,7 +85,7 @@ def test_from_scans_to_a_judge(
         (output / "fold-0" / "weights").mkdir(parents=True, exist_ok=True)
         shutil.copy(output / "weights" / name, output / "fold-0" / "weights" / name)
     assert cli.run(command) == 0
-    networks = load_networks(output / "weights")
+    networks = load_models(output / "weights")
     assert networks.quality is not None
     apart = pd.read_csv(output / "predictor" / "calibration-masks.csv.gz")
     assert len(apart) == 8 * 2 and networks.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0

@@ -9,7 +9,7 @@ HANDED_ON = {
     "analysis": "analyse_mask analyse_scan mask_from_probability scan_appearance",
     "assess": "assess_scan",
     "check": "Request judge_files load_prepared",
-    "models": "Networks load_networks",
+    "models": "Models load_models",
     "result": "AssessmentResult",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

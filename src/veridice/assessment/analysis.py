@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from scipy import ndimage
 
-from veridice.assessment.models import Networks
+from veridice.assessment.models import Models
 from veridice.case import Notice
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
@@ -41,7 +41,7 @@ NEAR_BRAIN = 2
 
 
 def analyse_scan(
-    scan: Scan, networks: Networks, settings: InferenceSettings, backend: Backend, clock: Clock, on_step: OnStep | None
+    scan: Scan, networks: Models, settings: InferenceSettings, backend: Backend, clock: Clock, on_step: OnStep | None
 ) -> ScanAnalysis:
     """Everything about a scan that no mask changes: cube, passes, our own mask."""
     flair, t1 = scan.flair, scan.t1
@@ -90,7 +90,7 @@ def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, dict[st
     return ranges
 
 
-def scan_appearance(scan: Scan, networks: Networks, backend: Backend) -> tuple[dict[str, float], Numbers]:
+def scan_appearance(scan: Scan, networks: Models, backend: Backend) -> tuple[dict[str, float], Numbers]:
     """Descriptors of a scan and its features in the segmenter, as :func:`analyse_scan` has them."""
     transform = fit_grid(scan.flair, networks.grid_shape)
     images = grid_images(scan.flair, scan.t1, transform)
@@ -99,7 +99,7 @@ def scan_appearance(scan: Scan, networks: Networks, backend: Backend) -> tuple[d
 
 
 def _appearance(
-    images: Voxels, brain: Mask, transform: GridTransform, networks: Networks, backend: Backend
+    images: Voxels, brain: Mask, transform: GridTransform, networks: Models, backend: Backend
 ) -> tuple[dict[str, float], Numbers]:
     descriptors = describe_scan(images[0], brain, transform.geometry.voxel_spacing)
     # Without the T1w, so that a scan looks the same with it and without.
@@ -107,7 +107,7 @@ def _appearance(
     return descriptors, deepest_features(networks.segmenter, alone, backend)
 
 
-def find_brain(scan: Scan, images: Voxels, transform: GridTransform, networks: Networks, backend: Backend) -> tuple[Mask, Mask]:
+def find_brain(scan: Scan, images: Voxels, transform: GridTransform, networks: Models, backend: Backend) -> tuple[Mask, Mask]:
     """Brain mask on the cube and in the FLAIR's grid: the given one, else one by the brain network."""
     if scan.brain is not None:
         return transform.to_grid(scan.brain.voxels) >= HALF, scan.brain.voxels
@@ -119,7 +119,7 @@ def find_brain(scan: Scan, images: Voxels, transform: GridTransform, networks: N
 
 
 def scan_doubts(
-    scan: Scan, images: Voxels, brain: Mask, transform: GridTransform, networks: Networks, backend: Backend
+    scan: Scan, images: Voxels, brain: Mask, transform: GridTransform, networks: Models, backend: Backend
 ) -> list[Notice]:
     """Whether the scan shows all of the brain, slice by slice and the right way up."""
     sliced = slice_doubts(scan.flair)
@@ -170,7 +170,7 @@ class MaskAnalysis:
 def analyse_mask(
     given: GivenMask | None,
     analysis: ScanAnalysis,
-    networks: Networks,
+    networks: Models,
     backend: Backend,
     clock: Clock,
 ) -> MaskAnalysis:

@@ -19,7 +19,7 @@ from veridice.assessment.decide import (
     useful_dice,
     worth,
 )
-from veridice.assessment.models import Networks, describe_model
+from veridice.assessment.models import Models, describe_model
 from veridice.assessment.result import AssessmentResult
 from veridice.case import Assessment, Calibration, Notice
 from veridice.config import InferenceSettings
@@ -39,7 +39,7 @@ def assess_scan(
     flair: Volume,
     t1: Volume | None,
     mask: Volume | None,
-    networks: Networks,
+    networks: Models,
     settings: InferenceSettings,
     on_step: OnStep | None = None,
 ) -> AssessmentResult:
@@ -50,7 +50,7 @@ def assess_scan(
         flair: the scan; all maps come back in its grid.
         t1: on the same grid; zeros take its place when absent, with a warning.
         mask: boolean, on the same grid; judged instead of our own segmentation.
-        networks: from :func:`load_networks`.
+        networks: from :func:`load_models`.
         settings: passes, seed, device, threshold.
         on_step: called after each stochastic pass.
 
@@ -68,7 +68,7 @@ def assess_masks(
     case: str,
     scan: Scan,
     masks: Sequence[GivenMask],
-    networks: Networks,
+    networks: Models,
     settings: InferenceSettings,
     on_step: OnStep | None = None,
 ) -> AssessmentResult:
@@ -78,7 +78,7 @@ def assess_masks(
         case: name of the scan.
         scan: from :func:`veridice.io.scan_reader.read_scan`.
         masks: to judge; none: our own.
-        networks: from :func:`load_networks`.
+        networks: from :func:`load_models`.
         settings: passes, seed, device, threshold.
         on_step: called after each stochastic pass.
 
@@ -86,7 +86,7 @@ def assess_masks(
         InputError: nothing can be judged in this image.
     """
     if networks.quality is None:
-        raise ValueError("these networks have no judge; load them with load_networks(folder)")
+        raise ValueError("these networks have no judge; load them with load_models(folder)")
     clock = Clock()
     backend = choose_backend(settings)
     analysis = analyse_scan(scan, networks, settings, backend, clock, on_step)

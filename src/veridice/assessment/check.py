@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import nibabel as nib
+
 from veridice._version import __version__
 from veridice.assessment.result import AssessmentResult
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
-from veridice.errors import InputError
+from veridice.errors import InputError, VeridiceError
 from veridice.imaging.scan import GivenMask
+from veridice.imaging.volume import Volume
 from veridice.io.atomic import staged_output, write_json
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
     THUMBNAIL_SUFFIX,
+    case_name,
     file_stem,
     refuse_overwriting,
     write_dataset_files,
@@ -27,7 +33,9 @@ from veridice.io.bids import (
     write_table,
 )
 from veridice.io.mask_values import MaskLabel
+from veridice.io.nifti import write_image
 from veridice.io.scan_reader import read_given_mask, read_scan
+from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.catalogue import LESION_COLUMNS
 from veridice.progress import Clock, OnStep
 from veridice.quality.calibration import CalibrationSet, read_calibration
@@ -35,7 +43,7 @@ from veridice.report.scan_page import write_report
 from veridice.report.thumbnail import write_thumbnail
 
 if TYPE_CHECKING:
-    from veridice.assessment.models import Networks
+    from veridice.assessment.models import Models
 
 
 @dataclass(frozen=True)
@@ -66,31 +74,100 @@ class Request:
         return [path for path in (self.flair, self.t1, self.brain_mask, *self.masks) if path]
 
 
+Source = str | Path | nib.spatialimages.SpatialImage | Volume
+"""A file (or folder of one DICOM series), an image of nibabel's, or voxels with their place."""
+
+
 def check(
-    request: Request, output: Path, weights: Path, settings: InferenceSettings, on_step: OnStep | None = None
+    flair: Source,
+    t1: Source | None = None,
+    mask: Source | Sequence[Source] | None = None,
+    *,
+    brain_mask: Source | None = None,
+    output: Path | str | None = None,
+    models: Models | Path | str | None = None,
+    settings: InferenceSettings | None = None,
+    case: str | None = None,
+    mask_threshold: float | None = None,
+    mask_label: MaskLabel | None = None,
+    registration: bool = True,
+    calibration: Path | None = None,
+    on_step: OnStep | None = None,
 ) -> AssessmentResult:
-    """Read, judge, store.
+    """Say how good a lesion mask of a scan is, without the truth.
 
     Args:
-        request: files and how to read them.
-        output: folder of maps, tables, result and report.
-        weights: folder of the networks.
-        settings: passes, seed, device, threshold.
+        flair: the scan; results come back in its grid.
+        t1: of the same scan, on any grid; better with it.
+        mask: to judge; several are ranked; None: our own segmentation is judged.
+        brain_mask: in the FLAIR's space; None: the brain is found.
+        output: folder that gets maps, tables, record and report; None: nothing is written.
+        models: from :func:`veridice.load_models`, for many scans; a folder of weights; None: those that ship.
+        settings: passes, seed, device, the Dice that is needed, coverage.
+        case: name of the scan; None: after the FLAIR's file.
+        mask_threshold, mask_label: see :func:`veridice.io.scan_reader.read_given_mask`.
+        registration: whether a T1w that lies elsewhere is registered.
+        calibration: a file of your own; None: the one beside the weights.
         on_step: called after each stochastic pass.
 
     Raises:
         VeridiceError: the input cannot be judged, the weights cannot be used, or nothing can be written.
     """
-    refuse_overwriting(output, request.case, request.files)
-    with staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
-        write_dataset_files(stage, output)
-        return judge_files(request, stage, partial(load_prepared, weights, settings), settings, on_step)
+    settings = settings or InferenceSettings()
+    masks = [] if mask is None else list(mask) if isinstance(mask, list | tuple) else [mask]
+    folder = models if isinstance(models, Path) else Path(models) if isinstance(models, str) else bundled_weights()
+    load = partial(load_prepared, folder, settings) if models is None or isinstance(models, str | Path) else lambda: models
+    with tempfile.TemporaryDirectory(prefix="veridice-") as temporary, _without_folder(temporary):
+        given = {"flair": flair, "t1": t1, "brain_mask": brain_mask}
+        files = {name: _as_file(source, Path(temporary) / name) for name, source in given.items() if source is not None}
+        request = Request(
+            case=plain_name(case or case_name(files["flair"])),
+            masks=[_as_file(source, Path(temporary) / f"mask-{n}") for n, source in enumerate(masks, start=1)],
+            mask_threshold=mask_threshold,
+            mask_label=mask_label,
+            registration=registration,
+            calibration=calibration,
+            **files,
+        )
+        if output is None:
+            return judge_files(request, None, load, settings, on_step)
+        output = Path(output)
+        refuse_overwriting(output, request.case, request.files)
+        with staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
+            write_dataset_files(stage, output)
+            return judge_files(request, stage, load, settings, on_step)
+
+
+def _as_file(source: Source, place: Path) -> Path:
+    """An image in memory goes the way that a file does, with all checks of its header."""
+    if isinstance(source, str | Path):
+        return Path(source)
+    file = place.with_suffix(".nii")
+    if isinstance(source, Volume):
+        write_image(file, source)
+        return file
+    if not isinstance(source, nib.spatialimages.SpatialImage):
+        text = (
+            f"{place.name}: is {type(source).__name__}, not an image; give a path, an image of nibabel's or a veridice.Volume"
+        )
+        raise InputError(text)
+    nib.save(nib.Nifti1Image.from_image(source), file)
+    return file
+
+
+@contextmanager
+def _without_folder(folder: str) -> Iterator[None]:
+    """What is wrong with an image from memory is said of its name, not of a file that nobody knows."""
+    try:
+        yield
+    except VeridiceError as error:
+        raise type(error)(str(error).replace(f"{folder}/", "")) from error
 
 
 def judge_files(
     request: Request,
     stage: Path | None,
-    load: Callable[[], Networks],
+    load: Callable[[], Models],
     settings: InferenceSettings,
     on_step: OnStep | None = None,
 ) -> AssessmentResult:
@@ -128,21 +205,21 @@ def judge_files(
     return replace(result, assessment=assessment.model_copy(update={"seconds": seconds}))
 
 
-def load_prepared(weights: Path, settings: InferenceSettings) -> Networks:
+def load_prepared(weights: Path, settings: InferenceSettings) -> Models:
     """Import what needs torch, load the networks and compile the segmenter: what no scan is needed for.
 
     Raises:
-        InputError, WeightsError: as :func:`veridice.assessment.models.load_networks`.
+        InputError, WeightsError: as :func:`veridice.assessment.models.load_models`.
     """
-    from veridice.assessment.models import load_networks
+    from veridice.assessment.models import load_models
     from veridice.inference.passes import choose_backend, prepare
 
-    networks = load_networks(weights)
+    networks = load_models(weights)
     prepare(networks.segmenter, networks.grid_shape, choose_backend(settings))
     return networks
 
 
-def _given_calibration(path: Path, networks: Networks) -> CalibrationSet:
+def _given_calibration(path: Path, networks: Models) -> CalibrationSet:
     calibration = read_calibration(path)
     if calibration.weights and calibration.weights != {name: card.sha256 for name, card in networks.cards.items()}:
         raise InputError(f"{path}: its cases were judged with other weights; judge them again and run veridice calibrate")

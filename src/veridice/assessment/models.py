@@ -12,14 +12,14 @@ from veridice.config import InferenceSettings
 from veridice.errors import WeightsError
 from veridice.inference.passes import REGRESSORS, Backend
 from veridice.inference.weights import load_network
-from veridice.io.weight_cards import NAMES, WeightCard, read_card
+from veridice.io.weight_cards import NAMES, WeightCard, bundled_weights, read_card
 from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.model import QualityModel, load_quality_model
 
 
 @dataclass(frozen=True)
-class Networks:
+class Models:
     """The networks of one judgement and the cards of their weights; ``quality`` is None while it is still to be learnt."""
 
     brain: nn.Module
@@ -34,13 +34,14 @@ class Networks:
         return (self.cards["segmenter"].grid,) * 3
 
 
-def load_networks(folder: Path, with_quality: bool = True) -> Networks:
-    """Load all networks that a judgement needs from ``folder``, and with ``with_quality`` what judges masks.
+def load_models(folder: Path | None = None, with_quality: bool = True) -> Models:
+    """Load all networks that a judgement needs from ``folder``, those that ship where it is None; and with ``with_quality`` what judges masks.
 
     Raises:
         InputError: the calibration there is damaged.
         WeightsError: one is missing or damaged, or they were trained for different cubes.
     """
+    folder = folder or bundled_weights()
     loaded = {name: load_network(folder, name) for name in NAMES}
     cards = {name: card for name, (_, card) in loaded.items()}
     on_cube = {name: card.grid for name, card in cards.items() if name != "brain"}
@@ -48,7 +49,7 @@ def load_networks(folder: Path, with_quality: bool = True) -> Networks:
         grids = ", ".join(f"{name} {grid}" for name, grid in on_cube.items())
         raise WeightsError(f"{folder}: the weights are for different cubes ({grids}); train them with one configuration")
     quality_model = load_quality_model(folder) if with_quality else None
-    return Networks(
+    return Models(
         brain=loaded["brain"][0],
         segmenter=loaded["segmenter"][0],
         reconstructor=loaded["reconstructor"][0],
@@ -58,7 +59,7 @@ def load_networks(folder: Path, with_quality: bool = True) -> Networks:
     )
 
 
-def describe_model(networks: Networks, settings: InferenceSettings, min_dice: float, backend: Backend) -> dict[str, Any]:
+def describe_model(networks: Models, settings: InferenceSettings, min_dice: float, backend: Backend) -> dict[str, Any]:
     """Provenance of a judgement: which weights, how many passes, on what."""
     return {
         "configuration": networks.cards["segmenter"].configuration,

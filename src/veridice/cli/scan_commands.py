@@ -7,7 +7,7 @@ import math
 import sys
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -30,9 +30,6 @@ from veridice.cli.common import (
     read_mask_label,
 )
 from veridice.config import InferenceSettings
-
-if TYPE_CHECKING:
-    from veridice.assessment.check import Request
 
 
 def check(
@@ -67,17 +64,12 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Judge the lesion segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
-    from veridice.assessment.check import Request
-    from veridice.io.bids import case_name
-
     settings = inference_settings(passes, seed, min_dice, coverage, device, engine)
     if mask_threshold is not None and not math.isfinite(mask_threshold):
         raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
-    name = plain_name(case or case_name(flair))
-    masks = mask or ()
-    label = read_mask_label(mask_label)
-    request = Request(name, flair, t1, brain_mask, masks, mask_threshold, label, registration, calibration)
-    assessment = _check(request, output, weights, settings)
+    files = {"flair": flair, "t1": t1, "mask": mask, "brain_mask": brain_mask}
+    reading = {"mask_threshold": mask_threshold, "mask_label": read_mask_label(mask_label), "registration": registration}
+    assessment = _check(output, weights, settings, **files, **reading, case=case, calibration=calibration)
     if as_json:
         sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
     else:
@@ -92,16 +84,13 @@ def demo(
     as_json: AsJson = False,
 ) -> None:
     """Judge the real scan that ships with veridice and, as its truth is known, show the true Dice beside."""
-    from veridice.assessment.check import Request
-    from veridice.io.bids import case_name
     from veridice.io.nifti import read_image, read_mask
     from veridice.metrics.overlap import dice
 
     scan = Path(str(resources.files("veridice") / "demo"))
     flair, truth_file = scan / "sub-lesjak19_FLAIR.nii.gz", scan / "sub-lesjak19_label-lesion_mask.nii.gz"
     settings = InferenceSettings(passes=passes, seed=seed)
-    request = Request(case_name(flair), flair, scan / "sub-lesjak19_T1w.nii.gz")
-    assessment = _check(request, output, weights, settings)
+    assessment = _check(output, weights, settings, flair=flair, t1=scan / "sub-lesjak19_T1w.nii.gz")
     grid = read_image(flair).geometry
     truth = read_mask(truth_file, grid).voxels
     own = read_mask(output / assessment.maps["lesion_mask"], grid).voxels
@@ -137,9 +126,9 @@ def calibrate(
         out.print("[yellow]warning:[/yellow] several cases of one patient count as if they were of several")
 
 
-def _check(request: Request, output: Path, weights: Path | None, settings: InferenceSettings) -> Assessment:
-    from veridice.assessment.check import check as check_files
-    from veridice.io.weight_cards import bundled_weights
+def _check(output: Path, weights: Path | None, settings: InferenceSettings, **scan: Any) -> Assessment:
+    """``veridice.check`` with a bar; ``scan`` are its further arguments."""
+    from veridice.assessment.check import check as check_scan
 
     bar = progress_bar()
     task = bar.add_task("stochastic passes", total=settings.passes)
@@ -149,7 +138,7 @@ def _check(request: Request, output: Path, weights: Path | None, settings: Infer
         bar.advance(task)
 
     try:
-        return check_files(request, output, weights or bundled_weights(), settings, on_step).assessment
+        return check_scan(**scan, output=output, models=weights, settings=settings, on_step=on_step).assessment
     finally:
         if bar.live.is_started:  # else it would print an empty line
             bar.stop()

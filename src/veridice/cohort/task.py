@@ -13,7 +13,7 @@ import torch
 
 from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files, load_prepared
-from veridice.assessment.models import Networks
+from veridice.assessment.models import Models
 from veridice.cohort.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
@@ -146,6 +146,6 @@ def _without_folders(task: ScanTask, reason: str) -> str:
 
 
 @lru_cache(maxsize=1)
-def _networks(weights: Path, settings: InferenceSettings) -> Networks:
+def _networks(weights: Path, settings: InferenceSettings) -> Models:
     """Once a process."""
     return load_prepared(weights, settings)

@@ -14,7 +14,7 @@ import pandas as pd
 from torch import nn
 
 from veridice.assessment.analysis import analyse_mask, analyse_scan
-from veridice.assessment.models import Networks
+from veridice.assessment.models import Models
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import resample_to
@@ -118,7 +118,7 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
 
 def assessed_masks(
     known: KnownScan,
-    networks: Networks,
+    networks: Models,
     others: Sequence[nn.Module],
     other_patient: Mask,
     count: int,
@@ -206,7 +206,7 @@ class Task:
 
     name: str
     read: Callable[[], KnownScan]
-    networks: Networks
+    networks: Models
     others: Sequence[nn.Module]
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from veridice.assessment.analysis import scan_appearance
-from veridice.assessment.models import Networks
+from veridice.assessment.models import Models
 from veridice.case import Case
 from veridice.errors import InputError
 from veridice.imaging.scan import Scan
@@ -98,7 +98,7 @@ def _with_facts(read: Callable[[], KnownScan]) -> tuple[Scan, dict[str, Any]]:
     return known.scan, {**facts, "slice_mm": max(known.scan.flair.geometry.voxel_spacing)}
 
 
-def look_at(appearance: Appearance, networks: Networks, backend: Backend, seed: int) -> list[dict[str, Any]]:
+def look_at(appearance: Appearance, networks: Models, backend: Backend, seed: int) -> list[dict[str, Any]]:
     """A row for the scan and one for each odd version: ``descriptors`` and ``features``, both None if there is nothing to see.
 
     Args:
@@ -124,7 +124,7 @@ def look_at(appearance: Appearance, networks: Networks, backend: Backend, seed: 
 
 def describe_all(
     appearances: Sequence[Appearance],
-    networks: Networks,
+    networks: Models,
     backend: Backend,
     seed: int,
     folder: Path,

@@ -14,7 +14,7 @@ from scipy import ndimage, stats
 from torch import nn
 
 from veridice._version import __version__
-from veridice.assessment.models import Networks, load_networks
+from veridice.assessment.models import Models, load_models
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.errors import ConfigError
@@ -68,7 +68,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
         ConfigError: a donor group has no segmenter that was trained without it.
     """
     stage, run = settings.predictor, output / "predictor"
-    networks = load_networks(weights, with_quality=False)
+    networks = load_models(weights, with_quality=False)
     folds = {
         group: load_network(folder / "weights", "segmenter")[0] for group, folder in fold_folders(settings, output).items()
     }
@@ -87,7 +87,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, networks))]
 
 
-def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], networks: Networks, folder: Path) -> OodDetector:
+def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], networks: Models, folder: Path) -> OodDetector:
     """Learn what known scans look like to the segmenter that will be used: no reserved people, all real scans.
 
     Args:
@@ -141,7 +141,7 @@ def other_patients(grid: int) -> list[Mask]:
     return found
 
 
-def _to_learn(settings: TrainingSettings, cases: Sequence[Case], networks: Networks, folds: dict[int, nn.Module]) -> list[Task]:
+def _to_learn(settings: TrainingSettings, cases: Sequence[Case], networks: Models, folds: dict[int, nn.Module]) -> list[Task]:
     data = settings.data.model_copy(update={"simulated_patients": settings.predictor.patients, "left_out": ()})
 
     def task(name: str, group: int, read: partial[KnownScan]) -> Task:
@@ -166,7 +166,7 @@ def _calibration_cohort(settings: TrainingSettings) -> Cohort:
     return replace(COHORTS["validation"], name="calibration", donors=donors, seed=CALIBRATION_SEED)
 
 
-def _simulated(cohort: Cohort, patients: int, networks: Networks, folds: dict[int, nn.Module]) -> list[Task]:
+def _simulated(cohort: Cohort, patients: int, networks: Models, folds: dict[int, nn.Module]) -> list[Task]:
     plans = [cohort.plan(index) for index in range(patients)]
     others = list(folds.values())
     return [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), networks, others) for plan in plans]
@@ -178,7 +178,7 @@ def _card(
     predictor: Predictor,
     masks: pd.DataFrame,
     checks: pd.DataFrame,
-    networks: Networks,
+    networks: Models,
 ) -> dict[str, object]:
     predicted, _ = predictor.predict(checks)
     dice = checks["dice"].to_numpy()
