@@ -123,7 +123,8 @@ def scan_doubts(
 ) -> list[Notice]:
     """Whether the scan shows all of the brain, slice by slice and the right way up."""
     sliced = slice_doubts(scan.flair)
-    if any(doubt.code == "wrapped" for doubt in sliced):
+    if any(doubt.code in ("wrapped", "black_slices") for doubt in sliced):
+        # The head falls into parts then, of which the checks below would see one.
         return sliced
     cut = cut_off_doubts(brain, transform.geometry)
 

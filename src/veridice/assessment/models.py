@@ -35,7 +35,11 @@ class Models:
 
 
 def load_models(folder: Path | None = None, with_quality: bool = True) -> Models:
-    """Load all networks that a judgement needs from ``folder``, those that ship where it is None; and with ``with_quality`` what judges masks.
+    """Load everything that judges a scan.
+
+    Args:
+        folder: of the weights; None: those that ship.
+        with_quality: whether what judges masks is loaded too.
 
     Raises:
         InputError: the calibration there is damaged.
