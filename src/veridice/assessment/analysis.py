@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -12,6 +14,7 @@ from veridice.case import Notice
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.imaging.grid import GridTransform, fit_grid, grid_images, intensity_range
+from veridice.imaging.intensity import IntensityRange
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.inference.brain import brain_mask, brain_probability, is_whole_head
 from veridice.inference.passes import (
@@ -48,7 +51,7 @@ def analyse_scan(
     with clock.stage("grid"):
         transform = fit_grid(flair, networks.grid_shape)
         ranges = _intensity_ranges(scan, transform)
-        images = grid_images(flair, t1, transform)
+        images = grid_images(flair, t1, transform, ranges)
     with clock.stage("segmentation"):
         passes = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, on_step)
     with clock.stage("brain"):
@@ -74,20 +77,24 @@ def analyse_scan(
         native_brain=native_brain,
         descriptors=descriptors,
         features=features,
-        preprocessing={**transform.record(), **scan.record, "intensity_range": ranges, "whole_head": whole_head},
+        preprocessing={**transform.record(), **scan.record, **_ends(ranges), "whole_head": whole_head},
         warnings=(*scan.warnings, *image_warnings(t1 is not None, flair.geometry)),
         doubts=(*scan.doubts, *doubts),
     )
 
 
-def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, dict[str, float]]:
-    ranges = {"flair": asdict(intensity_range(scan.flair, transform))}
+def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, IntensityRange]:
+    ranges = {"flair": intensity_range(scan.flair, transform)}
     if scan.t1 is not None:
         try:
-            ranges["t1"] = asdict(intensity_range(scan.t1, transform))
+            ranges["t1"] = intensity_range(scan.t1, transform)
         except InputError as error:
             raise InputError("the T1w shows nothing where the FLAIR shows the head; check that both are of one scan") from error
     return ranges
+
+
+def _ends(ranges: Mapping[str, IntensityRange]) -> dict[str, Any]:
+    return {"intensity_range": {name: asdict(ends) for name, ends in ranges.items()}}
 
 
 def scan_appearance(scan: Scan, networks: Models, backend: Backend) -> tuple[dict[str, float], Numbers]:

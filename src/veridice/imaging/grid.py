@@ -6,7 +6,7 @@ Each step is recorded in a :class:`GridTransform`, from which the inverse is der
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.errors import InputError
-from veridice.imaging.foreground import Box, box_around, evened, foreground_mask, room_around
+from veridice.imaging.foreground import Box, box_around, foreground_mask, room_around
 from veridice.imaging.intensity import SCALE, IntensityRange, measure_range
 from veridice.imaging.volume import Geometry, Volume
 from veridice.types import Mask, Voxels
@@ -83,7 +83,10 @@ class GridTransform:
 
     def to_grid(self, voxels: Voxels) -> Voxels:
         """Resample native voxels (x y z) to the cube, trilinearly, smoothed first where the cube is coarser."""
-        cropped = self.crop(voxels)
+        return self.crop_to_grid(self.crop(voxels))
+
+    def crop_to_grid(self, cropped: Voxels) -> Voxels:
+        """The same of what :meth:`crop` gave."""
         sides = zip(cropped.shape, self.grid_shape, self.scale, strict=True)
         return _resample(cropped, [_axis_weights(given, 0, wanted, scale, 1, _blur(scale)) for given, wanted, scale in sides])
 
@@ -241,22 +244,31 @@ def resample_to(image: Volume, geometry: Geometry, outside: float = 0.0) -> Volu
     return Volume(np.asarray(shown.dataobj, dtype=np.float32), geometry)
 
 
-def scan_on_grid(image: Volume, transform: GridTransform) -> Voxels:
-    """Normalise to [0, 255] within the crop, resample to the cube and divide by 255 (float32, x y z)."""
-    even = image.with_voxels(evened(image.voxels))
-    normalised = intensity_range(even, transform).normalise(even.voxels)
-    return transform.to_grid(normalised) / np.float32(SCALE)
+def scan_on_grid(image: Volume, transform: GridTransform, ends: IntensityRange | None = None) -> Voxels:
+    """Normalise to [0, 255], resample to the cube and divide by 255 (float32, x y z); ``ends`` are found where not known."""
+    normalised = (ends or intensity_range(image, transform)).normalise(transform.crop(image.voxels))
+    return transform.crop_to_grid(normalised) / np.float32(SCALE)
 
 
-def grid_images(flair: Volume, t1: Volume | None, transform: GridTransform) -> Voxels:
-    """FLAIR and T1w on the cube, in [0, 1] (2, x, y, z); zeros where there is no T1w."""
-    flair_grid = scan_on_grid(flair, transform)
-    return np.stack([flair_grid, np.zeros_like(flair_grid) if t1 is None else scan_on_grid(t1, transform)])
+def grid_images(
+    flair: Volume, t1: Volume | None, transform: GridTransform, ends: Mapping[str, IntensityRange] | None = None
+) -> Voxels:
+    """FLAIR and T1w on the cube, in [0, 1] (2, x, y, z); zeros where there is no T1w.
+
+    Args:
+        flair, t1: on the grid that ``transform`` starts from.
+        transform: the way to the cube.
+        ends: of ``flair`` and ``t1``, where they are known.
+    """
+    known = ends or {}
+    flair_grid = scan_on_grid(flair, transform, known.get("flair"))
+    second = np.zeros_like(flair_grid) if t1 is None else scan_on_grid(t1, transform, known.get("t1"))
+    return np.stack([flair_grid, second])
 
 
 def intensity_range(image: Volume, transform: GridTransform) -> IntensityRange:
     """The two intensities of ``image`` that become 0 and 255, measured within the crop."""
-    return measure_range(transform.crop(evened(image.voxels)))
+    return measure_range(transform.crop(image.voxels))
 
 
 def pooled_map(map_: Voxels, edge: int) -> Voxels:

@@ -40,7 +40,7 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
         GeometryError: T1w or brain mask lie in another space.
     """
     image, filled = read_filled(flair)
-    scan = Scan(image, warnings=(*header_doubts(flair), *filled))
+    scan = Scan(image.with_voxels(evened(image.voxels)), warnings=(*header_doubts(flair), *filled))
     if t1 is not None:
         scan = _with_t1(scan, t1, registration)
     if brain is not None:
