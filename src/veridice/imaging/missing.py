@@ -22,7 +22,7 @@ WIDE = 5
 """Edge of a square, in voxels, that holds no value: what is narrower is scattered, and neighbours can stand for it."""
 
 NEAR_ZERO, BELOW = 0.05, 0.001
-"""Of the range of intensities: how near to 0 the lowest has to be for 0 to be the background; how far below it the latter is."""
+"""Of the range of intensities: how near to 0 the lowest has to be for 0 to be the background; else how far below it that is."""
 
 
 @dataclass(frozen=True)
