@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from veridice.imaging.foreground import evened, foreground_mask
+from veridice.imaging.foreground import HIGH_SHARE, evened, foreground_mask
 from veridice.types import Mask, Voxels
 
 LARGEST_HOLES = 0.0025
@@ -20,6 +20,9 @@ AMID = 0.6
 """Share of what is around missing voxels that is tissue where they are a hole in it."""
 WIDE = 5
 """Edge of a square, in voxels, that holds no value: what is narrower is scattered, and neighbours can stand for it."""
+
+NEAR_ZERO, BELOW = 0.05, 0.001
+"""Of the range of intensities: how near to 0 the lowest has to be for 0 to be the background; else how far below it that is."""
 
 
 @dataclass(frozen=True)
@@ -43,15 +46,15 @@ def fill_missing(voxels: Voxels) -> Filled:
     """Give a value to NaN and infinite voxels (x y z).
 
     A voxel belongs to the head's tissue if missing voxels do not lead from it to the image's border, head lies on both sides of
-    it along two axes, and the place with a value that is nearest is about as bright as the head. The background gets the lowest
-    ordinary value of the image.
+    it along two axes, and the place with a value that is nearest is about as bright as the head. The background gets 0, or a
+    value just below the lowest one.
 
     Raises:
         InputError: no voxel has a value, or no head can be told from the background.
     """
     missing = ~np.isfinite(voxels)
     known = voxels[~missing]
-    level = float(evened(known.reshape(-1, 1, 1)).min()) if known.size else 0.0
+    level = _below(evened(known.reshape(-1, 1, 1))) if known.size else 0.0
     shown = np.where(missing, np.float32(level), voxels)
     foreground = foreground_mask(shown)
     head = _between(foreground)
@@ -65,6 +68,17 @@ def fill_missing(voxels: Voxels) -> Filled:
     scattered, wide, whole = (int(np.count_nonzero(mask)) for mask in (inside & ~holes, holes, head))
     too_many = wide > LARGEST_HOLES * whole or scattered > MOST_SCATTERED * whole
     return Filled(shown, int(np.count_nonzero(missing)) - scattered - wide, scattered + wide, too_many)
+
+
+def _below(known: Voxels) -> float:
+    """0 where the lowest value is just above it, as when zeros were made NaN; else a little less than the lowest value.
+
+    Not that value itself: noise in whole steps and what is filled in would together look like a constant background.
+    """
+    least, most = float(known.min()), float(np.percentile(known, HIGH_SHARE))
+    if 0 <= least < NEAR_ZERO * (most - least):
+        return 0.0
+    return least - BELOW * (most - least)
 
 
 def _between(foreground: Mask) -> Mask:

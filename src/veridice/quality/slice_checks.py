@@ -24,7 +24,7 @@ LARGE = 2_000_000
 BRIGHT = 0.2
 HEAD_SHARE = 0.15
 """Of the area that the largest slices show: a slice with more is one of the head."""
-REPEATED = 0.1
+REPEATED = 0.2
 """Share of slices that equal the one before from which on they were repeated to a finer grid, not by mistake."""
 DARK = 0.45
 """Brightness of a slice over that of brighter ones on both sides; at least 0.7 in 25 clean scans."""
@@ -131,7 +131,8 @@ def _small(planes: Voxels) -> Array:
 
 def _once(planes: Array) -> Array:
     """Slices without their repetitions, where these are many."""
-    same = (np.abs(np.diff(planes, axis=0)).mean(axis=(1, 2)) < 1e-5) & (planes[1:].mean(axis=(1, 2)) > 0.02)
+    step = np.abs(np.diff(planes, axis=0)).mean(axis=(1, 2))
+    same = (step < SAME * np.percentile(step, 90)) & (planes[1:].mean(axis=(1, 2)) > 0.02)
     return planes[np.concatenate([[True], ~same])] if same.mean() > REPEATED else planes
 
 
