@@ -21,7 +21,6 @@ import typer
 
 import veridice
 from veridice import cli
-from veridice.cli import study_commands
 from veridice.imaging.volume import Volume
 from veridice.io.nifti import write_image
 
@@ -49,7 +48,7 @@ def test_tutorial_on_tiny_scans(
 ) -> None:
     """What simulating makes is put there; every other command is run, with tiny networks and two passes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(study_commands, "in_processes", one_after_the_other)
+    monkeypatch.setattr("veridice.parallel.in_processes", one_after_the_other)
     names: dict[str, Any] = {}
     for language, text in blocks(page):
         if language == "bash":
