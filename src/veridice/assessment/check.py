@@ -114,15 +114,15 @@ def check(
         VeridiceError: the input cannot be judged, the weights cannot be used, or nothing can be written.
     """
     settings = settings or InferenceSettings()
-    masks = [] if mask is None else list(mask) if isinstance(mask, list | tuple) else [mask]
+    masks: list[Source] = [] if mask is None else list(mask) if isinstance(mask, list | tuple) else [mask]
     folder = models if isinstance(models, Path) else Path(models) if isinstance(models, str) else bundled_weights()
     load = partial(load_prepared, folder, settings) if models is None or isinstance(models, str | Path) else lambda: models
-    with tempfile.TemporaryDirectory(prefix="veridice-") as temporary, _without_folder(temporary):
-        given = {"flair": flair, "t1": t1, "brain_mask": brain_mask}
-        files = {name: _as_file(source, Path(temporary) / name) for name, source in given.items() if source is not None}
+    given = {"flair": flair, "t1": t1, "brain_mask": brain_mask}
+    with _room_for([*given.values(), *masks]) as room:
+        files = {name: _as_file(source, room / name) for name, source in given.items() if source is not None}
         request = Request(
             case=plain_name(case or case_name(files["flair"])),
-            masks=[_as_file(source, Path(temporary) / f"mask-{n}") for n, source in enumerate(masks, start=1)],
+            masks=[_as_file(source, room / f"mask-{n}") for n, source in enumerate(masks, start=1)],
             mask_threshold=mask_threshold,
             mask_label=mask_label,
             registration=registration,
@@ -156,12 +156,16 @@ def _as_file(source: Source, place: Path) -> Path:
 
 
 @contextmanager
-def _without_folder(folder: str) -> Iterator[None]:
-    """What is wrong with an image from memory is said of its name, not of a file that nobody knows."""
-    try:
-        yield
-    except VeridiceError as error:
-        raise type(error)(str(error).replace(f"{folder}/", "")) from error
+def _room_for(sources: Sequence[Source | None]) -> Iterator[Path]:
+    """A folder for images from memory, if there are any; what is wrong with one is said of its name."""
+    if all(source is None or isinstance(source, str | Path) for source in sources):
+        yield Path()
+        return
+    with tempfile.TemporaryDirectory(prefix="veridice-") as folder:
+        try:
+            yield Path(folder)
+        except VeridiceError as error:
+            raise type(error)(str(error).replace(f"{folder}/", "")) from error
 
 
 def judge_files(
