@@ -174,7 +174,7 @@ def _read(path: Path, folder: Path) -> str:
         ending = "read"
         assert np.isfinite(scan.flair.voxels).all() and scan.flair.voxels.min() < scan.flair.voxels.max()
         if path.is_file():
-            _compare(path, scan.flair, scan.warnings)
+            _compare(path, read_image(path), scan.warnings)
     (folder / "good.nii").write_bytes(good_file("nifti1.nii", folder))
     try:
         mask = read_given_mask(path, read_scan(folder / "good.nii"))
