@@ -26,13 +26,14 @@ class Clock:
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
 
 
-def progress_bar(shown: bool = True) -> Progress:
-    """A progress bar on stderr whose tasks carry a ``note``."""
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    return Progress(*columns, console=Console(stderr=True), disable=not shown)
+def progress_bar(shown: bool = True, noted: bool = True, console: Console | None = None) -> Progress:
+    """A progress bar on stderr.
+
+    Args:
+        shown: False draws nothing.
+        noted: its tasks carry a ``note``, and it stays; without notes it is gone when done.
+        console: to draw on; None: one of its own.
+    """
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    notes = [TextColumn("{task.fields[note]}")] if noted else []
+    return Progress(*columns, *notes, console=console or Console(stderr=True), disable=not shown, transient=not noted)

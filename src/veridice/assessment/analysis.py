@@ -1,4 +1,4 @@
-"""One scan studied once, whatever mask is judged; one mask judged. What :mod:`veridice.assessment.assess` is made of."""
+"""One scan analysed once, whatever mask is judged; one mask analysed. What :mod:`veridice.assessment.assess` is made of."""
 
 from __future__ import annotations
 
@@ -182,7 +182,7 @@ def analyse_mask(
     backend: Backend,
     clock: Clock,
 ) -> MaskAnalysis:
-    """Judge one mask of a studied scan; None judges our own."""
+    """Analyse one mask of an analysed scan; None takes our own."""
     passes, images, transform = analysis.passes, analysis.images, analysis.transform
     segmentation = passes.mean if given is None else transform.to_grid(given.volume.voxels)
     with clock.stage("reconstruction"):

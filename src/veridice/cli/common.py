@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import Progress
 
+from veridice import progress
 from veridice.config import LARGEST_SEED, InferenceSettings
 
 if TYPE_CHECKING:
@@ -77,5 +78,4 @@ def inference_settings(
 
 def progress_bar() -> Progress:
     """On stderr; gone when done."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=err, transient=True)
+    return progress.progress_bar(noted=False, console=err)

@@ -7,7 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "components": "bounding_box label_components largest_component",
-    "foreground": "box_around evened foreground_mask measured_box",
+    "foreground": "box_around even_image evened foreground_mask measured_box",
     "grid": "GridTransform fit_grid grid_images intensity_range interpolate_axis pooled_map resample_to",
     "intensity": "IntensityRange",
     "missing": "LARGEST_HOLES MOST_SCATTERED fill_missing",

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from scipy import ndimage
 
 from veridice.errors import InputError
 from veridice.imaging.components import largest_component
+from veridice.imaging.volume import Volume
 from veridice.types import Mask, Voxels
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Box = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
 
 LOW_SHARE, HIGH_SHARE = 0.1, 99.9
@@ -61,6 +59,11 @@ def evened(voxels: Voxels) -> Voxels:
     if (calm[padding] == level).all():
         return calm
     return np.where(padding, calm.dtype.type(level), calm)
+
+
+def even_image(image: Volume) -> Volume:
+    """The same of an image with its place."""
+    return image.with_voxels(evened(image.voxels))
 
 
 def foreground_mask(voxels: Voxels) -> Mask:

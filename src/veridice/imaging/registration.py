@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 
-from veridice.imaging.foreground import evened
+from veridice.imaging.foreground import even_image
 from veridice.imaging.volume import Geometry, Volume
 from veridice.types import Affine
 
@@ -60,7 +60,7 @@ def align(flair: Volume, other: Volume, seed: int = 0) -> Alignment:
     put them; where the ends differ, the move is doubtful, unless the better one is hardly a move. One thread and a fixed
     seed: the same scan gives the same move.
     """
-    even = [volume.with_voxels(evened(volume.voxels)) for volume in (flair, other)]
+    even = [even_image(volume) for volume in (flair, other)]
     fixed, moving = ([_coarse(_image(volume), edge) for edge in COARSE_MM] for volume in even)
     middle = middle_of(flair.geometry)
     first = _search(fixed, moving, middle, np.zeros(6), seed)

@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from veridice.case import Case
 from veridice.errors import InputError
-from veridice.imaging.foreground import evened
+from veridice.imaging.foreground import even_image
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
 from veridice.io.nifti import read_image, read_label, read_mask
@@ -52,8 +52,8 @@ def read_labelled(case: Case, move_t1: bool, rim_mm: float, stripped: bool = Fal
     if move_t1:
         scan = read_scan(flair_file, case.t1)
     else:
-        alone = _evened(read_image(flair_file))
-        scan = Scan(alone, _evened(read_image(case.t1, alone.geometry)) if case.t1 else None)
+        alone = even_image(read_image(flair_file))
+        scan = Scan(alone, even_image(read_image(case.t1, alone.geometry)) if case.t1 else None)
     flair, t1 = scan.flair, scan.t1
     truth = read_mask(mask_file, flair.geometry, case.ignored_label).voxels
     ignored = rim(case, flair, truth, rim_mm)
@@ -63,10 +63,6 @@ def read_labelled(case: Case, move_t1: bool, rim_mm: float, stripped: bool = Fal
     if stripped and brain is not None:
         scan = Scan(_stripped(flair, brain), _stripped(t1, brain) if t1 else None)
     return LabelledScan(scan, truth, ~ignored, brain)
-
-
-def _evened(image: Volume) -> Volume:
-    return image.with_voxels(evened(image.voxels))
 
 
 def _stripped(image: Volume, brain: Mask) -> Volume:

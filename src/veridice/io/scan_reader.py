@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from veridice.case import Notice, plain_name
 from veridice.errors import GeometryError
-from veridice.imaging.foreground import evened
+from veridice.imaging.foreground import even_image
 from veridice.imaging.grid import resample_to
 from veridice.imaging.registration import align, resample_aligned, tolerance
 from veridice.imaging.scan import GivenMask, Scan
@@ -40,7 +40,7 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
         GeometryError: T1w or brain mask lie in another space.
     """
     image, filled = read_filled(flair)
-    scan = Scan(image.with_voxels(evened(image.voxels)), warnings=(*header_doubts(flair), *filled))
+    scan = Scan(even_image(image), warnings=(*header_doubts(flair), *filled))
     if t1 is not None:
         scan = _with_t1(scan, t1, registration)
     if brain is not None:
@@ -52,8 +52,7 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
 
 def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
     image, filled = _t1_in_order(path, scan.flair.geometry)
-    t1 = image.with_voxels(evened(image.voxels))
-    scan = _placed(_noted(scan, (*header_doubts(path), *filled)), t1, registration)
+    scan = _placed(_noted(scan, (*header_doubts(path), *filled)), even_image(image), registration)
     if scan.t1 is not None and scan.t1.voxels.min() == scan.t1.voxels.max():
         raise GeometryError(f"{path}: does not meet the FLAIR where its header puts it; check that both are of one scan")
     return scan

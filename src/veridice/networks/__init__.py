@@ -1,6 +1,6 @@
 """The networks and their losses: tensors in, tensors out.
 
-May be imported by inference and the rooms above it; never by those that work without torch.
+May be imported by inference and the rooms above it; never by those that judge without torch.
 """
 
 import lazy_loader as lazy

@@ -32,7 +32,7 @@ class QualityModel:
 
 
 def save_quality_model(folder: Path, quality_model: QualityModel, card: dict[str, Any]) -> WeightCard:
-    """Write predictor, familiarity and their card, which lacks only the arguments and the checksum; and the calibration."""
+    """Write predictor, detector and calibration; their ``card`` lacks only the arguments and the checksum."""
     arrays = {**quality_model.predictor.arrays(), **quality_model.ood.arrays()}
     folder.mkdir(parents=True, exist_ok=True)
     write_calibration(folder / CALIBRATION, quality_model.calibration)

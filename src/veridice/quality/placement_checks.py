@@ -6,7 +6,6 @@ import io
 from collections.abc import Callable
 from functools import cache
 from importlib import resources
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -14,9 +13,7 @@ from scipy import ndimage
 from veridice.case import Notice
 from veridice.imaging.foreground import box_around
 from veridice.imaging.volume import Geometry
-from veridice.types import Mask, Voxels
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from veridice.types import Array, Mask, Voxels
 
 TEMPLATE = "mean_brain.npz"
 """Beside the donors, made of their anatomies by ``scripts/mean_brain.py``."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -12,9 +11,7 @@ from scipy import ndimage
 from veridice.case import Notice
 from veridice.imaging.foreground import evened, measured_box
 from veridice.imaging.volume import Volume
-from veridice.types import Voxels
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from veridice.types import Array, Voxels
 
 AXES = ("left to right", "back to front", "bottom to top")
 SHOWN_EDGE = 48

@@ -1,4 +1,4 @@
-"""How known scans look to the models, and how odd versions of them do: what familiarity learns from."""
+"""How known scans look to the models, and how odd versions of them do: what the detector of unknown scans learns from."""
 
 from __future__ import annotations
 
