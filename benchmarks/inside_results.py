@@ -14,9 +14,9 @@ import pandas as pd
 from scipy import stats
 
 from veridice.experiment.results import evaluation
+from veridice.experiment.results.resampling import point
 from veridice.experiment.results.tables import read_cases
 from veridice.experiment.results.write import CASES
-from veridice.metrics import failure_detection as fd
 
 PREDICTING = ("combination", "random_forest", "regressor_uncertainty", "reverse_classification")
 SUMS = ("entropy_sum", "error_sum")
@@ -82,9 +82,10 @@ def single_points(judged: pd.DataFrame) -> list[str]:
     """The ensemble without its most trusted case, and the review that perfect order asks for."""
     rows = judged[judged["method"] == "ensemble"]
     rest = rows[rows["score"] < rows["score"].max()]
-    area = fd.risk_coverage(rest["confidence"].to_numpy(), rest["dice"].to_numpy()).normalised
-    dice = rows["dice"].to_numpy()
-    review = fd.review_share(dice, dice < fd.FAILURE_DICE)
+    perfect = rows.assign(confidence=rows["dice"])
+    area, review = (
+        point(evaluation.pool(cases))[name] for cases, name in ((rest, "normalised_aurc"), (perfect, "review_share"))
+    )
     return [f"ensemble without its most trusted case: normalised AURC {area:.2f}", f"to review in perfect order: {review:.2f}"]
 
 

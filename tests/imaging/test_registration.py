@@ -92,15 +92,19 @@ def test_one_hot_voxel_does_not_decide_the_move() -> None:
     assert found.doubt == "" and np.abs(found.move - move).max() < 2.0
 
 
-def test_a_search_that_ran_away_is_no_doubt_where_the_header_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("first", "searches"), [((0.0, 0.0, 0.0), 1), ((6.0, 0.0, 0.0), 2)], ids=["stays", "moves"])
+def test_a_search_that_ran_away_is_no_doubt_where_the_header_is_right(
+    first: tuple[float, float, float], searches: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from veridice.imaging import registration
 
-    real, starts = registration._search, []
+    starts = []
 
-    def one_runs_away(fixed: list, moving: list, middle: object, start: np.ndarray, seed: int) -> tuple[np.ndarray, float]:
+    def runs_away(*arguments: object) -> tuple[np.ndarray, float]:
+        start = np.asarray(arguments[3])
         starts.append(start)
-        return real(fixed, moving, middle, start, seed) if not start.any() else (rigid((0, 0, 40), (60, 0, 0)), -0.3)
+        return (rigid((0, 0, 40), (60, 0, 0)), -0.3) if start.any() else (rigid((0, 0, 0), first), -0.5)
 
-    monkeypatch.setattr(registration, "_search", one_runs_away)
+    monkeypatch.setattr(registration, "_search", runs_away)
     found = registration.align(FLAIR, head(FLAIR.geometry, "t1"))
-    assert len(starts) == 2 and (found.distance, found.doubt) == (0.0, "")
+    assert len(starts) == searches and (found.distance, found.doubt) == (0.0, "")

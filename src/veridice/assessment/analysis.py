@@ -7,12 +7,12 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from veridice.assessment.models import Models
 from veridice.case import Notice
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
+from veridice.imaging.components import dilate
 from veridice.imaging.grid import GridTransform, fit_grid, grid_images, intensity_range
 from veridice.imaging.intensity import IntensityRange
 from veridice.imaging.scan import GivenMask, Scan
@@ -121,7 +121,7 @@ def find_brain(scan: Scan, images: Voxels, transform: GridTransform, networks: M
     probability = brain_probability(images, networks.brain, networks.cards["brain"].grid, backend)
     mask = brain_mask(probability)
     # What is not the largest part stays out of the native mask, whose border is that of the shares.
-    kept = np.where(ndimage.binary_dilation(mask), np.maximum(probability, 0.5 * mask), 0.0)
+    kept = np.where(dilate(mask), np.maximum(probability, 0.5 * mask), 0.0)
     return mask, transform.to_native(kept.astype(np.float32)) >= HALF
 
 
@@ -150,8 +150,7 @@ def near_brain(brain: Mask, transform: GridTransform) -> Mask:
     """
     if not brain.any():
         return np.ones(transform.native.shape, bool)
-    near = ndimage.binary_dilation(brain, iterations=NEAR_BRAIN)
-    return transform.to_native(near.astype(np.float32)) >= HALF
+    return transform.to_native(dilate(brain, NEAR_BRAIN).astype(np.float32)) >= HALF
 
 
 @dataclass(frozen=True)

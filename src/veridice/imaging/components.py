@@ -43,6 +43,26 @@ def component_sizes(labels: Labels, count: int) -> Sizes:
     return np.bincount(labels.ravel(), minlength=count + 1)[1:]
 
 
+def fill_holes(mask: Mask) -> Mask:
+    """A mask and what it surrounds: all that no way through the faces of unset voxels joins to the border of the image."""
+    box = bounding_box(mask)
+    labels, count = ndimage.label(~mask[box])
+    ends = [labels.take(end, axis) for axis in range(3) for end in (0, -1)] if labels.size else []
+    open_parts = np.zeros(count + 1, bool)
+    for end in ends:
+        open_parts[end] = True
+    filled = mask.copy()
+    filled[box] |= ~open_parts[labels]
+    return filled
+
+
+def dilate(mask: Mask, voxels: int = 1) -> Mask:
+    """A mask grown by so many voxels through faces, within the grid."""
+    box, grown = bounding_box(mask, margin=voxels), np.zeros(mask.shape, bool)
+    grown[box] = ndimage.binary_dilation(mask[box], iterations=voxels)
+    return grown
+
+
 def largest_component(mask: Mask) -> Mask:
     """The largest part whose voxels touch at their faces; nothing, where there is none."""
     largest, box = np.zeros(mask.shape, bool), bounding_box(mask)

@@ -6,7 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.errors import InputError
-from veridice.imaging.components import largest_component
+from veridice.imaging.components import bounding_box, largest_component
 from veridice.imaging.volume import Volume
 from veridice.types import Mask, Voxels
 
@@ -75,31 +75,29 @@ def foreground_mask(voxels: Voxels) -> Mask:
     Raises:
         InputError: no foreground can be told from the background.
     """
+    return foreground_and_room(voxels)[0]
+
+
+def foreground_and_room(voxels: Voxels, given: Mask | None = None) -> tuple[Mask, Box]:
+    """The same (or the mask that is given), and where it may have a margin: in air and in a constant background, but not in
+    the padding of noisy air.
+    """
     even = evened(voxels)
-    region = _region(even)
+    room = measured_box(even)
+    # One plane more, for a head that fills its box.
+    region = tuple(slice(max(0, start - 1), stop + 1) for start, stop in room)
     inner = even[region]
+    level = _constant_background(inner)
+    if level is not None:
+        room = ((0, voxels.shape[0]), (0, voxels.shape[1]), (0, voxels.shape[2]))
+    if given is not None:
+        return given, room
     bright = np.zeros(even.shape, bool)
-    if not inner.size or inner.min() == inner.max():
-        raise InputError("the image is constant or empty: no brain can be told from the background")
-    if (level := _constant_background(inner)) is not None:
-        bright[region] = inner > level
-        return largest_component(bright)
-    bright[region] = _brighter(inner)
+    if inner.min() < inner.max():
+        bright[region] = _brighter(inner) if level is None else inner > level
     if not bright.any():
         raise InputError("the image is constant or empty: no brain can be told from the background")
-    return bright
-
-
-def room_around(voxels: Voxels) -> Box:
-    """Where a head may be given a margin: in air and in a constant background, but not in the padding of noisy air."""
-    even = evened(voxels)
-    constant = _constant_background(even[_region(even)]) is not None
-    return ((0, voxels.shape[0]), (0, voxels.shape[1]), (0, voxels.shape[2])) if constant else measured_box(even)
-
-
-def _region(even: Voxels) -> tuple[slice, ...]:
-    # One plane more, for a head that fills its box.
-    return tuple(slice(max(0, start - 1), stop + 1) for start, stop in measured_box(even))
+    return (bright if level is None else largest_component(bright)), room
 
 
 def _constant_background(inner: Voxels) -> float | None:
@@ -110,11 +108,8 @@ def _constant_background(inner: Voxels) -> float | None:
 
 def box_around(mask: Mask) -> Box:
     """Start and stop of what is set, along each axis; the mask is not empty."""
-    sides = []
-    for axis in range(3):
-        inside = np.flatnonzero(mask.any(axis=tuple(other for other in range(3) if other != axis)))
-        sides.append((int(inside[0]), int(inside[-1]) + 1))
-    return sides[0], sides[1], sides[2]
+    x, y, z = ((side.start, side.stop) for side in bounding_box(mask))
+    return x, y, z
 
 
 def _without_outliers(voxels: Voxels) -> Voxels:

@@ -17,7 +17,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.errors import InputError
-from veridice.imaging.foreground import Box, box_around, foreground_mask, room_around
+from veridice.imaging.foreground import Box, box_around, foreground_and_room
 from veridice.imaging.intensity import SCALE, IntensityRange, measure_range
 from veridice.imaging.volume import Geometry, Volume
 from veridice.types import Mask, Voxels
@@ -175,6 +175,12 @@ def _resample(voxels: Voxels, weights: Sequence[Weights]) -> Voxels:
     return shown
 
 
+def stretch(voxels: Voxels, shape: tuple[int, int, int]) -> Voxels:
+    """A volume on another number of voxels in the same box, trilinearly, edges on edges (float32)."""
+    sides = zip(voxels.shape, shape, strict=True)
+    return _resample(voxels, [_axis_weights(given, 0, wanted, given / wanted, 1, 0.0) for given, wanted in sides])
+
+
 def interpolate_axis(volume: Voxels, positions: np.ndarray[Any, Any], axis: int) -> Voxels:
     """Values of ``volume`` (x, y, z) at fractional ``positions`` (n,) along one axis; 0 outside it.
 
@@ -205,14 +211,13 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
     Raises:
         InputError: there is no foreground.
     """
-    mask = foreground_mask(volume.voxels) if foreground is None else foreground
+    mask, around = foreground_and_room(volume.voxels, foreground)
     if not mask.any():
         raise InputError("the brain mask is empty: give one that marks the brain, or none")
     orientation = nib.orientations.io_orientation(volume.affine)
     canonical = nib.orientations.apply_orientation(mask, orientation)
     ends = box_around(canonical)
-    room = _in_order(room_around(volume.voxels), orientation, volume.shape)
-    room = _in_order(room_around(volume.voxels), orientation, volume.shape)
+    room = _in_order(around, orientation, volume.shape)
     fine = np.array(volume.geometry.voxel_spacing)[np.argsort(orientation[:, 0])] < THICK_MM
     full = np.array([max(start - first, last - stop) <= 1 for (start, stop), (first, last) in zip(ends, room, strict=True)])
     # A head without any air at its sides: the margin goes on beyond the image, as if the air had not been cut away.

@@ -56,26 +56,28 @@ class Alignment:
 def align(flair: Volume, other: Volume, seed: int = 0) -> Alignment:
     """Find the rigid move that brings ``other`` onto ``flair`` (Mattes et al. 2003), from where the headers put them.
 
-    Found twice, from two starts. No move is made that does not let the images share more information than where the headers
-    put them; where the ends differ, the move is doubtful, unless the better one is hardly a move. One thread and a fixed
-    seed: the same scan gives the same move.
+    A move beyond the tolerance is looked for again from a second start; where the ends differ, it is doubtful. No move is made
+    that does not let the images share more information than where the headers put them. One thread and a fixed seed: the
+    same scan gives the same move.
     """
     even = [even_image(volume) for volume in (flair, other)]
     fixed, moving = ([_coarse(_image(volume), edge) for edge in COARSE_MM] for volume in even)
-    middle = middle_of(flair.geometry)
-    first = _search(fixed, moving, middle, np.zeros(6), seed)
-    turn, shift = SECOND_START
-    second = _search(fixed, moving, middle, np.array([turn] * 3 + [shift] * 3), seed)
-    best, rest = sorted((first, second), key=lambda found: found[1])
-    stays, moves = (shared_information(fixed[-1], moving[-1], move) for move in (np.eye(4), best[0]))
-    if stays >= moves * (1 - LEAST_GAIN) and -best[1] >= LEAST_INFORMATION:
+    middle, tolerated = middle_of(flair.geometry), tolerance(flair, other)
+    first = best = _search(fixed, moving, middle, np.zeros(6), seed)
+    apart = 0.0
+    if corner_distance(first[0], middle) > tolerated or -first[1] < LEAST_INFORMATION:
+        turn, shift = SECOND_START
+        second = _search(fixed, moving, middle, np.array([turn] * 3 + [shift] * 3), seed)
+        best, rest = sorted((first, second), key=lambda found: found[1])
+        apart = corner_distance(np.linalg.inv(rest[0]) @ best[0], middle)
+    move, information = best[0], -best[1]
+    stays, moves = (shared_information(fixed[-1], moving[-1], placed) for placed in (np.eye(4), move))
+    if stays >= moves * (1 - LEAST_GAIN) and information >= LEAST_INFORMATION:
         return Alignment(np.eye(4), 0.0, 0.0, "")
-    move, tolerated = best[0], tolerance(flair, other)
-    distance, apart = corner_distance(move, middle), corner_distance(np.linalg.inv(rest[0]) @ move, middle)
+    distance = corner_distance(move, middle)
     degrees = float(np.degrees(np.arccos(np.clip((np.trace(move[:3, :3]) - 1) / 2, -1, 1))))
-    if distance <= tolerated:
-        apart = 0.0
-    return Alignment(move, distance, degrees, _doubt(-best[1], apart, tolerated, degrees))
+    doubt = _doubt(information, apart if distance > tolerated else 0.0, tolerated, degrees)
+    return Alignment(move, distance, degrees, doubt)
 
 
 def shared_information(fixed: sitk.Image, moving: sitk.Image, move: Affine) -> float:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 from torch import nn
 
-from veridice.imaging.components import largest_component
-from veridice.imaging.grid import pooled_map
+from veridice.imaging.components import fill_holes, largest_component
+from veridice.imaging.grid import pooled_map, stretch
 from veridice.inference.passes import Backend, deterministic_pass
 from veridice.types import Mask, ProbabilityMap, Voxels
 
@@ -30,12 +29,13 @@ def brain_probability(images: Voxels, network: nn.Module, grid: int, backend: Ba
     coarse = np.stack([pooled_map(image, edge) for image in images]).astype(np.float32)
     found = deterministic_pass(network, coarse, backend)
     # Edges on edges: a coarse voxel's middle lies between those of the fine ones that it is the mean of.
-    return ndimage.zoom(found, edge, order=1, mode="nearest", grid_mode=True)
+    x, y, z = images.shape[1:]
+    return stretch(found, (x, y, z))
 
 
 def brain_mask(probability: ProbabilityMap) -> Mask:
     """The largest part at 0.5, its holes filled (x, y, z)."""
-    return np.asarray(ndimage.binary_fill_holes(largest_component(probability >= 0.5)))
+    return fill_holes(largest_component(probability >= 0.5))
 
 
 def is_whole_head(flair: Voxels, brain: Mask) -> bool:

@@ -47,37 +47,6 @@ def _correlation(measure: Callable[[Numbers, Numbers], Any], confidence: Numbers
     return Correlation(float(result.statistic), float(result.pvalue))
 
 
-@dataclass(frozen=True)
-class Detection:
-    """(Precision, recall) of a rejection; NaN where there is nothing to divide by.
-
-    ``failures`` is the natural reading, what is looked for are failed segmentations. ``acceptable`` is the only one that
-    explains the paper's Table 1: what is looked for are good ones, and a good one is found when it is not rejected.
-    """
-
-    failures: tuple[float, float]
-    acceptable: tuple[float, float]
-
-
-def detection(rejected: Flags, failed: Flags) -> Detection:
-    """Precision and recall in both conventions."""
-    return Detection(_precision_recall(rejected, failed), _precision_recall(~rejected, ~failed))
-
-
-def _precision_recall(found: Flags, wanted: Flags) -> tuple[float, float]:
-    hits, of_found, of_wanted = (float(np.sum(flags)) for flags in (found & wanted, found, wanted))
-    return hits / of_found if of_found else np.nan, hits / of_wanted if of_wanted else np.nan
-
-
-def failure_auroc(confidence: Numbers, failed: Flags) -> float:
-    """Chance that a failed segmentation has a lower score than a good one; NaN when all are alike."""
-    if failed.all() or not failed.any():
-        return np.nan
-    # The area under the ROC curve, without building the curve.
-    pairs = failed.sum() * (~failed).sum()
-    return float(stats.mannwhitneyu(confidence[~failed], confidence[failed], method="asymptotic").statistic / pairs)
-
-
 def worst_share(dice: Numbers, share: float = 0.2) -> Flags:
     """The lowest ``share`` of the cases, at least one; the task of Philps et al. 2025."""
     count = max(1, round(share * len(dice)))
@@ -93,29 +62,15 @@ class RiskCoverage:
     Args:
         coverage: 1/n, 2/n ... 1.
         risk: expected mean risk at that coverage; cases of equal score come in any order.
-        optimal, random: area under the curve of a score that orders as the truth does, and of one that knows nothing.
     """
 
     coverage: Numbers
     risk: Numbers
-    optimal: float
-    random: float
 
     @property
     def area(self) -> float:
         """AURC, lower is better (Geifman, Uziel, El-Yaniv 2019; for segmentation Zenk et al. 2025)."""
         return float(self.risk.mean())
-
-    @property
-    def excess(self) -> float:
-        """E-AURC: how far the area is above the optimal one."""
-        return self.area - self.optimal
-
-    @property
-    def normalised(self) -> float:
-        """0 for the optimal order, 1 for a random one; NaN when all cases are alike."""
-        room = self.random - self.optimal
-        return self.excess / room if room > 1e-12 else np.nan
 
 
 def risk_coverage(confidence: Numbers, dice: Numbers) -> RiskCoverage:
@@ -124,27 +79,8 @@ def risk_coverage(confidence: Numbers, dice: Numbers) -> RiskCoverage:
     # The mean prefix sum over all orders within a tie is that of equal parts.
     _, tie = np.unique(-confidence, return_inverse=True)
     shared = (np.bincount(tie, risk) / np.bincount(tie))[tie]
-    return RiskCoverage(
-        np.arange(1, len(risk) + 1) / len(risk),
-        _prefix_means(shared[np.argsort(-confidence, kind="stable")]),
-        float(_prefix_means(np.sort(risk)).mean()),
-        float(risk.mean()),
-    )
-
-
-def _prefix_means(values: Numbers) -> Numbers:
-    return np.asarray(np.cumsum(values) / np.arange(1, len(values) + 1))
-
-
-def review_share(confidence: Numbers, failed: Flags, tolerated: float = 0.05) -> float:
-    """Smallest share of the cases that must be looked at, the least trusted first, so that at most ``tolerated`` of the
-    others failed. Cases of equal score are looked at together.
-    """
-    for threshold in np.unique(confidence):
-        accepted = confidence >= threshold
-        if failed[accepted].mean() <= tolerated:
-            return float(1 - accepted.mean())
-    return 1.0
+    accepted = np.arange(1, len(risk) + 1)
+    return RiskCoverage(accepted / len(risk), np.cumsum(shared[np.argsort(-confidence, kind="stable")]) / accepted)
 
 
 def fit_dice_map(score: Numbers, dice: Numbers) -> Callable[[Numbers], Numbers]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -10,6 +12,16 @@ from veridice.types import Mask, ProbabilityMap, Voxels
 
 PackedMasks = np.ndarray[tuple[int, int], np.dtype[np.uint8]]
 """(masks, bytes): masks of one shape, packed by ``np.packbits``, an eighth of their booleans."""
+
+
+def unpacked(packed: np.ndarray[Any, np.dtype[np.uint8]], shape: tuple[int, ...]) -> Mask:
+    """One mask (x, y, z) of its bytes."""
+    return np.unpackbits(packed, count=math.prod(shape)).view(bool).reshape(shape)
+
+
+def union(packed: PackedMasks, shape: tuple[int, ...]) -> Mask:
+    """Voxels (x, y, z) that any of the masks has."""
+    return unpacked(np.bitwise_or.reduce(packed, axis=0), shape)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.imaging.components import bounding_box, label_components
-from veridice.metrics.maps import GridMaps, PackedMasks
+from veridice.metrics.maps import GridMaps, PackedMasks, union, unpacked
 from veridice.types import Mask, Voxels
 
 BORDER_VOXELS = 1
@@ -102,21 +102,20 @@ def lesion_uncertainties(maps: GridMaps) -> np.ndarray[tuple[int], np.dtype[np.f
     """Of each connected part of the judged mask (lesions,), in the order of ``scipy.ndimage.label``, 26 neighbours:
     1 - mean over the samples of its intersection over union with the sample's part that fits it best (LSU, the same paper).
     """
-    samples = np.unpackbits(maps.sample_masks, axis=1, count=maps.segmentation.size).reshape(-1, *maps.segmentation.shape)
-    box = ndimage.find_objects((samples.any(axis=0) | maps.mask).astype(np.uint8))
-    if not box:
-        return np.zeros(0)
-    lesions, sizes = label_components(maps.mask[box[0]])
-    count = len(sizes)
-    fit = np.zeros(count)
-    for sample in samples[(slice(None), *box[0])]:
-        parts, sizes = label_components(sample)
-        found = len(sizes)
-        joint = np.bincount((lesions * (found + 1) + parts).ravel(), minlength=(count + 1) * (found + 1))
-        table = joint.reshape(count + 1, found + 1).astype(np.float64)
-        union = table.sum(axis=1)[:, None] + table.sum(axis=0)[None] - table
-        fit += (table / np.maximum(union, 1.0))[1:, 1:].max(axis=1, initial=0.0)
-    return np.asarray(1.0 - fit / len(samples))
+    shape = maps.mask.shape
+    box = bounding_box(union(maps.sample_masks, shape) | maps.mask)
+    lesions, sizes = label_components(maps.mask[box])
+    fit = np.zeros(len(sizes))
+    for packed in maps.sample_masks:
+        parts, part_sizes = label_components(unpacked(packed, shape)[box])
+        both = (lesions > 0) & (parts > 0)
+        base = len(part_sizes) + 1
+        pairs, shared = np.unique(lesions[both].astype(np.int64) * base + parts[both], return_counts=True)
+        lesion, part = np.divmod(pairs, base)
+        best = np.zeros(len(sizes))
+        np.maximum.at(best, lesion - 1, shared / (sizes[lesion - 1] + part_sizes[part - 1] - shared))
+        fit += best
+    return np.asarray(1.0 - fit / len(maps.sample_masks))
 
 
 def lesion_uncertainty(maps: GridMaps) -> float | None:

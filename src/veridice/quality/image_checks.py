@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from scipy import ndimage
 
 from veridice.case import Notice
+from veridice.imaging.components import fill_holes
 from veridice.imaging.volume import Geometry
-from veridice.types import Mask, Voxels
+from veridice.types import Array, Mask, Voxels
 
 THICK_SLICE_MM = 5.0
 SMALLEST_HEAD_MM, LARGEST_HEAD_MM = 70, 350
@@ -108,15 +111,20 @@ def looks_swapped(flair: Voxels, t1: Voxels, brain: Mask) -> bool:
     skull around it differ more from scan to scan than that; only where no brain was found the whole head counts.
     """
     inside = np.where(brain, flair, 0) if brain.any() else flair
-    return depth_correlation(flair, inside) - depth_correlation(t1, inside) > SWAP_MARGIN
+    first, second = depth_correlations([flair, t1], inside)
+    return first - second > SWAP_MARGIN
 
 
-def depth_correlation(image: Voxels, flair: Voxels) -> float:
-    """Pearson correlation of intensity and depth below the head's surface, among all but the darkest voxels."""
+def depth_correlations(images: Sequence[Voxels], flair: Voxels) -> list[float]:
+    """Of each image the Pearson correlation of intensity and depth below the surface of what ``flair`` shows."""
     # Every second voxel is plenty for a correlation and costs an eighth.
-    image, flair = image[::2, ::2, ::2], flair[::2, ::2, ::2]
-    head = ndimage.binary_fill_holes(ndimage.binary_opening(flair > HEAD_LEVEL))
-    values, depth = image[head], ndimage.distance_transform_edt(head)[head]
+    head = fill_holes(ndimage.binary_opening(flair[::2, ::2, ::2] > HEAD_LEVEL))
+    depth = ndimage.distance_transform_edt(head)[head]
+    return [_correlation(image[::2, ::2, ::2][head], depth) for image in images]
+
+
+def _correlation(values: Voxels, depth: Array) -> float:
+    """Among all but the darkest voxels."""
     if values.size < 2:
         return 0.0
     tissue = values > np.percentile(values, 30)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
-from veridice.quality.image_checks import depth_correlation
+from veridice.quality.image_checks import depth_correlations
 from veridice.types import Array, Mask, Voxels
 
 DESCRIPTORS = {
@@ -55,15 +55,15 @@ def describe_scan(flair: Voxels, brain: Mask, spacing: tuple[float, float, float
     if values.size < FEWEST_VOXELS:
         return dict.fromkeys(DESCRIPTORS, np.nan)
     low, quarter, middle, three, high = (float(v) for v in np.percentile(values, [2, 25, 50, 75, 98]))
-    spread = max(three - quarter, 1e-3)
+    spread, away = max(three - quarter, 1e-3), values - values.mean()
     return {
         "median": middle,
         "spread": float(np.log(spread)),
         "dark": (low - middle) / spread,
         "bright": (high - middle) / spread,
-        "skewness": float(((values - values.mean()) ** 3).mean() / max(values.std(), 1e-3) ** 3),
+        "skewness": float((away * away * away).mean() / max(values.std(), 1e-3) ** 3),
         "saturated": float(np.log10((values >= 0.995).mean() + 1e-3)),
-        "depth": depth_correlation(flair, np.where(brain, flair, 0)),
+        "depth": depth_correlations([flair], np.where(brain, flair, 0))[0],
         **_texture(flair, brain, spread),
         **_surroundings(flair, brain, middle),
         **_regions(flair, brain, middle, spread),

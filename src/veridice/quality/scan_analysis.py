@@ -7,13 +7,13 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from veridice.case import Notice
+from veridice.imaging.components import bounding_box
 from veridice.imaging.grid import GridTransform
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry
-from veridice.metrics.maps import PackedMasks, StochasticMaps
+from veridice.metrics.maps import PackedMasks, StochasticMaps, union, unpacked
 from veridice.metrics.scores import mean_pairwise_dice
 from veridice.types import Mask, Numbers, ProbabilityMap, Voxels
 
@@ -46,12 +46,14 @@ class NativeSamples:
 def native_samples(packed: PackedMasks, transform: GridTransform) -> NativeSamples:
     """Bring the masks of all passes from the cube to the scan's own grid, each trilinearly and cut at 0.5 again."""
     shape = transform.grid_shape
-    passes = np.unpackbits(packed, axis=1, count=int(np.prod(shape))).reshape(-1, *shape)
-    found = ndimage.find_objects(passes.any(axis=0).astype(np.uint8))
-    if not found:
-        return NativeSamples(np.zeros((len(passes), 0, 0, 0), bool), (slice(0, 0),) * 3)
-    region = transform.crop_region(found[0])
-    return NativeSamples(np.stack([transform.to_crop(each, region) >= 0.5 for each in passes]), region)
+    box = bounding_box(union(packed, shape))
+    if not box[0].stop:
+        return NativeSamples(np.zeros((len(packed), 0, 0, 0), bool), box)
+    region = transform.crop_region(box)
+    masks = np.empty((len(packed), *(side.stop - side.start for side in region)), bool)
+    for mask, each in zip(masks, packed, strict=True):
+        np.greater_equal(transform.to_crop(unpacked(each, shape), region), 0.5, out=mask)
+    return NativeSamples(masks, region)
 
 
 @dataclass(frozen=True)

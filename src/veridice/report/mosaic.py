@@ -72,7 +72,7 @@ def draw_mosaic(flair: Volume, t1: Volume | None, maps: Mapping[str, Volume], tr
     spacing = np.array(flair.geometry.voxel_spacing)[np.argsort(transform.orientation[:, 0])]
     slices = doubtful_slices(judged, transform.crop(maps["entropy"].voxels), SLICES)
     buffer = io.BytesIO()
-    _draw(panels, outlines, slices, picture_size(judged.shape, spacing)).save(buffer, format="png")
+    _draw(panels, outlines, slices, picture_size(judged.shape, spacing)).save(buffer, format="png", compress_level=4)
     return buffer.getvalue()
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from veridice.errors import InputError
-from veridice.experiment.results.resampling import Pool, draw_weights, percentiles, replicate
+from veridice.experiment.results.resampling import Pool, draw_weights, percentiles, point, replicate
 from veridice.experiment.results.rules import KINDS, Rule, fit_rule
 from veridice.metrics import failure_detection as fd
 
@@ -192,32 +192,24 @@ def pool(rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> Pool:
 
 
 def _measures(known: Pool) -> dict[str, float | int]:
-    curve, found = fd.risk_coverage(known.confidence, known.dice), fd.detection(known.rejected, known.failed)
-    kept, linear = known.dice[~known.rejected], fd.pearson(known.prediction, known.dice)
+    kept, once = known.dice[~known.rejected], point(known)
+    linear = fd.pearson(known.prediction, known.dice)
     return {
         "failures": int(known.failed.sum()),
         "rejected": int(known.rejected.sum()),
         "dice_deviation": float(known.dice.std(ddof=1)) if len(known.dice) > 1 else np.nan,
         "dice_mean_before": float(known.dice.mean()),
-        "dice_mean_after": float(kept.mean()) if len(kept) else np.nan,
+        "dice_mean_after": once["dice_mean_after"],
         "dice_median_before": float(np.median(known.dice)),
         "dice_median_after": float(np.median(kept)) if len(kept) else np.nan,
-        "precision_failures": found.failures[0],
-        "recall_failures": found.failures[1],
-        "precision_acceptable": found.acceptable[0],
-        "recall_acceptable": found.acceptable[1],
+        **{name: once[name] for name in once if name.startswith(("precision", "recall"))},
         "pearson_r": linear.r,
         "pearson_p": linear.p,
         "spearman": fd.spearman(known.confidence, known.dice).r,
-        "mae": float(np.abs(known.error).mean()),
-        "auroc_failure": fd.failure_auroc(known.confidence, known.failed),
-        "auroc_worst_fifth": fd.failure_auroc(known.confidence, known.worst),
-        "aurc": curve.area,
-        "aurc_optimal": curve.optimal,
-        "aurc_random": curve.random,
-        "excess_aurc": curve.excess,
-        "normalised_aurc": curve.normalised,
-        "review_share": fd.review_share(known.confidence, known.failed),
+        **{name: once[name] for name in ("mae", "auroc_failure", "auroc_worst_fifth", "aurc")},
+        "aurc_optimal": once["aurc"] - once["excess_aurc"],
+        "aurc_random": 1 - float(known.dice.mean()),
+        **{name: once[name] for name in ("excess_aurc", "normalised_aurc", "review_share")},
     }
 
 

@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from scipy import stats
 
 from veridice.experiment.results.evaluation import pool
+from veridice.experiment.results.resampling import point
 from veridice.io.atomic import staged_output
 from veridice.metrics import failure_detection as fd
 
@@ -222,12 +223,12 @@ def risk_coverage(judged: pd.DataFrame, folder: Path, methods: Sequence[str]) ->
     with saved(folder, "risk-coverage", 1, (7.4, 4.2)) as (_, (axes,)):
         dice = _rows(judged, methods[0])["dice"].to_numpy(float)
         best = fd.risk_coverage(dice, dice)
-        axes.axhline(best.random, color=GREY, linewidth=1, linestyle=":", label="random order: 1.00", zorder=3)
+        axes.axhline(best.risk[-1], color=GREY, linewidth=1, linestyle=":", label="random order: 1.00", zorder=3)
         for number, method in enumerate(methods):
             known = pool(_rows(judged, method))
-            curve = fd.risk_coverage(known.confidence, known.dice)
+            curve, area = fd.risk_coverage(known.confidence, known.dice), point(known)["normalised_aurc"]
             style = {"color": PALETTE[number], "linestyle": DASHES[number], "linewidth": 1.7}
-            axes.plot(100 * curve.coverage, curve.risk, label=f"{label(method)}: {_number(curve.normalised)}", **style)
+            axes.plot(100 * curve.coverage, curve.risk, label=f"{label(method)}: {_number(area)}", **style)
         axes.plot(100 * best.coverage, best.risk, color=LIGHT, linewidth=2.5, label="optimal order: 0.00", zorder=1)
         axes.set(xlabel="accepted scans (%), most trusted first", ylabel="mean risk, 1 − Dice, of accepted", xlim=(0, 100))
         axes.set_ylim(bottom=0)

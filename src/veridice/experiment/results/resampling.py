@@ -1,7 +1,7 @@
 """Bootstrap resamples of all cases at once: each is a row of weights, how often every case was drawn. No torch.
 
-The measures are those of :mod:`veridice.metrics.failure_detection`, which is their reference in the tests, over thousands of
-resamples in one go; differences of two methods over the same rows are paired.
+All measures over thousands of resamples in one go; a row of ones are the cases themselves. Differences of two methods over the
+same rows are paired.
 """
 
 from __future__ import annotations
@@ -81,6 +81,11 @@ def replicate(pool: Pool, weights: Weights) -> dict[str, Numbers]:
     }
 
 
+def point(pool: Pool) -> dict[str, float]:
+    """The same of the cases as they are: the resample that draws each of them once."""
+    return {name: float(value[0]) for name, value in replicate(pool, np.ones((1, len(pool.dice)))).items()}
+
+
 def ratio(part: Any, whole: Any) -> Numbers:
     """Sums over the drawn cases as shares; NaN where the whole is nothing."""
     return np.asarray(part / np.where(whole > 0, whole, np.nan))
@@ -140,6 +145,9 @@ def _area(weights: Weights, ranking: Numbers, risk: Numbers) -> Numbers:
 
 
 def _review_share(weights: Weights, confidence: Numbers, failed: Flags, tolerated: float = 0.05) -> Numbers:
+    """Smallest share of the cases that must be looked at, the least trusted first, so that at most ``tolerated`` of the others
+    failed. Cases of equal score are looked at together.
+    """
     values, tie = np.unique(confidence, return_inverse=True)
     member = np.eye(len(values))[tie]
 
