@@ -68,12 +68,12 @@ def huber(run: Path, number: int, cases: list[Case], delta: float) -> float:
     settings = settings.model_copy(update={"regressor": regressor})
     files = {
         name: [fold / folder / f"{stored_name(case)}.npz" for case in of_split(run, number, cases, name)]
-        for name, folder in (("train", "studies-out-of-fold"), ("validation", "studies"))
+        for name, folder in (("train", "analyses-out-of-fold"), ("validation", "analyses"))
     }
     test = of_split(run, number, cases, "test")
-    asked = {case.id: fold / "studies" / f"{stored_name(case)}.npz" for case in test}
+    asked = {case.id: fold / "analyses" / f"{stored_name(case)}.npz" for case in test}
     predicted = fit_and_predict("uncertainty", files, asked, settings, run / "choices" / f"huber-{delta}")
-    true = {case.id: read_numbers(fold / "studies", case)["dice"] for case in test}
+    true = {case.id: read_numbers(fold / "analyses", case)["dice"] for case in test}
     return float(np.mean([abs(predicted[name] - true[name]) for name in true]))
 
 
@@ -87,7 +87,7 @@ def main() -> None:
     cases = read_cases(load_experiment("laptop"), run / "cohort")[0]
     backend = choose_backend(InferenceSettings(engine="torch"))
     test = of_split(run, number, cases, "test")
-    numbers = pd.DataFrame([read_numbers(fold / "studies", case) for case in test])
+    numbers = pd.DataFrame([read_numbers(fold / "analyses", case) for case in test])
     appearances = pd.DataFrame([appearance(case, fold, backend) for case in test])
     dice = numbers["dice"].to_numpy()
     lines = [f"{len(test)} test cases of fold {number}, mean Dice {dice.mean():.3f}"]

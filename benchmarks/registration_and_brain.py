@@ -71,7 +71,7 @@ def brain(case: Case, networks: Models) -> tuple[float, float]:
     transform = fit_grid(flair, networks.grid_shape)
     images = grid_images(flair, t1, transform)
     begin = time.perf_counter()
-    _, found = find_brain(Scan(flair, t1), images, transform, networks, choose_backend(InferenceSettings()))
+    _, found = find_brain(Scan(flair, t1), images, transform, *networks.brain_finder, choose_backend(InferenceSettings()))
     seconds = time.perf_counter() - begin
     truth = read_mask(Path(str(case.brain_mask)), flair.geometry).voxels
     return dice(found, truth).dice, seconds

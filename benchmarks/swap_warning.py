@@ -59,7 +59,7 @@ def main() -> None:
             transform = fit_grid(scan.flair, networks.grid_shape)
             right = grid_images(scan.flair, scan.t1, transform)
             for images in (right, right[::-1].copy()):
-                brain, _ = find_brain(scan, images, transform, networks, backend)
+                brain, _ = find_brain(scan, images, transform, *networks.brain_finder, backend)
                 told.append(looks_swapped(images[0], images[1], brain))
         false, found = sum(told[::2]), sum(told[1::2])
         sys.stdout.write(f"{title}: {len(told) // 2} pairs, {false} right ones warned about, {found} swapped ones found\n")

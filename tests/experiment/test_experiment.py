@@ -16,13 +16,16 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from veridice import cli
+from veridice.assessment.check import check
+from veridice.assessment.models import load_models
 from veridice.case import Case
+from veridice.config import InferenceSettings
 from veridice.errors import ConfigError, InputError
 from veridice.experiment import cases, fold, methods
 from veridice.experiment.cases import stored_name
 from veridice.experiment.claim import find_start
 from veridice.experiment.figure1 import choose_loads
-from veridice.experiment.methods import combination, forest_on_simple_features
+from veridice.experiment.methods import as_served, combination, forest_on_simple_features
 from veridice.experiment.protocol import METHODS, ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
 from veridice.experiment.results import evaluation
 from veridice.experiment.results.resampling import draw_weights
@@ -30,10 +33,12 @@ from veridice.experiment.results.tables import read_cases
 from veridice.experiment.run import described
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import Backend
+from veridice.io.datasets import read_manifest
 from veridice.io.nifti import write_image
 from veridice.metrics import scores
 from veridice.metrics.overlap import dice
 from veridice.networks.mc_unet import McUnet
+from veridice.quality.predictor import FEATURES
 from veridice.training.settings import load_training_settings
 
 FP32 = Backend("cpu", "fp32", 1)
@@ -205,19 +210,37 @@ def test_reverse_classification_follows_the_quality_of_the_mask() -> None:
 def test_what_is_learnt_never_sees_the_truth_of_the_judged() -> None:
     rng = np.random.default_rng(2)
     names = ("volume", "lesion_count", "mask_contrast", "mean_foreground_entropy", "entropy_sum", "pairwise_dice")
+    names = (*names, *FEATURES[:8])
     known = [{n: float(rng.random()) for n in names} for _ in range(40)]
     known = [{**numbers, "dice": numbers["pairwise_dice"], "load_ml": 1.0} for numbers in known]
     judged = {f"c{n}": {**{m: float(rng.random()) for m in names}, "dice": 0.0, "load_ml": 0.0} for n in range(10)}
     other = {name: {**numbers, "dice": 1.0, "load_ml": 9.0} for name, numbers in judged.items()}
     people = [f"p{n // 2}" for n in range(40)]
 
+    def served(known: list[dict[str, float]], judged: dict[str, dict[str, float]], seed: int) -> dict[str, float]:
+        return as_served(known, people, judged, seed)
+
     def together(known: list[dict[str, float]], judged: dict[str, dict[str, float]], seed: int) -> dict[str, float]:
         return combination(known, people, judged, seed)
 
-    for method in (together, forest_on_simple_features):
+    for method in (together, served, forest_on_simple_features):
         assert method(known, judged, 0) == method(known, other, 0)
-    predicted = together(known, judged, 0)
-    assert np.corrcoef([predicted[n] for n in judged], [judged[n]["pairwise_dice"] for n in judged])[0, 1] > 0.9
+    for method in (together, served):
+        predicted = method(known, judged, 0)
+        assert np.corrcoef([predicted[n] for n in judged], [judged[n]["pairwise_dice"] for n in judged])[0, 1] > 0.9
+
+
+def test_a_case_is_analysed_as_check_does_it(experiment: Path) -> None:
+    """The same networks, passes and seed: the same evidence, from which the method ``veridice`` predicts."""
+    models = load_models()
+    case = read_manifest(experiment.parent / "people.csv", experiment.parent)[0]
+    data = load_training_settings("default").data
+    panel = cases.Panel(models.segmenter, (), models.reconstructor, models.brain_finder, FP32, 2, 0, 0)
+    numbers, _ = cases.analyse_case(cases.KnownCase.read(case, data), panel, 8)
+    served = check(case.flair, case.t1, models=models, settings=InferenceSettings(passes=2, precision="fp32", engine="torch"))
+    scores_ = served.assessment.scores
+    for name in {*FEATURES, *scores.SCORES} - {f"predicted_dice_{pair}" for pair in models.regressors}:
+        assert numbers[name] == pytest.approx(scores_[name], abs=1e-4), name
 
 
 # The whole, tiny
@@ -295,7 +318,7 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     assert set(tested.groupby("case")["fold"].nunique()) == {1} and tested["case"].nunique() == 8
     per_case = tested.groupby("case")["method"].apply(set)
     assert all(methods_ == per_case.iloc[0] for methods_ in per_case)
-    assert per_case.iloc[0] == {*METHODS, "random_forest_unseen_scanner", "combination_unseen_scanner"}
+    assert per_case.iloc[0] == {*METHODS, *(f"{name}_unseen_scanner" for name in fold.LEARNT)}
     few = tested["method"].str.endswith("_unseen_scanner")
     assert tested.loc[(tested["kind"] == "dice") & ~few, "score"].notna().all()
     made = list((output / "results").iterdir())
@@ -360,7 +383,7 @@ def test_inner_segmenters_never_saw_the_cases_they_are_asked_about(experiment: P
         return real(settings, cases, run, weights, start)
 
     monkeypatch.setattr(fold.unets, "train_segmenter", watched)
-    monkeypatch.setattr(fold, "_study", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(fold, "_analyse", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     assert cli.run(["experiment", str(experiment), "-o", str(experiment.parent / "out")]) == 130
     assert trained["fold-0/inner-0"] | trained["fold-0/inner-1"] == trained["fold-0"]
     assert not trained["fold-0/inner-0"] & trained["fold-0/inner-1"]

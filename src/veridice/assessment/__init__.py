@@ -6,7 +6,7 @@ May be imported by training, cohort, experiment and cli.
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "analysis": "analyse_mask analyse_scan mask_from_probability scan_appearance",
+    "analysis": "analyse_mask analyse_scan find_brain mask_from_probability native_probability scan_appearance",
     "assess": "assess_scan",
     "check": "Request judge_files load_prepared",
     "models": "Models load_models",

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from veridice.assessment.models import Models
 from veridice.case import Notice
@@ -34,7 +35,7 @@ from veridice.quality.placement_checks import SURELY_TURNED, cut_off_doubts, ori
 from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.quality.single_lesions import MOST_LESIONS
 from veridice.quality.slice_checks import slice_doubts
-from veridice.types import Mask, Numbers, Voxels
+from veridice.types import Mask, Numbers, ProbabilityMap, Voxels
 
 OWN = "own"
 """Name of our own mask among those that are judged."""
@@ -55,12 +56,11 @@ def analyse_scan(
     with clock.stage("segmentation"):
         passes = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, on_step)
     with clock.stage("brain"):
-        brain, native_brain = find_brain(scan, images, transform, networks, backend)
+        brain, native_brain = find_brain(scan, images, transform, *networks.brain_finder, backend)
         doubts = image_doubts(images[0], None if t1 is None else images[1], brain, transform.geometry)
         doubts += scan_doubts(scan, images, brain, transform, networks, backend)
     with clock.stage("native_samples"):
-        probability = transform.to_native(passes.mean, order=3)
-        probability[~near_brain(brain, transform)] = 0
+        probability = native_probability(passes.mean, brain, transform)
         samples = native_samples(passes.sample_masks, transform)
     with clock.stage("familiarity"):
         descriptors, features = _appearance(images, brain, transform, networks, backend)
@@ -101,7 +101,7 @@ def scan_appearance(scan: Scan, networks: Models, backend: Backend) -> tuple[dic
     """Descriptors of a scan and its features in the segmenter, as :func:`analyse_scan` has them."""
     transform = fit_grid(scan.flair, networks.grid_shape)
     images = grid_images(scan.flair, scan.t1, transform)
-    brain, _ = find_brain(scan, images, transform, networks, backend)
+    brain, _ = find_brain(scan, images, transform, *networks.brain_finder, backend)
     return _appearance(images, brain, transform, networks, backend)
 
 
@@ -114,11 +114,13 @@ def _appearance(
     return descriptors, deepest_features(networks.segmenter, alone, backend)
 
 
-def find_brain(scan: Scan, images: Voxels, transform: GridTransform, networks: Models, backend: Backend) -> tuple[Mask, Mask]:
-    """Brain mask on the cube and in the FLAIR's grid: the given one, else one by the brain network."""
+def find_brain(
+    scan: Scan, images: Voxels, transform: GridTransform, network: nn.Module, grid: int, backend: Backend
+) -> tuple[Mask, Mask]:
+    """Brain mask on the cube and in the FLAIR's grid: the given one, else the brain network's, whose cube has edge ``grid``."""
     if scan.brain is not None:
         return transform.to_grid(scan.brain.voxels) >= HALF, scan.brain.voxels
-    probability = brain_probability(images, networks.brain, networks.cards["brain"].grid, backend)
+    probability = brain_probability(images, network, grid, backend)
     mask = brain_mask(probability)
     # What is not the largest part stays out of the native mask, whose border is that of the shares.
     kept = np.where(dilate(mask), np.maximum(probability, 0.5 * mask), 0.0)
@@ -137,11 +139,18 @@ def scan_doubts(
 
     def when_turned(axes: tuple[int, ...]) -> Mask:
         turned = np.ascontiguousarray(np.flip(images, tuple(axis + 1 for axis in axes)))
-        return brain_mask(brain_probability(turned, networks.brain, networks.cards["brain"].grid, backend))
+        return brain_mask(brain_probability(turned, *networks.brain_finder, backend))
 
     least = SURELY_TURNED if cut else 0.0
     turned = orientation_doubts(images[0], brain, None if scan.brain is not None else when_turned, least)
     return [*sliced, *cut, *turned]
+
+
+def native_probability(probability: ProbabilityMap, brain: Mask, transform: GridTransform) -> ProbabilityMap:
+    """Lesion probability of the cube in the scan's own grid; 0 away from the brain."""
+    native = transform.to_native(probability, order=3)
+    native[~near_brain(brain, transform)] = 0
+    return native
 
 
 def near_brain(brain: Mask, transform: GridTransform) -> Mask:

@@ -33,6 +33,11 @@ class Models:
     def grid_shape(self) -> tuple[int, int, int]:
         return (self.cards["segmenter"].grid,) * 3
 
+    @property
+    def brain_finder(self) -> tuple[nn.Module, int]:
+        """The brain network and the edge of its cube."""
+        return self.brain, self.cards["brain"].grid
+
 
 def load_models(folder: Path | None = None, with_quality: bool = True) -> Models:
     """Load everything that judges a scan.

@@ -13,16 +13,19 @@ from urllib.parse import quote
 import numpy as np
 from torch import nn
 
-from veridice.assessment.analysis import mask_from_probability
+from veridice.assessment.analysis import find_brain, mask_from_probability, native_probability
 from veridice.case import Case
 from veridice.experiment.methods import augmented_masks, ensemble_masks, pairwise_agreement
 from veridice.imaging.grid import GridTransform, fit_grid, grid_images, pooled_map
+from veridice.imaging.scan import Scan
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.io.atomic import replaced, write_text
 from veridice.io.labelled_scan import read_labelled
-from veridice.metrics.maps import GridMaps
+from veridice.metrics.maps import GridMaps, StochasticMaps
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import all_scores, error_map, lesion_count, lesion_volume_ml, voxelwise_sum
+from veridice.quality.mask_features import mask_evidence
+from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.training.settings import DataSettings
 from veridice.types import Mask, Voxels
 
@@ -38,6 +41,7 @@ class Panel:
         segmenter: whose segmentations are judged; it never saw them.
         members: of the ensemble; none: no ensemble.
         reconstructor: rebuilds the FLAIR.
+        brain_finder: the brain network and the edge of its cube.
         backend: device and precision.
         passes: stochastic ones.
         augmentations: changed images for test-time augmentation; 0: none.
@@ -47,6 +51,7 @@ class Panel:
     segmenter: nn.Module
     members: Sequence[nn.Module]
     reconstructor: nn.Module
+    brain_finder: tuple[nn.Module, int]
     backend: Backend
     passes: int
     augmentations: int
@@ -57,6 +62,7 @@ class Panel:
 class KnownCase:
     """A case with its truth, in its own grid and on the cube."""
 
+    scan: Scan
     images: Voxels
     transform: GridTransform
     truth: Mask
@@ -72,14 +78,15 @@ class KnownCase:
         known = read_labelled(case, settings.resample_t1, settings.rim_mm)
         transform = fit_grid(known.scan.flair, (settings.grid,) * 3)
         images = grid_images(known.scan.flair, known.scan.t1, transform)
-        return cls(images, transform, known.truth, known.valid)
+        return cls(known.scan, images, transform, known.truth, known.valid)
 
 
-def study(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, Any], dict[str, Voxels]]:
+def analyse_case(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, Any], dict[str, Voxels]]:
     """Numbers and pooled maps of one scan.
 
     Returns:
-        Numbers: ``dice`` (cube), ``dice_native``, ``load_ml`` and the scores of all methods but those that are learnt.
+        Numbers: ``dice`` (cube), ``dice_native``, ``load_ml``, the scores of all methods but those that are learnt, and the
+        evidence from which ``check`` predicts the Dice.
         Maps (float16, pooled): those of a quality case, and ``truth``.
     """
     images, transform = scan.images, scan.transform
@@ -88,7 +95,10 @@ def study(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, Any], dic
     mask = segmentation >= 0.5
     rebuilt = reconstruct(panel.reconstructor, images[0], mask, panel.backend)
     maps = GridMaps.of(passes, segmentation, error_map(images[0], rebuilt))
-    numbers = {**_truths(scan, segmentation), **all_scores(maps), **_errors_of_the_truth(scan, panel)}
+    analysis = _as_served(scan, passes, panel)
+    evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(analysis.own, analysis).items()}
+    numbers = {**evidence, **_truths(scan, segmentation, analysis.own), **all_scores(maps)}
+    numbers |= _errors_of_the_truth(scan, panel)
     if panel.augmentations:
         changed = augmented_masks(panel.segmenter, images, panel.backend, panel.augmentations, panel.seed)
         numbers["test_time_augmentation"] = pairwise_agreement(changed)
@@ -101,11 +111,28 @@ def study(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, Any], dic
     return numbers, {name: pooled_map(map_, pool) for name, map_ in {**shown, "truth": truth}.items()}
 
 
-def _truths(scan: KnownCase, segmentation: Voxels) -> dict[str, float]:
+def _as_served(scan: KnownCase, passes: StochasticMaps, panel: Panel) -> ScanAnalysis:
+    """The scan as ``check`` analyses it, with the networks of the fold; the brain network is the one that ships."""
+    transform = scan.transform
+    brain, native_brain = find_brain(scan.scan, scan.images, transform, *panel.brain_finder, panel.backend)
+    probability = native_probability(passes.mean, brain, transform)
+    return ScanAnalysis(
+        scan=scan.scan,
+        transform=transform,
+        images=scan.images,
+        passes=passes,
+        samples=native_samples(passes.sample_masks, transform),
+        probability=probability,
+        own=mask_from_probability(probability),
+        brain=brain,
+        native_brain=native_brain,
+    )
+
+
+def _truths(scan: KnownCase, segmentation: Voxels, native: Mask) -> dict[str, float]:
     """True Dice on the cube and in the scan's own grid, true and found volume."""
     transform = scan.transform
     truth, valid = transform.to_grid(scan.truth) >= 0.5, transform.to_grid(scan.valid) >= 0.5
-    native = mask_from_probability(transform.to_native(segmentation, order=3))
     voxel_ml = transform.native.voxel_volume_ml
     return {
         "dice": dice((segmentation >= 0.5) & valid, truth & valid).dice,
@@ -123,7 +150,7 @@ def _errors_of_the_truth(scan: KnownCase, panel: Panel) -> dict[str, float]:
     return {"true_error_sum": voxelwise_sum(error), "true_absolute_error_sum": voxelwise_sum(np.abs(error))}
 
 
-def study_cases(
+def analyse_cases(
     cases: Sequence[Case],
     panel_of: Callable[[Case], Panel],
     settings: DataSettings,
@@ -131,12 +158,12 @@ def study_cases(
     folder: Path,
     on_step: Callable[[], None],
 ) -> None:
-    """Study every case into ``folder``: ``CASE.json`` and ``CASE.npz``; what is there is kept."""
+    """Analyse every case into ``folder``: ``CASE.json`` and ``CASE.npz``; what is there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     for case in cases:
         stem = stored_name(case)
         if not (folder / f"{stem}.json").exists():
-            numbers, maps = study(KnownCase.read(case, settings), panel_of(case), pool)
+            numbers, maps = analyse_case(KnownCase.read(case, settings), panel_of(case), pool)
             with replaced(folder / f"{stem}.npz") as arrays:
                 np.savez_compressed(arrays, allow_pickle=False, dice=np.float32(numbers["dice"]), **maps)
             # Last: a case counts as done when its numbers are there.

@@ -17,10 +17,10 @@ from torch import nn
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.experiment.cases import KnownCase, Panel, read_numbers, stored_name, study_cases
+from veridice.experiment.cases import KnownCase, Panel, analyse_cases, read_numbers, stored_name
 from veridice.experiment.claim import Start
 from veridice.experiment.figure1 import choose_loads, store_slices
-from veridice.experiment.methods import Numbers, combination, forest_on_simple_features, reverse_classification
+from veridice.experiment.methods import Numbers, as_served, combination, forest_on_simple_features, reverse_classification
 from veridice.experiment.protocol import METHODS, REGRESSED, ExperimentSettings, inner_folds
 from veridice.experiment.regress import fit_and_predict, refit_without_scanners
 from veridice.experiment.results.evaluation import UNSEEN
@@ -28,13 +28,14 @@ from veridice.experiment.results.tables import REFITS, write_cases, write_csv
 from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.atomic import write_json, write_text
+from veridice.io.weight_cards import bundled_weights
 from veridice.progress import progress_bar
 from veridice.training import unets
 from veridice.training.regressor_examples import CHANNELS
 from veridice.training.settings import RegressorInput, TrainingSettings, on_whole_cubes, with_steps
 
 OnStep = Callable[[], None]
-STUDIES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "studies", "studies-out-of-fold", "scores.csv", "figure1.npz", "stages"
+ANALYSES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "analyses", "analyses-out-of-fold", "scores.csv", "figure1.npz", "stages"
 
 
 @dataclass(frozen=True)
@@ -112,10 +113,10 @@ def run_fold(fold: Fold) -> None:
     with fold.stage("reconstructor") as due:
         if due:
             _train(fold, "reconstructor", fold.cases, fold.folder, fold.settings.reconstructor_steps)
-    with fold.stage("studies") as due:
+    with fold.stage("analyses") as due:
         if due:
-            _study(fold, parts)
-    for targets, folder in (("own", STUDIES), ("out-of-fold", OUT_OF_FOLD)):
+            _analyse(fold, parts)
+    for targets, folder in (("own", ANALYSES), ("out-of-fold", OUT_OF_FOLD)):
         for pair in CHANNELS:
             name = f"regressor-{pair}-{targets}"
             if fold.settings.wants(REGRESSED[name]):
@@ -145,7 +146,7 @@ def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps:
     recipe(settings, cases, output / network, output / "weights", fold.start.of(network))
 
 
-def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
+def _analyse(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
     """Own segmentations of all cases; beside it those of training cases by segmenters that never saw them."""
     segmenter = load_network(fold.weights, "segmenter")[0]
     members = [load_network(fold.folder / f"inner-{n}" / "weights", "segmenter")[0] for n in range(len(parts))]
@@ -153,26 +154,33 @@ def _study(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
     settings = fold.settings
     backend = choose_backend(fold.inference)
     pool, data = fold.training.regressor.pool, fold.training.data
+    finder = brain_finder()
     inner = {case.id: members[number] for number, part in enumerate(parts) for case in part}
 
     def panel(network: nn.Module, ensemble: Sequence[nn.Module]) -> Panel:
         # The combination is made of all scores.
         augmented = settings.wants("test_time_augmentation") or settings.wants("combination")
         augmentations = settings.test_time_augmentations if augmented else 0
-        return Panel(network, ensemble, reconstructor, backend, settings.passes, augmentations, settings.seed)
+        return Panel(network, ensemble, reconstructor, finder, backend, settings.passes, augmentations, settings.seed)
 
     with progress_bar() as progress:
         train = fold.of("train")
         task = progress.add_task(f"fold {fold.number}: scans", total=len(fold.cases) + len(train), note="")
         on_step = partial(progress.advance, task)
         ensemble = members if settings.wants("ensemble") else ()
-        study_cases(fold.cases, lambda _case: panel(segmenter, ensemble), data, pool, fold.folder / STUDIES, on_step)
+        analyse_cases(fold.cases, lambda _case: panel(segmenter, ensemble), data, pool, fold.folder / ANALYSES, on_step)
         # Its members know the case, so that an ensemble would be no fair evidence there.
-        study_cases(train, lambda case: panel(inner[case.id], ()), data, pool, fold.folder / OUT_OF_FOLD, on_step)
+        analyse_cases(train, lambda case: panel(inner[case.id], ()), data, pool, fold.folder / OUT_OF_FOLD, on_step)
+
+
+def brain_finder() -> tuple[nn.Module, int]:
+    """The brain network that ships: it knows no lesions, and no fold trains one."""
+    network, card = load_network(bundled_weights(), "brain")
+    return network, card.grid
 
 
 def _keep_slices(fold: Fold) -> None:
-    loads = {case.id: read_numbers(fold.folder / STUDIES, case)["load_ml"] for case in fold.of("test")}
+    loads = {case.id: read_numbers(fold.folder / ANALYSES, case)["load_ml"] for case in fold.of("test")}
     by_name = {case.id: case for case in fold.of("test")}
     chosen = {
         name: (KnownCase.read(by_name[case], fold.training.data), f"{name}: {loads[case]:.1f} ml")
@@ -182,7 +190,7 @@ def _keep_slices(fold: Fold) -> None:
     segmenter, reconstructor = networks
     settings = fold.settings
     backend = choose_backend(fold.inference)
-    panel = Panel(segmenter, (), reconstructor, backend, settings.passes, settings.test_time_augmentations, settings.seed)
+    panel = Panel(segmenter, (), reconstructor, brain_finder(), backend, settings.passes, 0, settings.seed)
     store_slices(chosen, panel, fold.folder / SLICES)
 
 
@@ -194,9 +202,9 @@ def _regress(fold: Fold, pair: RegressorInput, targets: str, folder: str) -> Non
     settings = with_steps(fold.training, "regressor", fold.settings.regressor_steps)
     files = {
         "train": list(_files(fold, fold.of("train"), folder).values()),
-        "validation": list(_files(fold, fold.of("validation"), STUDIES).values()),
+        "validation": list(_files(fold, fold.of("validation"), ANALYSES).values()),
     }
-    judged = _files(fold, [*fold.of("validation"), *fold.of("test")], STUDIES)
+    judged = _files(fold, [*fold.of("validation"), *fold.of("test")], ANALYSES)
     predicted = fit_and_predict(pair, files, judged, settings, fold.folder / f"regressor-{targets}" / pair)
     _store(fold, f"regressor-{pair}-{targets}", predicted)
 
@@ -205,7 +213,7 @@ def _refit(fold: Fold) -> None:
     # Where the regressor is no method that was asked for, nothing is refitted.
     train = fold.of("train") if fold.settings.wants("regressor_uncertainty_out_of_fold") else []
     validation = fold.of("validation")
-    known, checks = _files(fold, train, OUT_OF_FOLD), _files(fold, validation, STUDIES)
+    known, checks = _files(fold, train, OUT_OF_FOLD), _files(fold, validation, ANALYSES)
     settings = with_steps(fold.training, "regressor", fold.settings.refit_steps)
     table = refit_without_scanners(train, validation, known, checks, settings, fold.folder / "regressor-refits")
     write_csv(fold.folder / REFITS, table, digits=17)
@@ -215,7 +223,7 @@ def _atlas(fold: Fold) -> None:
     """Reverse classification against a few training cases that have lesions."""
 
     def read(case: Case) -> dict[str, np.ndarray]:
-        with np.load(fold.folder / STUDIES / f"{stored_name(case)}.npz") as maps:
+        with np.load(fold.folder / ANALYSES / f"{stored_name(case)}.npz") as maps:
             return {name: maps[name].astype(np.float32) for name in ("flair", "segmentation", "truth")}
 
     train = fold.of("train")
@@ -240,14 +248,14 @@ def _store(fold: Fold, method: str, predicted: dict[str, float]) -> None:
 
 
 ATLAS = "reverse_classification"
-LEARNT = ("random_forest", "combination")
+LEARNT = ("random_forest", "combination", "veridice")
 FEWEST_PEOPLE = 3
 DESCRIPTIONS = ("dice", "dice_native", "load_ml")
 
 
 def score_table(fold: Fold) -> pd.DataFrame:
     """One row a validation or test case and method: what evaluation reads."""
-    own = {case.id: read_numbers(fold.folder / STUDIES, case) for case in fold.cases}
+    own = {case.id: read_numbers(fold.folder / ANALYSES, case) for case in fold.cases}
     learnt = {case.id: read_numbers(fold.folder / OUT_OF_FOLD, case) for case in fold.of("train")}
     judged = [*fold.of("validation"), *fold.of("test")]
     predictions = {
@@ -301,6 +309,7 @@ def _learnt_from(
     learners = {
         "random_forest": lambda: forest_on_simple_features(numbers, asked, seed),
         "combination": lambda: combination(numbers, people, asked, seed),
+        "veridice": lambda: as_served(numbers, people, asked, seed),
     }
     return {name: learners[name]() for name in wanted}
 

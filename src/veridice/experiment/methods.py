@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import SimpleITK as sitk
 import torch
 from sklearn.base import clone
@@ -21,7 +22,8 @@ from torch.nn import functional
 from veridice.inference.passes import Backend, deterministic_pass
 from veridice.metrics.maps import PackedMasks
 from veridice.metrics.overlap import dice
-from veridice.metrics.scores import mean_pairwise_dice
+from veridice.metrics.scores import SCORES, mean_pairwise_dice
+from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.types import Mask, Voxels
 
 LARGEST_TURN = 0.1
@@ -137,6 +139,10 @@ NOT_EVIDENCE = ("dice", "dice_native", "load_ml", "true_error_sum", "true_absolu
 """The truth and what needs it; and the ensemble, which is not there for cases that its members know."""
 
 
+ONLY_SERVED = {name for name in FEATURES if name not in SCORES}
+"""Evidence that ``check`` alone reads: the combination is of scores that others have named."""
+
+
 def forest_on_simple_features(known: Sequence[Numbers], judged: Mapping[str, Numbers], seed: int) -> dict[str, float]:
     """Dice of each judged case from a few simple features by a random forest (Breiman 2001)."""
     model = make_pipeline(SimpleImputer(keep_empty_features=True), _forest(seed))
@@ -148,7 +154,7 @@ def combination(known: Sequence[Numbers], people: Sequence[str], judged: Mapping
 
     The choice and the fit see training cases alone: validation and test stay out. ``people`` says whose each known one is.
     """
-    names = sorted(set.intersection(*(set(numbers) for numbers in known)) - set(NOT_EVIDENCE))
+    names = sorted(set.intersection(*(set(numbers) for numbers in known)) - set(NOT_EVIDENCE) - ONLY_SERVED)
     spread = QuantileTransformer(n_quantiles=max(2, min(50, len(known) // 2)), output_distribution="normal")
     imputer = SimpleImputer(keep_empty_features=True)
     candidates = [
@@ -160,6 +166,14 @@ def combination(known: Sequence[Numbers], people: Sequence[str], judged: Mapping
     folds = list(GroupKFold(min(5, len(set(people))), shuffle=True, random_state=seed).split(features, groups=people))
     errors = [np.abs(cross_val_predict(clone(model), features, dice, cv=folds) - dice).mean() for model in candidates]
     return _fit_and_predict(candidates[int(np.argmin(errors))], known, judged, names)
+
+
+def as_served(known: Sequence[Numbers], people: Sequence[str], judged: Mapping[str, Numbers], seed: int) -> dict[str, float]:
+    """Dice of each judged case as ``check`` predicts it (:mod:`veridice.quality.predictor`), learnt from the known ones."""
+    features = [name for name in FEATURES if name in known[0]]
+    predictor = fit_predictor(pd.DataFrame(known).assign(person=list(people)), seed, features)
+    predicted, _ = predictor.predict(list(judged.values()))
+    return dict(zip(judged, predicted.tolist(), strict=True))
 
 
 def _forest(seed: int) -> RandomForestRegressor:

@@ -42,6 +42,7 @@ METHODS = (
     "reverse_classification",
     "random_forest",
     "combination",
+    "veridice",  # what check predicts
 )
 
 

@@ -22,12 +22,13 @@ def brain_probability(images: Voxels, network: nn.Module, grid: int, backend: Ba
     Args:
         images: FLAIR and T1w on the cube (2, x, y, z), in [0, 1]; zeros where there is no T1w.
         network: trained on a coarser cube around the same box.
-        grid: edge of that cube; divides the edge of ``images``.
+        grid: edge of that cube.
         backend: device and precision.
     """
-    edge = images.shape[1] // grid
-    coarse = np.stack([pooled_map(image, edge) for image in images]).astype(np.float32)
-    found = deterministic_pass(network, coarse, backend)
+    edge, rest = divmod(images.shape[1], grid)
+    whole = edge > 0 and rest == 0
+    coarse = np.stack([pooled_map(image, edge) if whole else stretch(image, (grid,) * 3) for image in images])
+    found = deterministic_pass(network, coarse.astype(np.float32), backend)
     # Edges on edges: a coarse voxel's middle lies between those of the fine ones that it is the mean of.
     x, y, z = images.shape[1:]
     return stretch(found, (x, y, z))

@@ -13,7 +13,7 @@ HANDED_ON = {
     "model": "CALIBRATION QualityModel load_quality_model save_quality_model verified_calibration",
     "ood": "KNOWN OodDetector fit_ood_detector",
     "placement_checks": "SURELY_TURNED cut_off_doubts orientation_doubts",
-    "predictor": "Predictor fit_predictor",
+    "predictor": "FEATURES Predictor fit_predictor",
     "scan_analysis": "ScanAnalysis native_samples",
     "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",
     "slice_checks": "slice_doubts",

@@ -56,7 +56,7 @@ PICTURES = (
 )
 
 
-IN_GROUPS = ("volume", "pairwise_dice", "combination")
+IN_GROUPS = ("volume", "pairwise_dice", "combination", "veridice")
 
 
 @dataclass(frozen=True)

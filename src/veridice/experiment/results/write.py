@@ -10,15 +10,15 @@ from veridice.experiment.results import evaluation, figures, paper, tables
 from veridice.experiment.results.findings import findings
 
 CASES = "cases.csv"
-COMBINED = "combination"
+COMBINED, SERVED = "combination", "veridice"
 SEES_VALIDATION = ("regressor_image", "regressor_uncertainty", "regressor_error")
 """Their training stops early on validation cases, so that validation would flatter them."""
-NO_CANDIDATES = (COMBINED, "training_mean", "true_error_sum", "true_absolute_error_sum")
+NO_CANDIDATES = (COMBINED, SERVED, "training_mean", "true_error_sum", "true_absolute_error_sum")
 """No single method, no method at all, and two that need the truth."""
-DRAWN = ("pairwise_dice", "volume", "entropy_sum", "regressor_uncertainty", COMBINED, evaluation.CHOSEN)
+DRAWN = ("pairwise_dice", "volume", "entropy_sum", "regressor_uncertainty", COMBINED, SERVED, evaluation.CHOSEN)
 REFITTED = "regressor_uncertainty_refitted"
 """Of one fold, with as many steps with the scanner as without it; so neither is the regressor of the ladder."""
-CALIBRATED = ("regressor_uncertainty", "pairwise_dice", COMBINED)
+CALIBRATED = ("regressor_uncertainty", "pairwise_dice", COMBINED, SERVED)
 
 
 def write_results(folder: Path) -> None:
