@@ -46,17 +46,17 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.D
     taught = people_of(load_training_settings("default").predictor.calibration_donors)
     if set(taught) & set(people_of(DONORS)):
         raise SystemExit("these people calibrated the interval")
-    networks = load_models(bundled_weights())
+    models = load_models(bundled_weights())
     cohort = replace(
         COHORTS["test"], name="coverage", donors=DONORS, seed=SEED, severity_shares=COHORTS["training"].severity_shares
     )
     segmenters = [load_network(folder, "segmenter")[0] for folder in others]
     plans = [cohort.plan(index) for index in range(patients)]
-    tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), networks, segmenters) for plan in plans]
+    tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, segmenters) for plan in plans]
     with progress_bar() as progress:
         bar = progress.add_task("patients", total=patients, note="")
         on_step = partial(progress.advance, bar)
-        shapes = other_patients(networks.grid_shape[0])
+        shapes = other_patients(models.grid_shape[0])
         rows = assess_all(tasks, shapes, MASKS, SEED, InferenceSettings(), folder / "patients", jobs, on_step)
     ood = load_quality_model(bundled_weights()).ood
     appearances = {row.scan: ood.unfamiliarity(row.descriptors, np.array(row.features)) for row in rows.scans.itertuples()}

@@ -20,12 +20,12 @@ from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
 
 
-def measured(case: Case, networks: Models, settings: InferenceSettings) -> dict[str, object]:
+def measured(case: Case, models: Models, settings: InferenceSettings) -> dict[str, object]:
     """One row: what is true, what was predicted."""
     flair = read_image(Path(str(case.flair)))
     truth = read_mask(Path(str(case.mask)), flair.geometry)
     t1 = read_image(case.t1, flair.geometry) if case.t1 else None
-    result = assess_scan(case.id, flair, t1, None, networks, settings)
+    result = assess_scan(case.id, flair, t1, None, models, settings)
     assessment = result.assessment
     return {
         "case": case.id,
@@ -45,8 +45,8 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=bundled_weights())
     arguments = parser.parse_args()
     cases = [c for c in read_manifest(arguments.manifest, arguments.data) if c.split == arguments.split]
-    networks = load_models(arguments.weights)
-    rows = [measured(case, networks, InferenceSettings()) for case in cases]
+    models = load_models(arguments.weights)
+    rows = [measured(case, models, InferenceSettings()) for case in cases]
     print(pd.DataFrame(rows).round(3).to_string(index=False))  # noqa: T201
 
 

@@ -64,23 +64,23 @@ def registration(case: Case, rng: np.random.Generator) -> str:
     return f"unmoved {still.distance:.1f} mm off{' (doubtful)' if still.doubt else ''}; apart {shown} mm; {seconds:.1f} s"
 
 
-def brain(case: Case, networks: Models) -> tuple[float, float]:
+def brain(case: Case, models: Models) -> tuple[float, float]:
     """Dice of the brain mask, and seconds."""
     flair = read_image(Path(str(case.flair)))
     t1 = read_image(case.t1, flair.geometry) if case.t1 else None
-    transform = fit_grid(flair, networks.grid_shape)
+    transform = fit_grid(flair, models.grid_shape)
     images = grid_images(flair, t1, transform)
     begin = time.perf_counter()
-    _, found = find_brain(Scan(flair, t1), images, transform, *networks.brain_finder, choose_backend(InferenceSettings()))
+    _, found = find_brain(Scan(flair, t1), images, transform, *models.brain_finder, choose_backend(InferenceSettings()))
     seconds = time.perf_counter() - begin
     truth = read_mask(Path(str(case.brain_mask)), flair.geometry).voxels
     return dice(found, truth).dice, seconds
 
 
-def by_folds(networks: Models, run: Path) -> dict[int, Models]:
+def by_folds(models: Models, run: Path) -> dict[int, Models]:
     """Models by donor group, with the brain network that never saw it."""
     return {
-        group: replace(networks, brain=load_network(run / f"fold-{group}" / "weights", "brain")[0])
+        group: replace(models, brain=load_network(run / f"fold-{group}" / "weights", "brain")[0])
         for group in range(len(load_training_settings("brain").data.donor_groups))
     }
 
@@ -92,15 +92,15 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=bundled_weights())
     parser.add_argument("--brain-folds", type=Path)
     arguments = parser.parse_args()
-    networks, rng, found = load_models(arguments.weights), np.random.default_rng(0), []
+    models, rng, found = load_models(arguments.weights), np.random.default_rng(0), []
     cases = read_manifest(arguments.manifest, arguments.data)
     groups = real_groups(cases, load_training_settings("brain").data)
-    folds = by_folds(networks, arguments.brain_folds) if arguments.brain_folds else {}
+    folds = by_folds(models, arguments.brain_folds) if arguments.brain_folds else {}
     for case in cases:
         if case.t1 and not folds:
             print(case.id, registration(case, rng))  # noqa: T201
         if case.brain_mask:
-            overlap, seconds = brain(case, folds[groups[case.patient]] if folds else networks)
+            overlap, seconds = brain(case, folds[groups[case.patient]] if folds else models)
             found.append(overlap)
             print(f"{case.id} brain Dice {overlap:.3f}; {seconds:.1f} s")  # noqa: T201
     print(f"brain: median {np.median(found):.4f}, {min(found):.3f} to {max(found):.3f}, n {len(found)}")  # noqa: T201

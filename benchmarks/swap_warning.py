@@ -52,14 +52,14 @@ def main() -> None:
     parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
     parser.add_argument("--simulated", type=int, default=40)
     arguments = parser.parse_args()
-    networks, backend = load_models(bundled_weights()), choose_backend(InferenceSettings())
+    models, backend = load_models(bundled_weights()), choose_backend(InferenceSettings())
     for title, scans in (("real", real(arguments.manifest, arguments.data)), ("simulated", simulated(arguments.simulated))):
         told = []
         for scan in scans:
-            transform = fit_grid(scan.flair, networks.grid_shape)
+            transform = fit_grid(scan.flair, models.grid_shape)
             right = grid_images(scan.flair, scan.t1, transform)
             for images in (right, right[::-1].copy()):
-                brain, _ = find_brain(scan, images, transform, *networks.brain_finder, backend)
+                brain, _ = find_brain(scan, images, transform, *models.brain_finder, backend)
                 told.append(looks_swapped(images[0], images[1], brain))
         false, found = sum(told[::2]), sum(told[1::2])
         sys.stdout.write(f"{title}: {len(told) // 2} pairs, {false} right ones warned about, {found} swapped ones found\n")

@@ -76,12 +76,12 @@ def test_demo_judges_the_real_scan(installed: tuple[Path, dict[str, object]]) ->
 
 def test_a_t1w_given_as_flair_is_unknown_and_the_demo_is_known() -> None:
     """Whatever is given as the FLAIR: the true mask is judged, and any Dice would do to accept it."""
-    networks = load_models(bundled_weights())
+    models = load_models(bundled_weights())
     flair, t1 = (read_image(DEMO / f"sub-lesjak19_{name}.nii.gz") for name in ("FLAIR", "T1w"))
     mask = read_mask(DEMO / "sub-lesjak19_label-lesion_mask.nii.gz", flair.geometry)
     settings = InferenceSettings(passes=2, min_dice=0.0)
-    known = assess_scan("demo", flair, t1, mask, networks, settings).assessment
-    unknown = assess_scan("swapped", t1, None, mask, networks, settings).assessment
+    known = assess_scan("demo", flair, t1, mask, models, settings).assessment
+    unknown = assess_scan("swapped", t1, None, mask, models, settings).assessment
     assert 0 < float(str(known.scores["unfamiliarity"])) <= 1 < float(str(unknown.scores["unfamiliarity"]))
     assert (known.verdict, unknown.verdict) == ("accept", "review")
     said = [warning for warning in unknown.warnings if "the models do not know scans like this one" in warning]

@@ -45,13 +45,13 @@ class Answer:
 
 
 @pytest.fixture(scope="module")
-def networks(_tiny_weights_once: Path) -> Models:
+def models(_tiny_weights_once: Path) -> Models:
     return load_models(_tiny_weights_once)
 
 
-def judged(networks: Models, flair: Path, t1: Path | None, mask: Path | None, **how: Any) -> Answer:
+def judged(models: Models, flair: Path, t1: Path | None, mask: Path | None, **how: Any) -> Answer:
     scan = read_scan(flair, t1, **{"registration": False, **how})
-    found = assess_masks("a", scan, [read_given_mask(mask, scan)] if mask else [], networks, SETTINGS)
+    found = assess_masks("a", scan, [read_given_mask(mask, scan)] if mask else [], models, SETTINGS)
     assessment, maps = found.assessment, found.volumes
     assert np.isfinite([assessment.predicted_dice, *assessment.interval, *assessment.volumes_ml.values()]).all()
     assert 0 <= assessment.interval[0] <= assessment.interval[1] <= 1
@@ -297,16 +297,16 @@ def test_every_form_of_a_scan_has_one_answer(
     form: str,
     images: dict[str, np.ndarray],
     tiny_scan: dict[str, Volume],
-    networks: Models,
+    models: Models,
     plain_answer: dict[str, Answer],
     tmp_path: Path,
 ) -> None:
     affine = tiny_scan["flair"].affine
     if not plain_answer:
         plain = [nifti()(values, affine, tmp_path / f"plain-{name}") for name, values in images.items()]
-        plain_answer["plain"] = judged(networks, *plain)
+        plain_answer["plain"] = judged(models, *plain)
     right = plain_answer["plain"]
-    found = judged(networks, *[FORMS[form](values, affine, tmp_path / name) for name, values in images.items()])
+    found = judged(models, *[FORMS[form](values, affine, tmp_path / name) for name, values in images.items()])
     np.testing.assert_allclose(found.probability, right.probability, atol=1e-4)
     np.testing.assert_array_equal(found.mask, right.mask)
     assert found.mask.any()
@@ -326,7 +326,7 @@ INTENSITIES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 
 @pytest.mark.parametrize("scale", INTENSITIES)
 def test_intensities_of_any_scale_have_one_answer(
-    scale: str, images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Models, tmp_path: Path
+    scale: str, images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], models: Models, tmp_path: Path
 ) -> None:
     affine = tiny_scan["flair"].affine
     mask = nifti()(images["mask"], affine, tmp_path / "mask")
@@ -337,7 +337,7 @@ def test_intensities_of_any_scale_have_one_answer(
         shifted = affine.copy()
         shifted[:3, 3] += affine[:3, 0] * 2
         t1 = nifti(dtype=np.float32)(change(images["t1"][2:]), shifted, tmp_path / "t1")
-        answers.append(judged(networks, flair, t1, mask))
+        answers.append(judged(models, flair, t1, mask))
     np.testing.assert_allclose(answers[1].probability, answers[0].probability, atol=0.01)
     assert answers[1].assessment.predicted_dice == pytest.approx(answers[0].assessment.predicted_dice, abs=0.02)
 
@@ -474,13 +474,13 @@ WARNED: dict[str, tuple[Change, str]] = {
 @pytest.mark.parametrize("name", WARNED)
 @pytest.mark.filterwarnings("ignore")
 def test_what_is_odd_is_judged_and_said(
-    name: str, images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Models, tmp_path: Path
+    name: str, images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], models: Models, tmp_path: Path
 ) -> None:
     change, said = WARNED[name]
     affine = tiny_scan["flair"].affine
     files = {image: nifti()(values, affine, tmp_path / image) for image, values in images.items()}
     change(files, tmp_path)
-    found = judged(networks, files["flair"], files["t1"], files["mask"])
+    found = judged(models, files["flair"], files["t1"], files["mask"])
     if said:
         assert said in found.warnings
     else:
@@ -490,20 +490,20 @@ def test_what_is_odd_is_judged_and_said(
 
 
 def test_a_t1w_of_noise_is_judged_and_said(
-    images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], networks: Models, tmp_path: Path
+    images: dict[str, np.ndarray], tiny_scan: dict[str, Volume], models: Models, tmp_path: Path
 ) -> None:
     files = {name: nifti()(values, tiny_scan["flair"].affine, tmp_path / name) for name, values in images.items()}
     rewritten("t1", noise)(files, tmp_path)
-    assert "cannot be registered" in judged(networks, files["flair"], files["t1"], None, registration=True).warnings
+    assert "cannot be registered" in judged(models, files["flair"], files["t1"], None, registration=True).warnings
 
 
-def test_a_dicom_folder_has_the_answer_of_its_nifti(images: dict[str, np.ndarray], networks: Models, tmp_path: Path) -> None:
+def test_a_dicom_folder_has_the_answer_of_its_nifti(images: dict[str, np.ndarray], models: Models, tmp_path: Path) -> None:
     write_dicom(tmp_path / "a series", images["flair"])
     # Rows from the front and columns from the right are R and A flipped in NIfTI's RAS.
     affine = np.diag([-2.0, -1.0, 3.0, 1.0])
     affine[:3, 3] = (10, 20, 0)
     files = [nifti()(images[name], affine, tmp_path / name) for name in ("flair", "mask")]
-    plain, series = (judged(networks, flair, None, None) for flair in (files[0], tmp_path / "a series"))
+    plain, series = (judged(models, flair, None, None) for flair in (files[0], tmp_path / "a series"))
     np.testing.assert_allclose(series.probability, plain.probability, atol=1e-4)
     assert series.assessment.predicted_dice == pytest.approx(plain.assessment.predicted_dice, abs=1e-4)
     assert series.assessment.volumes_ml == pytest.approx(plain.assessment.volumes_ml, rel=1e-4)

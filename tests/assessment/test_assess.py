@@ -50,13 +50,13 @@ def test_our_mask_is_the_native_probability_at_one_half(judged: AssessmentResult
 
 
 def test_our_mask_ends_near_the_brain(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
-    flair, networks = tiny_scan["flair"], load_models(tiny_weights)
-    whole = assess_masks("a", Scan(flair, tiny_scan["t1"]), [], networks, SETTINGS).volumes["lesion_probability"].voxels
+    flair, models = tiny_scan["flair"], load_models(tiny_weights)
+    whole = assess_masks("a", Scan(flair, tiny_scan["t1"]), [], models, SETTINGS).volumes["lesion_probability"].voxels
     brain = np.zeros(flair.shape, bool)
     half = flair.shape[0] // 2
     brain[:half] = flair.voxels[:half] > 100
     scan = Scan(flair, tiny_scan["t1"], brain=flair.with_voxels(brain))
-    cut = assess_masks("a", scan, [], networks, SETTINGS).volumes["lesion_probability"].voxels
+    cut = assess_masks("a", scan, [], models, SETTINGS).volumes["lesion_probability"].voxels
     far = ndimage.distance_transform_edt(~brain) > 2 * NEAR_BRAIN
     assert (whole[far] > 0).any() and not cut[far].any()
     np.testing.assert_array_equal(cut[brain], whole[brain])
@@ -70,12 +70,12 @@ def test_nothing_is_cut_where_no_brain_was_found(tiny_scan: dict[str, Volume]) -
 @pytest.mark.parametrize("coverage", [0.5, 0.9])
 def test_dice_and_interval_are_those_of_the_judge(coverage: float, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
     settings = InferenceSettings(passes=2, coverage=coverage)
-    networks = load_models(tiny_weights)
+    models = load_models(tiny_weights)
     mask = bright(tiny_scan["flair"])
-    result = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], mask, networks, settings).assessment
-    dice, spread = networks.quality.predictor.predict([result.scores])
+    result = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], mask, models, settings).assessment
+    dice, spread = models.quality.predictor.predict([result.scores])
     assert (result.predicted_dice, result.scores["predicted_spread"]) == pytest.approx((dice[0], spread[0]))
-    ends = dice_intervals(networks.quality.calibration, dice, spread, coverage)
+    ends = dice_intervals(models.quality.calibration, dice, spread, coverage)
     assert result.interval == pytest.approx(tuple(ends[0]))
     assert (result.coverage, result.calibration.source, result.calibration.n) == (coverage, "random numbers", 24)
     assert any("rests on simulated scans" in warning for warning in result.warnings)
@@ -94,11 +94,11 @@ def undoubted(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("undoubted")
 def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
-    networks = load_models(tiny_weights)
+    models = load_models(tiny_weights)
     settings = InferenceSettings(passes=2, min_dice=0.0)
     for limit, verdict in ((1e-6, "review"), (1e6, "accept")):
-        ood = replace(networks.quality.ood, limits=np.full(3, limit))
-        known = replace(networks, quality=replace(networks.quality, ood=ood))
+        ood = replace(models.quality.ood, limits=np.full(3, limit))
+        known = replace(models, quality=replace(models.quality, ood=ood))
         flair = tiny_scan["flair"]
         brain = flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 60))
         scan = Scan(flair, tiny_scan["t1"], brain=brain)
@@ -110,14 +110,14 @@ def test_an_unknown_scan_is_never_accepted(tiny_weights: Path, tiny_scan: dict[s
 @pytest.mark.usefixtures("undoubted")
 @pytest.mark.parametrize("doubt", ["", "the T1w cannot be registered"])
 def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
-    networks = load_models(tiny_weights)
-    ood = replace(networks.quality.ood, limits=np.full(3, 1e6))
-    networks = replace(networks, quality=replace(networks.quality, ood=ood))
+    models = load_models(tiny_weights)
+    ood = replace(models.quality.ood, limits=np.full(3, 1e6))
+    models = replace(models, quality=replace(models.quality, ood=ood))
     flair = tiny_scan["flair"]
     brain = flair.with_voxels(flair.voxels > np.percentile(flair.voxels, 60))
     scan = Scan(flair, tiny_scan["t1"], brain=brain, doubts=(Notice("doubt", doubt),) if doubt else ())
     settings = InferenceSettings(passes=2, min_dice=0.0)
-    result = assess_masks("sub-1", scan, [GivenMask("m", bright(flair))], networks, settings).assessment
+    result = assess_masks("sub-1", scan, [GivenMask("m", bright(flair))], models, settings).assessment
     assert (result.verdict, result.for_review) == (("review", True) if doubt else ("accept", False))
     assert any("accepted unseen" in warning for warning in result.warnings) == bool(doubt)
 
@@ -125,9 +125,9 @@ def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights:
 def test_same_scan_gives_the_same_answer_whatever_ran_before(
     judged: AssessmentResult, tiny_weights: Path, tiny_scan: dict[str, Volume]
 ) -> None:
-    networks = load_models(tiny_weights)
-    assess_scan("other", tiny_scan["t1"], None, None, networks, InferenceSettings(passes=2, seed=9))
-    again = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, networks, SETTINGS)
+    models = load_models(tiny_weights)
+    assess_scan("other", tiny_scan["t1"], None, None, models, InferenceSettings(passes=2, seed=9))
+    again = assess_scan("sub-1", tiny_scan["flair"], tiny_scan["t1"], None, models, SETTINGS)
     assert again.assessment.scores == judged.assessment.scores
     for name, volume in judged.volumes.items():
         np.testing.assert_array_equal(again.volumes[name].voxels, volume.voxels)

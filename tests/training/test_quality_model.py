@@ -41,12 +41,12 @@ def known_scan(tiny_scan: dict[str, Volume], name: str, seed: int = 0) -> KnownS
 
 
 def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path) -> None:
-    networks = load_models(tiny_weights, with_quality=False)
+    models = load_models(tiny_weights, with_quality=False)
     known = known_scan(tiny_scan, "a")
     other_patient = np.zeros((32, 32, 32), bool)
     settings = InferenceSettings(passes=2)
     rng = np.random.default_rng(0)
-    rows = assessed_masks(known, networks, [networks.segmenter], other_patient, len(KINDS), settings, FP32, rng)
+    rows = assessed_masks(known, models, [models.segmenter], other_patient, len(KINDS), settings, FP32, rng)
     masks = pd.DataFrame(rows["masks"])
     assert set(masks["kind"]) == {"own", *KINDS} and masks["kind"].iloc[0] == "own"
     assert masks["dice"].between(0, 1).all()
@@ -55,7 +55,7 @@ def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path)
     lesions = pd.DataFrame(rows["lesions"])
     assert lesions["real"].any() and not lesions["real"].all()
     assert len(rows["scans"]) == 1 and len(rows["scans"][0]["features"]) == 8
-    few = [assessed_masks(known, networks, [], other_patient, 1, settings, FP32, np.random.default_rng(0)) for _ in range(2)]
+    few = [assessed_masks(known, models, [], other_patient, 1, settings, FP32, np.random.default_rng(0)) for _ in range(2)]
     assert few[0] == few[1]
 
 
@@ -85,13 +85,13 @@ def test_from_scans_to_a_judge(
         (output / "fold-0" / "weights").mkdir(parents=True, exist_ok=True)
         shutil.copy(output / "weights" / name, output / "fold-0" / "weights" / name)
     assert cli.run(command) == 0
-    networks = load_models(output / "weights")
-    assert networks.quality is not None
+    models = load_models(output / "weights")
+    assert models.quality is not None
     apart = pd.read_csv(output / "predictor" / "calibration-masks.csv.gz")
-    assert len(apart) == 8 * 2 and networks.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
-    assert 0 < networks.quality.calibration.patients <= 8
-    assert "simulated patients" in networks.quality.calibration.source
-    assert networks.cards["predictor"].learnt_from["segmenter"] == networks.cards["segmenter"].sha256
+    assert len(apart) == 8 * 2 and models.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
+    assert 0 < models.quality.calibration.patients <= 8
+    assert "simulated patients" in models.quality.calibration.source
+    assert models.cards["predictor"].learnt_from["segmenter"] == models.cards["segmenter"].sha256
     seen = pd.concat(pd.read_json(path) for path in (output / "predictor" / "looks").glob("*.json"))
     assert set(seen["kind"]) == {"", *CORRUPTIONS} and len(seen) > 4 * 4
     stored = sorted((output / "predictor" / "train").glob("*.json"))

@@ -45,25 +45,25 @@ NEAR_BRAIN = 2
 
 
 def analyse_scan(
-    scan: Scan, networks: Models, settings: InferenceSettings, backend: Backend, clock: Clock, on_step: OnStep | None
+    scan: Scan, models: Models, settings: InferenceSettings, backend: Backend, clock: Clock, on_step: OnStep | None
 ) -> ScanAnalysis:
     """Everything about a scan that no mask changes: cube, passes, our own mask."""
     flair, t1 = scan.flair, scan.t1
     with clock.stage("grid"):
-        transform = fit_grid(flair, networks.grid_shape)
+        transform = fit_grid(flair, models.grid_shape)
         ranges = _intensity_ranges(scan, transform)
         images = grid_images(flair, t1, transform, ranges)
     with clock.stage("segmentation"):
-        passes = stochastic_passes(networks.segmenter, images, backend, settings.passes, settings.seed, on_step)
+        passes = stochastic_passes(models.segmenter, images, backend, settings.passes, settings.seed, on_step)
     with clock.stage("brain"):
-        brain, native_brain = find_brain(scan, images, transform, *networks.brain_finder, backend)
+        brain, native_brain = find_brain(scan, images, transform, *models.brain_finder, backend)
         doubts = image_doubts(images[0], None if t1 is None else images[1], brain, transform.geometry)
-        doubts += scan_doubts(scan, images, brain, transform, networks, backend)
+        doubts += scan_doubts(scan, images, brain, transform, models, backend)
     with clock.stage("native_samples"):
         probability = native_probability(passes.mean, brain, transform)
         samples = native_samples(passes.sample_masks, transform)
     with clock.stage("familiarity"):
-        descriptors, features = _appearance(images, brain, transform, networks, backend)
+        descriptors, features = _appearance(images, brain, transform, models, backend)
     whole_head = is_whole_head(images[0], brain)
     return ScanAnalysis(
         scan=scan,
@@ -97,21 +97,21 @@ def _ends(ranges: Mapping[str, IntensityRange]) -> dict[str, Any]:
     return {"intensity_range": {name: asdict(ends) for name, ends in ranges.items()}}
 
 
-def scan_appearance(scan: Scan, networks: Models, backend: Backend) -> tuple[dict[str, float], Numbers]:
+def scan_appearance(scan: Scan, models: Models, backend: Backend) -> tuple[dict[str, float], Numbers]:
     """Descriptors of a scan and its features in the segmenter, as :func:`analyse_scan` has them."""
-    transform = fit_grid(scan.flair, networks.grid_shape)
+    transform = fit_grid(scan.flair, models.grid_shape)
     images = grid_images(scan.flair, scan.t1, transform)
-    brain, _ = find_brain(scan, images, transform, *networks.brain_finder, backend)
-    return _appearance(images, brain, transform, networks, backend)
+    brain, _ = find_brain(scan, images, transform, *models.brain_finder, backend)
+    return _appearance(images, brain, transform, models, backend)
 
 
 def _appearance(
-    images: Voxels, brain: Mask, transform: GridTransform, networks: Models, backend: Backend
+    images: Voxels, brain: Mask, transform: GridTransform, models: Models, backend: Backend
 ) -> tuple[dict[str, float], Numbers]:
     descriptors = describe_scan(images[0], brain, transform.geometry.voxel_spacing)
     # Without the T1w, so that a scan looks the same with it and without.
     alone = np.stack([images[0], np.zeros_like(images[0])])
-    return descriptors, deepest_features(networks.segmenter, alone, backend)
+    return descriptors, deepest_features(models.segmenter, alone, backend)
 
 
 def find_brain(
@@ -128,7 +128,7 @@ def find_brain(
 
 
 def scan_doubts(
-    scan: Scan, images: Voxels, brain: Mask, transform: GridTransform, networks: Models, backend: Backend
+    scan: Scan, images: Voxels, brain: Mask, transform: GridTransform, models: Models, backend: Backend
 ) -> list[Notice]:
     """Whether the scan shows all of the brain, slice by slice and the right way up."""
     sliced = slice_doubts(scan.flair)
@@ -139,7 +139,7 @@ def scan_doubts(
 
     def when_turned(axes: tuple[int, ...]) -> Mask:
         turned = np.ascontiguousarray(np.flip(images, tuple(axis + 1 for axis in axes)))
-        return brain_mask(brain_probability(turned, *networks.brain_finder, backend))
+        return brain_mask(brain_probability(turned, *models.brain_finder, backend))
 
     least = SURELY_TURNED if cut else 0.0
     turned = orientation_doubts(images[0], brain, None if scan.brain is not None else when_turned, least)
@@ -186,7 +186,7 @@ class MaskAnalysis:
 def analyse_mask(
     given: GivenMask | None,
     analysis: ScanAnalysis,
-    networks: Models,
+    models: Models,
     backend: Backend,
     clock: Clock,
 ) -> MaskAnalysis:
@@ -194,10 +194,10 @@ def analyse_mask(
     passes, images, transform = analysis.passes, analysis.images, analysis.transform
     segmentation = passes.mean if given is None else transform.to_grid(given.volume.voxels)
     with clock.stage("reconstruction"):
-        reconstruction = reconstruct(networks.reconstructor, images[0], segmentation >= HALF, backend)
+        reconstruction = reconstruct(models.reconstructor, images[0], segmentation >= HALF, backend)
     maps = GridMaps.of(passes, segmentation, error_map(images[0], reconstruction))
     with clock.stage("regression"):
-        predictions = predict_all(networks.regressors, images, maps, backend)
+        predictions = predict_all(models.regressors, images, maps, backend)
     mask = analysis.own if given is None else given.volume.voxels
     with clock.stage("scores"):
         evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(mask, analysis).items()}

@@ -39,7 +39,7 @@ def assess_scan(
     flair: Volume,
     t1: Volume | None,
     mask: Volume | None,
-    networks: Models,
+    models: Models,
     settings: InferenceSettings,
     on_step: OnStep | None = None,
 ) -> AssessmentResult:
@@ -50,7 +50,7 @@ def assess_scan(
         flair: the scan; all maps come back in its grid.
         t1: on the same grid; zeros take its place when absent, with a warning.
         mask: boolean, on the same grid; judged instead of our own segmentation.
-        networks: from :func:`load_models`.
+        models: from :func:`load_models`.
         settings: passes, seed, device, threshold.
         on_step: called after each stochastic pass.
 
@@ -61,14 +61,14 @@ def assess_scan(
     _require_grid(flair, t1, "T1w", "register and resample the T1w to the FLAIR first (for example with flirt)")
     _require_grid(flair, mask, "mask", "resample it with nearest neighbour first")
     given = [] if mask is None else [GivenMask("mask", mask)]
-    return assess_masks(case, Scan(flair, t1), given, networks, settings, on_step)
+    return assess_masks(case, Scan(flair, t1), given, models, settings, on_step)
 
 
 def assess_masks(
     case: str,
     scan: Scan,
     masks: Sequence[GivenMask],
-    networks: Models,
+    models: Models,
     settings: InferenceSettings,
     on_step: OnStep | None = None,
 ) -> AssessmentResult:
@@ -78,26 +78,26 @@ def assess_masks(
         case: name of the scan.
         scan: from :func:`veridice.io.scan_reader.read_scan`.
         masks: to judge; none: our own.
-        networks: from :func:`load_models`.
+        models: from :func:`load_models`.
         settings: passes, seed, device, threshold.
         on_step: called after each stochastic pass.
 
     Raises:
         InputError: nothing can be judged in this image.
     """
-    if networks.quality is None:
-        raise ValueError("these networks have no judge; load them with load_models(folder)")
+    if models.quality is None:
+        raise ValueError("these models cannot judge; load them with load_models(folder)")
     clock = Clock()
     backend = choose_backend(settings)
-    analysis = analyse_scan(scan, networks, settings, backend, clock, on_step)
-    mask_analyses = [analyse_mask(mask, analysis, networks, backend, clock) for mask in masks or (None,)]
-    calibration = networks.quality.calibration
+    analysis = analyse_scan(scan, models, settings, backend, clock, on_step)
+    mask_analyses = [analyse_mask(mask, analysis, models, backend, clock) for mask in masks or (None,)]
+    calibration = models.quality.calibration
     min_dice = useful_dice(settings, calibration)
     with clock.stage("verdict"):
         doubts = tuple(Notice(code, f"{text}; no mask is accepted unseen") for code, text in analysis.doubts)
-        unusual = ood_warnings(analysis, networks.quality)
+        unusual = ood_warnings(analysis, models.quality)
         known = not (doubts or unusual)
-        decisions = decide_all(mask_analyses, analysis, networks.quality, settings.coverage, min_dice, known)
+        decisions = decide_all(mask_analyses, analysis, models.quality, settings.coverage, min_dice, known)
     ranked = rank(decisions)
     decision, _ = ranked[0]
     best = decision.mask_analysis
@@ -132,7 +132,7 @@ def assess_masks(
         scores={
             **best.scores,
             "predicted_spread": decision.spread,
-            "unfamiliarity": unfamiliarity(analysis, networks.quality),
+            "unfamiliarity": unfamiliarity(analysis, models.quality),
             **worth(decision, calibration, min_dice, known),
         },
         volumes_ml={
@@ -145,7 +145,7 @@ def assess_masks(
         warning_codes=tuple(notice.code for notice in notices),
         maps={},
         seconds=clock.seconds,
-        model=describe_model(networks, settings, min_dice, backend.for_network(networks.segmenter)),
+        model=describe_model(models, settings, min_dice, backend.for_network(models.segmenter)),
         version=__version__,
     )
     return AssessmentResult(
@@ -154,7 +154,7 @@ def assess_masks(
         volumes=native,
         found=lesions,
         missed=missed,
-        lesion_model=networks.quality.lesions,
+        lesion_model=models.quality.lesions,
         transform=analysis.transform,
         preprocessing=analysis.preprocessing,
     )

@@ -196,14 +196,14 @@ def judge_files(
                 read = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
                 masks = _with_names(read, request.masks)
             with clock.stage("load_weights"):
-                networks = loading.result()
-        if request.calibration and networks.quality:
-            calibration = _given_calibration(request.calibration, networks)
-            networks = replace(networks, quality=replace(networks.quality, calibration=calibration))
+                models = loading.result()
+        if request.calibration and models.quality:
+            calibration = _given_calibration(request.calibration, models)
+            models = replace(models, quality=replace(models.quality, calibration=calibration))
         # Needs torch, which the other thread has imported by now.
         from veridice.assessment.assess import assess_masks
 
-        result = assess_masks(request.case, scan, masks, networks, settings, on_step)
+        result = assess_masks(request.case, scan, masks, models, settings, on_step)
         assessment = result.assessment if stage is None else _store(result, stage, clock)
     seconds = {**clock.seconds, **assessment.seconds, "total": clock.seconds["total"]}
     return replace(result, assessment=assessment.model_copy(update={"seconds": seconds}))
@@ -218,14 +218,14 @@ def load_prepared(weights: Path, settings: InferenceSettings) -> Models:
     from veridice.assessment.models import load_models
     from veridice.inference.passes import choose_backend, prepare
 
-    networks = load_models(weights)
-    prepare(networks.segmenter, networks.grid_shape, choose_backend(settings))
-    return networks
+    models = load_models(weights)
+    prepare(models.segmenter, models.grid_shape, choose_backend(settings))
+    return models
 
 
-def _given_calibration(path: Path, networks: Models) -> CalibrationSet:
+def _given_calibration(path: Path, models: Models) -> CalibrationSet:
     calibration = read_calibration(path)
-    if calibration.weights and calibration.weights != {name: card.sha256 for name, card in networks.cards.items()}:
+    if calibration.weights and calibration.weights != {name: card.sha256 for name, card in models.cards.items()}:
         raise InputError(f"{path}: its cases were judged with other weights; judge them again and run veridice calibrate")
     return calibration
 

@@ -68,13 +68,13 @@ def load_models(folder: Path | None = None, with_quality: bool = True) -> Models
     )
 
 
-def describe_model(networks: Models, settings: InferenceSettings, min_dice: float, backend: Backend) -> dict[str, Any]:
+def describe_model(models: Models, settings: InferenceSettings, min_dice: float, backend: Backend) -> dict[str, Any]:
     """Provenance of a judgement: which weights, how many passes, on what."""
     return {
-        "configuration": networks.cards["segmenter"].configuration,
-        "weights": {name: card.sha256 for name, card in networks.cards.items()},
-        "trained_on": networks.cards["segmenter"].data,
-        "grid": list(networks.grid_shape),
+        "configuration": models.cards["segmenter"].configuration,
+        "weights": {name: card.sha256 for name, card in models.cards.items()},
+        "trained_on": models.cards["segmenter"].data,
+        "grid": list(models.grid_shape),
         "sum_grid": list(SUM_GRID),
         "passes": settings.passes,
         "seed": settings.seed,

@@ -118,7 +118,7 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
 
 def assessed_masks(
     known: KnownScan,
-    networks: Models,
+    models: Models,
     others: Sequence[nn.Module],
     other_patient: Mask,
     count: int,
@@ -129,8 +129,8 @@ def assessed_masks(
     """Our own mask and ``count`` of other kinds, as ``check`` judges them.
 
     Args:
-        known: the scan; its person must be unknown to ``networks``' segmenter.
-        networks: who judges.
+        known: the scan; its person must be unknown to ``models``' segmenter.
+        models: who judges.
         others: further segmenters, whose masks are judged too.
         other_patient: somebody else's lesions, on the cube.
         count: masks beside our own.
@@ -142,7 +142,7 @@ def assessed_masks(
         ``masks``: a row each with ``kind``, ``dice``, facts, all scores and :data:`WITH`. ``lesions``: rows of
         :class:`.Lesion` with ``real``, whether it is one. ``scans``: one row, ``descriptors`` and ``features``.
     """
-    analysis = analyse_scan(known.scan, networks, settings, backend, Clock(), None)
+    analysis = analyse_scan(known.scan, models, settings, backend, Clock(), None)
     material = _material(known, analysis, others, other_patient, backend)
     transform = analysis.transform
     masks: list[dict[str, Any]] = []
@@ -153,7 +153,7 @@ def assessed_masks(
         given = None if own else transform.to_native(make_mask(kind, material, rng).astype(np.float32)) >= 0.5
         mask = analysis.own if given is None else given
         volume = None if given is None else GivenMask(kind, known.scan.flair.with_voxels(given))
-        mask_analysis = analyse_mask(volume, analysis, networks, backend, Clock())
+        mask_analysis = analyse_mask(volume, analysis, models, backend, Clock())
         true = dice(mask & known.valid, known.truth & known.valid).dice
         names = {"scan": known.name, "person": known.person, "group": known.group, "kind": kind, "dice": true}
         facts = {**known.facts, "doubts": len(analysis.doubts)}
@@ -206,7 +206,7 @@ class Task:
 
     name: str
     read: Callable[[], KnownScan]
-    networks: Models
+    models: Models
     others: Sequence[nn.Module]
 
 
@@ -268,5 +268,5 @@ def assess_all(
 def _assess_one(item: tuple[Task, Mask, np.random.Generator, Path], count: int, settings: InferenceSettings) -> None:
     task, other_patient, rng, file = item
     backend = choose_backend(settings)
-    rows = assessed_masks(task.read(), task.networks, task.others, other_patient, count, settings, backend, rng)
+    rows = assessed_masks(task.read(), task.models, task.others, other_patient, count, settings, backend, rng)
     write_text(file, json.dumps(rows) + "\n")

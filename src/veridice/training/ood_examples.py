@@ -98,12 +98,12 @@ def _with_facts(read: Callable[[], KnownScan]) -> tuple[Scan, dict[str, Any]]:
     return known.scan, {**facts, "slice_mm": max(known.scan.flair.geometry.voxel_spacing)}
 
 
-def look_at(appearance: Appearance, networks: Models, backend: Backend, seed: int) -> list[dict[str, Any]]:
+def look_at(appearance: Appearance, models: Models, backend: Backend, seed: int) -> list[dict[str, Any]]:
     """A row for the scan and one for each odd version: ``descriptors`` and ``features``, both None if there is nothing to see.
 
     Args:
         look: the scan.
-        networks: that look.
+        models: that look.
         backend: device and precision.
         seed: of what is drawn.
     """
@@ -115,7 +115,7 @@ def look_at(appearance: Appearance, networks: Models, backend: Backend, seed: in
         rng = np.random.default_rng([seed, zlib.crc32(f"{appearance.name} {kind}".encode())])
         row: dict[str, Any] = {"scan": appearance.name, "person": appearance.person, "kind": kind, **facts}
         try:
-            descriptors, features = scan_appearance(make_odd(kind, scan, rng) if kind else scan, networks, backend)
+            descriptors, features = scan_appearance(make_odd(kind, scan, rng) if kind else scan, models, backend)
             rows.append({**row, "descriptors": descriptors, "features": [round(float(value), 5) for value in features]})
         except InputError:  # `check` refuses such an image
             rows.append({**row, "descriptors": None, "features": None})
@@ -124,7 +124,7 @@ def look_at(appearance: Appearance, networks: Models, backend: Backend, seed: in
 
 def describe_all(
     appearances: Sequence[Appearance],
-    networks: Models,
+    models: Models,
     backend: Backend,
     seed: int,
     folder: Path,
@@ -136,7 +136,7 @@ def describe_all(
     for appearance in appearances:
         file = folder / f"{appearance.name}.json"
         if not file.exists():
-            write_text(file, json.dumps(look_at(appearance, networks, backend, seed)) + "\n")
+            write_text(file, json.dumps(look_at(appearance, models, backend, seed)) + "\n")
         rows += json.loads(file.read_text(encoding="utf-8"))
         on_step()
     return pd.DataFrame(rows)

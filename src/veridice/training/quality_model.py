@@ -68,39 +68,39 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
         ConfigError: a donor group has no segmenter that was trained without it.
     """
     stage, run = settings.predictor, output / "predictor"
-    networks = load_models(weights, with_quality=False)
+    models = load_models(weights, with_quality=False)
     folds = {
         group: load_network(folder / "weights", "segmenter")[0] for group, folder in fold_folders(settings, output).items()
     }
     if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
         raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
-    known = _judge(_to_learn(settings, cases, networks, folds), stage.masks, settings, run / "train")
+    known = _judge(_to_learn(settings, cases, models, folds), stage.masks, settings, run / "train")
     predictor, lesion_model = fit_predictor(known.drawn, settings.seed), fit_lesion_model(known.lesions)
-    checked = _simulated(COHORTS["validation"], stage.validation_patients, networks, folds)
+    checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
     checks = _judge(checked, stage.masks, settings, run / "validation")
-    kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, networks, folds)
+    kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, models, folds)
     apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
-    ood = learn_appearances(settings, cases, networks, run / "looks")
+    ood = learn_appearances(settings, cases, models, run / "looks")
     calibration = calibration_set(predictor, apart.drawn, _source(settings, apart.drawn))
     calibration = calibration.model_copy(update={"passes": stage.passes})
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
-    return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, networks))]
+    return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, models))]
 
 
-def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], networks: Models, folder: Path) -> OodDetector:
+def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models: Models, folder: Path) -> OodDetector:
     """Learn what known scans look like to the segmenter that will be used: no reserved people, all real scans.
 
     Args:
         settings: ``predictor.looks`` patients are simulated.
         cases: real scans, also those that trainings were stopped on.
-        networks: that look.
+        models: that look.
         folder: keeps what was seen, one file a scan.
     """
     appearances = [*simulated_appearances(settings.predictor.looks), *real_appearances(cases, settings.data)]
     with progress_bar() as progress:
         task = progress.add_task("looks", total=len(appearances), note="")
         on_step = partial(progress.advance, task)
-        rows = describe_all(appearances, networks, choose_backend(InferenceSettings()), settings.seed, folder, on_step)
+        rows = describe_all(appearances, models, choose_backend(InferenceSettings()), settings.seed, folder, on_step)
     return fit_to_looks(rows, settings.seed)
 
 
@@ -124,7 +124,7 @@ def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Pa
     with progress_bar() as progress:
         task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
         on_step = partial(progress.advance, task)
-        shapes = other_patients(tasks[0].networks.grid_shape[0])
+        shapes = other_patients(tasks[0].models.grid_shape[0])
         judged = assess_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, on_step)
     judged.write(folder.parent, folder.name)
     return judged
@@ -141,12 +141,12 @@ def other_patients(grid: int) -> list[Mask]:
     return found
 
 
-def _to_learn(settings: TrainingSettings, cases: Sequence[Case], networks: Models, folds: dict[int, nn.Module]) -> list[Task]:
+def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models, folds: dict[int, nn.Module]) -> list[Task]:
     data = settings.data.model_copy(update={"simulated_patients": settings.predictor.patients, "left_out": ()})
 
     def task(name: str, group: int, read: partial[KnownScan]) -> Task:
-        others = [networks.segmenter, *(network for number, network in folds.items() if number != group)]
-        return Task(name, read, replace(networks, segmenter=folds[group]), others)
+        others = [models.segmenter, *(network for number, network in folds.items() if number != group)]
+        return Task(name, read, replace(models, segmenter=folds[group]), others)
 
     tasks = []
     for plan in planned_patients("train", data):
@@ -166,10 +166,10 @@ def _calibration_cohort(settings: TrainingSettings) -> Cohort:
     return replace(COHORTS["validation"], name="calibration", donors=donors, seed=CALIBRATION_SEED)
 
 
-def _simulated(cohort: Cohort, patients: int, networks: Models, folds: dict[int, nn.Module]) -> list[Task]:
+def _simulated(cohort: Cohort, patients: int, models: Models, folds: dict[int, nn.Module]) -> list[Task]:
     plans = [cohort.plan(index) for index in range(patients)]
     others = list(folds.values())
-    return [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), networks, others) for plan in plans]
+    return [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, others) for plan in plans]
 
 
 def _card(
@@ -178,7 +178,7 @@ def _card(
     predictor: Predictor,
     masks: pd.DataFrame,
     checks: pd.DataFrame,
-    networks: Models,
+    models: Models,
 ) -> dict[str, object]:
     predicted, _ = predictor.predict(checks)
     dice = checks["dice"].to_numpy()
@@ -195,7 +195,7 @@ def _card(
         "data": f"{len(masks)} masks of {masks['kind'].nunique()} kinds of {scans} scans; checked on {len(checks)} masks of "
         f"{checks['scan'].nunique()} simulated patients of other people",
         "people": people_by_split(cases, settings.data),
-        "learnt_from": {name: card.sha256 for name, card in networks.cards.items()},
+        "learnt_from": {name: card.sha256 for name, card in models.cards.items()},
         "steps": 0,
         "best_step": 0,
         "seed": settings.seed,
