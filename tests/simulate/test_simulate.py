@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections import Counter
 
 import nibabel as nib
@@ -40,7 +39,9 @@ def head() -> Head:
 
 @pytest.fixture(scope="module")
 def patient() -> SimulatedPatient:
-    return simulate_patient(plan_of("easy", whole_head=False))
+    # As a plan comes back from the file of a cohort.
+    plan = plan_of("easy", whole_head=False)
+    return simulate_patient(PatientPlan.model_validate_json(plan.model_dump_json()))
 
 
 # What is drawn
@@ -142,11 +143,8 @@ def test_tissues_fill_the_brain_and_nothing_else(head: Head) -> None:
 def test_ventricles_grow_with_their_plan() -> None:
     anatomy = load_anatomy(next(donor for donor in TRAINING if donor.name == "anatomy-03"))
     plan = plan_of("ordinary").deformation
-    volumes = [
-        shape_head(anatomy, plan.model_copy(update={"ventricle_mm": push})).ventricles.sum() for push in (-1.0, 0.0, 4.0)
-    ]
-    assert volumes[0] < volumes[1] < volumes[2]
-    assert volumes[2] > 1.3 * volumes[1]
+    small, large = (shape_head(anatomy, plan.model_copy(update={"ventricle_mm": push})).ventricles.sum() for push in (0.0, 4.0))
+    assert large > 1.3 * small
 
 
 def test_atrophy_turns_grey_matter_into_fluid() -> None:
@@ -157,8 +155,7 @@ def test_atrophy_turns_grey_matter_into_fluid() -> None:
     assert np.allclose(much.grey + much.fluid, none.grey + none.fluid, atol=1e-4)
 
 
-@pytest.mark.parametrize("load", [0.3, 5.0, 60.0])
-@pytest.mark.parametrize("style", ["sclerosis", "ageing"])
+@pytest.mark.parametrize(("load", "style"), [(0.3, "sclerosis"), (5.0, "ageing"), (60.0, "sclerosis"), (60.0, "ageing")])
 def test_lesions_reach_the_planned_load_inside_the_brain(head: Head, load: float, style: str) -> None:
     plan = plan_of("ordinary").lesions.model_copy(
         update={"load_ml": load, "style": style, "donors": ("lesions-01", "lesions-12"), "mirrored": (True, False), "grown": 60}
@@ -291,12 +288,6 @@ def test_a_stripped_patient_is_dark_outside_and_lesions_are_bright(patient: Simu
     ring = ndimage.binary_dilation(lesions, iterations=4) & ~ndimage.binary_dilation(lesions, iterations=2) & brain
     assert flair[lesions].mean() > 1.15 * flair[ring].mean()
     assert patient.lesion_load_ml == pytest.approx(patient.plan.lesions.load_ml, rel=0.6)
-
-
-def test_the_same_plan_gives_the_same_patient(patient: SimulatedPatient) -> None:
-    again = simulate_patient(PatientPlan.model_validate(json.loads(patient.plan.model_dump_json())))
-    for name in ("lesions", "brain", "flair", "t1"):
-        assert np.array_equal(getattr(again, name).voxels, getattr(patient, name).voxels)
 
 
 def test_this_patient_is_the_same_everywhere(patient: SimulatedPatient) -> None:
