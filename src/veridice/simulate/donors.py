@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import csv
+import os
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
-from typing import Any, Literal
+from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +17,8 @@ from scipy import ndimage
 from veridice.errors import InputError
 from veridice.types import Mask
 
-Split = Literal["training", "validation", "reserved"]
+MORE_DONORS = "VERIDICE_DONORS"
+"""Environment variable that names a folder of further donors, as ``scripts/make_more_donors.py`` makes it."""
 CSF, GREY, WHITE = 1, 2, 3
 """Values of the tissue label maps."""
 VENTRICLE_DEPTH_MM = 25.0
@@ -26,11 +29,11 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 
 @dataclass(frozen=True)
 class Donor:
-    """One brain or one lesion mask in the template box (1 mm), and whose it is."""
+    """One brain or one lesion mask in the template box (1 mm), whose it is, and the cohorts that it is for."""
 
     person: str
-    kind: Literal["anatomy", "lesions"]
-    split: Split
+    kind: str
+    split: str
     file: str
     flair: str = ""
     t1: str = ""
@@ -56,9 +59,19 @@ class Anatomy:
 
 @cache
 def all_donors() -> tuple[Donor, ...]:
-    """Every donor that ships with the package."""
-    table = resources.files("veridice") / "donors" / "donors.csv"
-    return tuple(Donor(**row) for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines()))  # type: ignore[arg-type]
+    """Every donor that ships with the package, and those of the folder in :data:`MORE_DONORS`.
+
+    Raises:
+        InputError: there is no such folder.
+    """
+    tables = [resources.files("veridice") / "donors" / "donors.csv"]
+    if named := os.environ.get(MORE_DONORS):
+        tables.append(Path(named) / "donors.csv")
+    try:
+        rows = [row for table in tables for row in csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
+    except OSError as error:
+        raise InputError(f"{MORE_DONORS}={named}: no donors there; make them with scripts/make_more_donors.py") from error
+    return tuple(Donor(**row) for row in rows)
 
 
 def donor_names() -> set[str]:
@@ -88,7 +101,8 @@ def choose_donors(selection: str) -> tuple[Donor, ...]:
 
 
 def _read(file: str) -> Bytes:
-    with resources.as_file(resources.files("veridice") / "donors" / file) as path:
+    with resources.as_file(resources.files("veridice") / "donors" / file) as shipped:
+        path = shipped if shipped.exists() else Path(os.environ.get(MORE_DONORS, "")) / file
         return np.asarray(nib.load(path).dataobj, dtype=np.uint8)
 
 

@@ -29,6 +29,7 @@ from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
+from veridice.training.graded_masks import GRADED, NativeMaterial, draw_graded, graded_mask
 from veridice.training.mask_errors import Material, draw_kinds, make_mask
 from veridice.training.settings import DataSettings
 from veridice.types import Mask
@@ -55,7 +56,7 @@ class KnownScan:
         truth: true mask, FLAIR's grid.
         judged: voxels that count, FLAIR's grid.
         facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``,
-            ``slice_thickness`` (mm), ``t1`` (whether there is one).
+            ``slice_thickness`` (mm), ``t1`` (whether there is one), ``brain`` (whose it is).
     """
 
     name: str
@@ -89,6 +90,7 @@ def simulated_scan(plan: PatientPlan, group: int, t1: bool = True) -> KnownScan:
         "whole_head": plan.whole_head,
         "slice_thickness": max(flair.geometry.voxel_spacing),
         "t1": t1,
+        "brain": plan.anatomy,
     }
     name = patient_name(plan)
     scan = Scan(flair, resample_to(patient.t1, flair.geometry) if t1 else None)
@@ -111,6 +113,7 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
         "whole_head": bool(case.brain_mask) and not stripped,
         "slice_thickness": max(geometry.voxel_spacing),
         "t1": known.scan.t1 is not None,
+        "brain": case.patient or case.id,
     }
     name = f"{case.id}{'-stripped' if stripped else ''}"
     return KnownScan(name, case.patient or case.id, group, known.scan, truth, known.valid, facts)
@@ -125,18 +128,20 @@ def assessed_masks(
     settings: InferenceSettings,
     backend: Backend,
     rng: np.random.Generator,
+    graded: int = 0,
 ) -> dict[str, list[dict[str, Any]]]:
-    """Our own mask and ``count`` of other kinds, as ``check`` judges them.
+    """Our own mask, ``count`` of other kinds and ``graded`` of every quality, as ``check`` judges them.
 
     Args:
         known: the scan; its person must be unknown to ``models``' segmenter.
         models: who judges.
         others: further segmenters, whose masks are judged too.
         other_patient: somebody else's lesions, on the cube.
-        count: masks beside our own.
+        count: masks of :mod:`.mask_errors`.
         settings: passes and seed.
         backend: device and precision.
         rng: of kinds and damages.
+        graded: masks of :mod:`.graded_masks`, where there is any lesion.
 
     Returns:
         ``masks``: a row each with ``kind``, ``dice``, facts, all scores and :data:`WITH`. ``lesions``: rows of
@@ -148,9 +153,13 @@ def assessed_masks(
     masks: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
     made: list[tuple[str, Mask]] = []
-    for kind in [OWN_KIND, *draw_kinds(count, rng)]:
+    native = _native_material(known, analysis)
+    for kind in [OWN_KIND, *draw_kinds(count, rng), *(draw_graded(graded, rng) if known.truth.any() else ())]:
         own = kind == OWN_KIND
-        given = None if own else transform.to_native(make_mask(kind, material, rng).astype(np.float32)) >= 0.5
+        if kind in GRADED:
+            given = graded_mask(kind, native, rng)
+        else:
+            given = None if own else transform.to_native(make_mask(kind, material, rng).astype(np.float32)) >= 0.5
         mask = analysis.own if given is None else given
         volume = None if given is None else GivenMask(kind, known.scan.flair.with_voxels(given))
         mask_analysis = analyse_mask(volume, analysis, models, backend, Clock())
@@ -184,6 +193,11 @@ def _material(
         others=tuple(deterministic_pass(other, images, backend) for other in others),
         other_patient=other_patient,
     )
+
+
+def _native_material(known: KnownScan, analysis: ScanAnalysis) -> NativeMaterial:
+    flair = known.scan.flair
+    return NativeMaterial(known.truth, flair.voxels, analysis.native_brain, analysis.probability, flair.geometry.voxel_spacing)
 
 
 def _lesion_rows(mask: Mask, known: KnownScan, analysis: ScanAnalysis) -> list[dict[str, Any]]:
@@ -224,13 +238,15 @@ class AssessedMasks:
         return self.masks[self.masks["lesion_count"] > 0]
 
     def write(self, folder: Path, name: str) -> None:
-        """Masks and lesions as ``NAME-masks.csv.gz`` and ``NAME-lesions.csv.gz``: floats as single precision has them, the
-        same bytes for the same rows.
-        """
-        with staged_output(folder) as stage:
-            for table, rows in (("masks", self.masks), ("lesions", self.lesions)):
-                file = stage / f"{name}-{table}.csv.gz"
-                rows.to_csv(file, index=False, float_format="%.7g", compression={"method": "gzip", "mtime": 1})
+        """Masks and lesions as ``NAME-masks.csv.gz`` and ``NAME-lesions.csv.gz``."""
+        for table, rows in (("masks", self.masks), ("lesions", self.lesions)):
+            write_rows(folder / f"{name}-{table}.csv.gz", rows)
+
+
+def write_rows(path: Path, rows: pd.DataFrame) -> None:
+    """A table as CSV: floats as single precision has them, the same bytes for the same rows."""
+    with staged_output(path.parent) as stage:
+        rows.to_csv(stage / path.name, index=False, float_format="%.7g", compression={"method": "gzip", "mtime": 1})
 
 
 def assess_all(
@@ -242,6 +258,7 @@ def assess_all(
     folder: Path,
     jobs: int,
     on_step: Callable[[], None],
+    graded: int = 0,
 ) -> AssessedMasks:
     """Judge masks of every scan into ``folder``, one file a scan, in ``jobs`` processes; what is there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
@@ -253,7 +270,7 @@ def assess_all(
         else:
             rng = np.random.default_rng([seed, number, 11])
             waiting.append((task, other_patients[int(rng.integers(len(other_patients)))], rng, file))
-    work = partial(_assess_one, count=count, settings=settings)
+    work = partial(_assess_one, count=count, graded=graded, settings=settings)
     for _, died in in_processes(waiting, work, jobs) if jobs > 1 else ((item, work(item)) for item in waiting):
         if died is not None:
             raise died
@@ -265,8 +282,10 @@ def assess_all(
     return AssessedMasks(**{name: pd.DataFrame(rows_of_all) for name, rows_of_all in tables.items()})
 
 
-def _assess_one(item: tuple[Task, Mask, np.random.Generator, Path], count: int, settings: InferenceSettings) -> None:
+def _assess_one(
+    item: tuple[Task, Mask, np.random.Generator, Path], count: int, graded: int, settings: InferenceSettings
+) -> None:
     task, other_patient, rng, file = item
     backend = choose_backend(settings)
-    rows = assessed_masks(task.read(), task.models, task.others, other_patient, count, settings, backend, rng)
+    rows = assessed_masks(task.read(), task.models, task.others, other_patient, count, settings, backend, rng, graded)
     write_text(file, json.dumps(rows) + "\n")

@@ -1,0 +1,44 @@
+"""Judges masks of the people that calibrate the decision, or of those that check it. Takes hours, goes on where it stopped.
+
+    VERIDICE_DONORS=runs/donors python scripts/assess_people.py calibration -n 400 -o runs/people [--jobs 2]
+
+Writes ``results/judge/people-NAME-masks.csv.gz`` when all are there.
+"""
+
+from __future__ import annotations
+
+import argparse
+from functools import partial
+from pathlib import Path
+
+from veridice.assessment.models import load_models
+from veridice.progress import progress_bar
+from veridice.training.assessed_masks import write_rows
+from veridice.training.people import PEOPLE, assess_people
+
+RESULTS = Path(__file__).parent.parent / "results" / "judge"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=PEOPLE)
+    parser.add_argument("-n", type=int, required=True, help="patients")
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=2)
+    options = parser.parse_args()
+    models = load_models()
+    with progress_bar() as progress:
+        bar = progress.add_task(f"people, {options.name}", total=options.n, note="")
+        on_step = partial(progress.advance, bar)
+        found = assess_people(options.name, models, options.n, options.output / options.name, options.jobs, on_step)
+    scans = found.scans.set_index("scan")
+    far = {
+        name: models.quality.ood.unfamiliarity(row["descriptors"], row["features"]) if models.quality else 0.0
+        for name, row in scans.iterrows()
+    }
+    masks = found.masks.assign(unfamiliarity=found.masks["scan"].map(far))
+    write_rows(RESULTS / f"people-{options.name}-masks.csv.gz", masks)
+
+
+if __name__ == "__main__":
+    main()
