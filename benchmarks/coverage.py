@@ -5,7 +5,7 @@
 
 The first judges our own mask and two of other kinds of every patient with the weights that ship (hours; interrupt, give it
 again) and keeps a table, the second reads it. Both say how often the true Dice lies in the interval, of which masks and scans,
-how wide it is, how many are decided, how many of those accepted fail.
+how wide it is. What is decided is measured by ``benchmarks/decisions.py``.
 """
 
 from __future__ import annotations
@@ -28,7 +28,6 @@ from veridice.metrics.failure_detection import bootstrap
 from veridice.progress import progress_bar
 from veridice.quality.calibration import dice_intervals
 from veridice.quality.model import QualityModel, load_quality_model
-from veridice.quality.verdict import MIN_DICE, decide
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import people_of
 from veridice.training.assessed_masks import Task, assess_all, has_t1, patient_name, simulated_scan
@@ -37,7 +36,6 @@ from veridice.training.settings import load_training_settings
 
 DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"
 SEED, MASKS = 6000, 2
-LIMITS = (MIN_DICE, 0.6, 0.5)
 LOADS, THICKNESSES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 
 
@@ -107,8 +105,6 @@ def report(table: pd.DataFrame) -> list[str]:
     ordinary = table[table["severity"] == "ordinary"]
     lines.append(warned(ordinary))
     lines.append(own_masks(table, ordinary))
-    for title, rows in (("all", table), ("ordinary", ordinary), ("ordinary, own", ordinary[ordinary["kind"] == "own"])):
-        lines += [line for min_dice in LIMITS for line in decisions(rows, min_dice, title)]
     return lines
 
 
@@ -126,20 +122,6 @@ def own_masks(table: pd.DataFrame, ordinary: pd.DataFrame) -> str:
     error = (own["predicted"] - own["dice"]).mean()
     true, most = good["dice"].mean(), good["predicted"].max()
     return f"own masks: predicted minus true {error:+.3f}; ordinary: true {true:.3f}, predicted at most {most:.3f}"
-
-
-def decisions(table: pd.DataFrame, min_dice: float, title: str) -> list[str]:
-    """How many scans are decided at a limit, and how many of those accepted or rejected were failures."""
-    ends = zip(table["low"], table["high"], table["known"], strict=True)
-    verdict = np.array([decide((low, high), min_dice, known) for low, high, known in ends])
-    table = table.assign(decided=verdict != "review", failed=table["dice"] < min_dice)
-    share_failed = 100 * table["failed"].mean()
-    lines = [f"{title}, Dice {min_dice}: {len(table)} masks, {share_failed:.1f} % fail; decided {share(table, 'decided')}"]
-    for word in ("accept", "reject"):
-        rows = table[verdict == word]
-        of_them = f", of which {rows['failed'].sum()} failed: {share(rows, 'failed')}" if len(rows) else ""
-        lines.append(f"  {word}ed {len(rows)}{of_them}")
-    return lines
 
 
 def main() -> None:

@@ -59,12 +59,12 @@ class Case:
 class Calibration(BaseModel):
     """On which cases an interval was calibrated."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # Results of version 0.1.0 may name a threshold.
+    model_config = ConfigDict(frozen=True, extra="ignore")
 
     source: str = Field(description="what the calibration cases are")
     n: int = Field(description="number of calibration cases")
     simulated: bool = Field(False, description="whether any of them is simulated")
-    accept_from: float | None = Field(None, description="predicted Dice from which on its own rule accepts; none: the interval")
 
 
 class RankedMask(BaseModel):
@@ -97,6 +97,8 @@ class Assessment(BaseModel):
     for_review: bool = Field(
         False, description="nothing is accepted: no known kind of scan, or something is wrong with the files"
     )
+    decided_by: str = Field("", description="what gave the verdict: not_bad, not_good, neither, unknown_scan or empty")
+    p_values: dict[str, float] = Field({}, description="of the tests that the mask is bad, a gross failure, or good")
     scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.sum_grid")
     volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")
     warnings: tuple[str, ...] = Field(description="what a reader should know before trusting the numbers")

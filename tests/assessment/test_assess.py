@@ -193,7 +193,7 @@ def test_what_two_masks_draw_alike_goes_before_a_third() -> None:
     masks = {"alone": alone, "first": first, "again": first.copy(), "none": np.zeros((6, 6, 6), bool)}
     predicted = {"alone": 0.62, "first": 0.6, "again": 0.59, "none": 0.0}
     decisions = [
-        Decision(SimpleNamespace(name=name, mask=mask), predicted[name], 0.1, (0.0, 1.0), "review")
+        Decision(SimpleNamespace(name=name, mask=mask), predicted[name], 0.1, (0.0, 1.0), "review", {}, "neither")
         for name, mask in masks.items()
     ]
     ranked = rank(decisions)

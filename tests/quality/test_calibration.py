@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from veridice.errors import InputError
 from veridice.quality.calibration import (
     CalibrationSet,
-    accept_rule,
     dice_intervals,
     fewest_cases,
     read_calibration,
@@ -64,20 +63,6 @@ def test_too_few_cases_promise_nothing(coverage: float, count: int) -> None:
     assert fewest_cases(coverage) == count
     assert (dice_intervals(calibration_of(count, error=0.1), *draw(3, 1)[:2], coverage) != [0, 1]).any()
     assert (dice_intervals(calibration_of(count - 1), *draw(3, 1)[:2], coverage) == [0, 1]).all()
-
-
-def test_what_is_accepted_is_good() -> None:
-    for seed in range(5):
-        rule = accept_rule(calibration_of(2000, seed), min_dice=0.7, share=0.9)
-        assert rule is not None
-        predicted, _, dice = draw(4000, 500 + seed)
-        assert (dice[predicted >= rule.threshold] >= 0.7).mean() >= 0.9
-        assert rule.threshold < 0.9
-
-
-@pytest.mark.parametrize(("count", "min_dice", "share"), [(20, 0.7, 0.95), (400, 0.99, 0.95)])
-def test_no_rule_where_nothing_can_be_shown(count: int, min_dice: float, share: float) -> None:
-    assert accept_rule(calibration_of(count), min_dice, share) is None
 
 
 def test_calibrations_are_stored_to_the_last_bit(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ import pytest
 from veridice import cli
 from veridice.case import Assessment
 from veridice.quality.calibration import read_calibration
+from veridice.quality.decision import people_with_bad_masks
 
 ROWS = 30
 
@@ -53,7 +54,7 @@ def test_calibrate_and_check(judged: Path, scan_files: dict[str, Path], capsys: 
     arguments = [f"--{name}={path}" for name, path in scan_files.items()]
     assert cli.run(["check", "--passes=2", "--json", f"--calibration={made}", *arguments]) == 0
     row = json.loads(capsys.readouterr().out)
-    assert row["calibration"] == {"source": "<b>our clinic", "n": ROWS, "simulated": False, "accept_from": None}
+    assert row["calibration"] == {"source": "<b>our clinic", "n": ROWS, "simulated": False}
     assert not any("rests on simulated" in warning for warning in row["warnings"])
     assert "&lt;b&gt;our clinic" in (scan_files["output"] / "sub-1_report.html").read_text()
 
@@ -106,10 +107,14 @@ def test_what_cannot_be_used_is_said(judged: Path, change: object, said: str, ca
     assert not (judged / "c.json").exists()
 
 
-def test_a_share_that_cannot_be_shown(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    command = ["calibrate", str(judged / "table.csv"), "-o", str(judged / "c.json"), "--accepted-share", "0.95"]
-    assert cli.run(command) == 3
-    assert "cannot show" in capsys.readouterr().err
+def test_what_so_few_cannot_promise_is_refused(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["calibrate", str(judged / "table.csv"), "-o", str(judged / "c.json"), "--max-missed"]
+    assert cli.run([*command, "0.001"]) == 3
+    said = capsys.readouterr().err
+    assert "999 people are needed" in said and said.count("\n") == 1
+    assert not (judged / "c.json").exists()
+    assert cli.run([*command, "0.5"]) == 0
+    assert "with them --max-missed may be" in capsys.readouterr().out
 
 
 def many(folder: Path, count: int, **changes: object) -> Path:
@@ -125,41 +130,40 @@ def many(folder: Path, count: int, **changes: object) -> Path:
     return folder / "many.csv"
 
 
-def test_a_sites_rule_decides_and_brings_its_own_dice(
+def test_a_site_decides_by_its_own_truths(
     judged: Path, scan_files: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    made = judged / "c.json"
-    command = ["calibrate", str(many(judged, 200)), "-o", str(made), "--min-dice", "0.6", "--accepted-share", "0.8"]
-    assert cli.run(command) == 0
-    rule = read_calibration(made).accept
-    assert rule is not None and rule.min_dice == 0.6
-    made.write_text(made.read_text().replace(f'"threshold": {rule.threshold}', '"threshold": 0.0'))
-    capsys.readouterr()
+    """The same mask is accepted where all such masks were good, and not where they were bad."""
     arguments = [f"--{name}={path}" for name, path in scan_files.items()]
-    for extra, applied in (([], True), (["--min-dice=0.5"], False)):
-        assert cli.run(["check", "--passes=2", "--json", f"--calibration={made}", *arguments, *extra]) == 0
+    found = {}
+    for name, dice in (("good", 0.95), ("bad", 0.4)):
+        table = pd.read_csv(many(judged, 60)).assign(dice=dice)
+        table["dice"] = table["dice"].mask(table.index < 20, 0.1)
+        table.to_csv(judged / "truths.csv", index=False)
+        made = judged / f"{name}.json"
+        assert cli.run(["calibrate", str(judged / "truths.csv"), "-o", str(made), "--min-dice=0.6", "--max-missed=0.05"]) == 0
+        capsys.readouterr()
+        assert cli.run(["check", "--passes=2", "--json", "--min-dice=0.6", f"--calibration={made}", *arguments]) == 0
         row = json.loads(capsys.readouterr().out)
-        assert row["model"]["min_dice"] == (0.6 if applied else 0.5)
-        assert row["calibration"]["accept_from"] == (0.0 if applied else None)
-        assert any("was not used" in warning for warning in row["warnings"]) != applied
-        report = (scan_files["output"] / "sub-1_report.html").read_text()
-        assert ("by the calibration&#39;s own rule" in report or "by the calibration's own rule" in report) == applied
+        assert row["model"]["min_dice"] == 0.6 and set(row["p_values"]) == {"bad", "gross", "good"}
+        found[name] = row["p_values"]["good"]
+    assert found["good"] < 1 and found["bad"] == 1
 
 
 @pytest.mark.parametrize("change", [{"for_review": True}, {"scores": {"predicted_spread": 0.05, "lesion_count": 0}}])
-def test_what_is_never_accepted_proves_nothing(judged: Path, change: dict, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_is_never_accepted_proves_nothing(judged: Path, change: dict) -> None:
     """Neither scans that are for review whatever their Dice nor empty masks."""
     usable = pd.read_csv(many(judged, 40))
     for number in range(40):
         file = judged / "out" / f"m{number}.json"
         file.rename(judged / "out" / f"u{number}.json")
-    rest = pd.read_csv(many(judged, 400, **change)).assign(dice=1.0)
+    rest = pd.read_csv(many(judged, 400, **change)).assign(dice=0.1)
     both = pd.concat([usable.assign(assessment=usable["assessment"].str.replace("/m", "/u")), rest])
     both.to_csv(judged / "both.csv", index=False)
-    assert cli.run(["calibrate", str(judged / "both.csv"), "-o", str(judged / "c.json"), "--accepted-share", "0.9"]) == 3
-    assert "40 cases cannot show" in capsys.readouterr().err
     assert cli.run(["calibrate", str(judged / "both.csv"), "-o", str(judged / "c.json")]) == 0
-    assert read_calibration(judged / "c.json").n == (440 if "for_review" in change else 40)
+    made = read_calibration(judged / "c.json")
+    assert made.n == (440 if "for_review" in change else 40)
+    assert people_with_bad_masks(made, 0.75) == 4
 
 
 def test_the_table_is_not_overwritten(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,11 +12,11 @@ from veridice.assessment.analysis import OWN, MaskAnalysis, analyse_mask, analys
 from veridice.assessment.decide import (
     calibration_warnings,
     decide_all,
+    limits_of,
     ood_warnings,
     rank,
     ranking,
     unfamiliarity,
-    useful_dice,
     worth,
 )
 from veridice.assessment.models import Models, describe_model
@@ -92,12 +92,12 @@ def assess_masks(
     analysis = analyse_scan(scan, models, settings, backend, clock, on_step)
     mask_analyses = [analyse_mask(mask, analysis, models, backend, clock) for mask in masks or (None,)]
     calibration = models.quality.calibration
-    min_dice = useful_dice(settings, calibration)
+    limits = limits_of(settings)
     with clock.stage("verdict"):
         doubts = tuple(Notice(code, f"{text}; no mask is accepted unseen") for code, text in analysis.doubts)
         unusual = ood_warnings(analysis, models.quality)
         known = not (doubts or unusual)
-        decisions = decide_all(mask_analyses, analysis, models.quality, settings.coverage, min_dice, known)
+        decisions = decide_all(mask_analyses, analysis, models.quality, settings.coverage, limits, known)
     ranked = rank(decisions)
     decision, _ = ranked[0]
     best = decision.mask_analysis
@@ -112,7 +112,7 @@ def assess_masks(
         *doubts,
         *best.warnings,
         *unusual,
-        *calibration_warnings(calibration, settings, min_dice),
+        *calibration_warnings(calibration, settings, limits),
     )
     assessment = Assessment(
         case=case,
@@ -124,16 +124,17 @@ def assess_masks(
             source=calibration.source,
             n=calibration.n,
             simulated=calibration.simulated,
-            accept_from=rule.threshold if (rule := calibration.rule_for(min_dice)) else None,
         ),
         for_review=not known,
+        decided_by=decision.decided_by,
+        p_values=decision.p_values,
         judged_mask=best.name,
         ranking=ranking(ranked, voxel_ml) if len(masks) > 1 else (),
         scores={
             **best.scores,
             "predicted_spread": decision.spread,
             "unfamiliarity": unfamiliarity(analysis, models.quality),
-            **worth(decision, calibration, min_dice, known),
+            **worth(decision, calibration, limits.min_dice, known),
         },
         volumes_ml={
             "judged_mask": lesion_volume_ml(best.mask, voxel_ml),
@@ -145,7 +146,7 @@ def assess_masks(
         warning_codes=tuple(notice.code for notice in notices),
         maps={},
         seconds=clock.seconds,
-        model=describe_model(models, settings, min_dice, backend.for_network(models.segmenter)),
+        model=describe_model(models, settings, limits, backend.for_network(models.segmenter)),
         version=__version__,
     )
     return AssessmentResult(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 import numpy as np
 
@@ -14,11 +15,22 @@ from veridice.config import InferenceSettings
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.quality.calibration import CalibrationSet, dice_intervals, expected_shortfall, fewest_cases
+from veridice.quality.decision import (
+    MIN_DICE,
+    Limits,
+    PValues,
+    Verdict,
+    decide_empty,
+    fewest_people,
+    p_values,
+    people_with_bad_masks,
+)
 from veridice.quality.model import QualityModel
 from veridice.quality.scan_analysis import ScanAnalysis
-from veridice.quality.verdict import MIN_DICE, Verdict, decide, decide_by_rule, decide_empty
 from veridice.types import Array
 
+DecidedBy = Literal["not_bad", "not_good", "neither", "unknown_scan", "empty"]
+DECIDED_BY: dict[Verdict, DecidedBy] = {"accept": "not_bad", "reject": "not_good", "review": "neither"}
 AGREEMENT_WEIGHT = 0.2
 """How much agreement with the other masks of a scan counts beside the predicted Dice (docs/any-mask.md)."""
 
@@ -29,20 +41,26 @@ LEAST_WORTH = 0.02
 
 @dataclass(frozen=True)
 class Decision:
-    """What came of an opinion: predicted Dice, expected size of its error, interval, verdict."""
+    """What came of a mask: predicted Dice, expected size of its error, interval, verdict and the test that gave it.
+
+    Args:
+        p_values: of "it is bad", "it is a gross failure" and "it is good"; none for an empty mask.
+        decided_by: ``not_bad``, ``not_good``, ``neither``, ``unknown_scan`` (it would have been accepted) or ``empty``.
+    """
 
     mask_analysis: MaskAnalysis
     predicted_dice: float
     spread: float
     interval: tuple[float, float]
     verdict: Verdict
+    p_values: dict[str, float]
+    decided_by: DecidedBy
 
 
-def useful_dice(settings: InferenceSettings, calibration: CalibrationSet) -> float:
-    """Dice that a mask needs to be of use: the one asked for, else that of the calibration's own rule, else the paper's."""
-    if settings.min_dice is not None:
-        return settings.min_dice
-    return calibration.accept.min_dice if calibration.accept else MIN_DICE
+def limits_of(settings: InferenceSettings) -> Limits:
+    """What a decision is made for."""
+    min_dice = MIN_DICE if settings.min_dice is None else settings.min_dice
+    return Limits(min_dice, settings.max_missed, settings.max_wasted)
 
 
 def decide_all(
@@ -50,7 +68,7 @@ def decide_all(
     analysis: ScanAnalysis,
     quality_model: QualityModel,
     coverage: float,
-    min_dice: float,
+    limits: Limits,
     known: bool,
 ) -> list[Decision]:
     """Predict, draw the interval and decide, for every mask of a scan.
@@ -59,19 +77,23 @@ def decide_all(
     """
     predicted, spread = quality_model.predictor.predict([mask_analysis.scores for mask_analysis in mask_analyses])
     ends = dice_intervals(quality_model.calibration, predicted, spread, coverage)
-    rule = quality_model.calibration.rule_for(min_dice)
+    tests = p_values(quality_model.calibration, predicted, spread, limits.min_dice)
+    verdicts, surely = tests.verdicts(limits, known), tests.verdicts(limits)
     decisions = []
     for number, mask_analysis in enumerate(mask_analyses):
         value, interval = float(predicted[number]), (float(ends[number, 0]), float(ends[number, 1]))
+        verdict, found = verdicts[number], _p_values_of(tests, number)
+        reason = "unknown_scan" if surely[number] != verdict else DECIDED_BY[verdict]
         if not mask_analysis.mask.any():
             own_ml = lesion_volume_ml(analysis.own, analysis.geometry.voxel_volume_ml)
             value, interval, verdict = float(mask_analysis.scores["agreement_mean"] or 0.0), (0.0, 1.0), decide_empty(own_ml)
-        elif rule is not None:
-            verdict = decide_by_rule(value, rule.threshold, interval, min_dice, known)
-        else:
-            verdict = decide(interval, min_dice, known)
-        decisions.append(Decision(mask_analysis, value, float(spread[number]), interval, verdict))
+            found, reason = {}, "empty"
+        decisions.append(Decision(mask_analysis, value, float(spread[number]), interval, verdict, found, reason))
     return decisions
+
+
+def _p_values_of(tests: PValues, number: int) -> dict[str, float]:
+    return {name: float(getattr(tests, name)[number]) for name in ("bad", "gross", "good")}
 
 
 def worth(decision: Decision, calibration: CalibrationSet, min_dice: float, known: bool) -> dict[str, float | None]:
@@ -109,7 +131,7 @@ def ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[N
     return (Notice("unknown_scan", text),)
 
 
-def calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings, min_dice: float) -> tuple[Notice, ...]:
+def calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings, limits: Limits) -> tuple[Notice, ...]:
     said: list[Notice] = []
     if calibration.simulated:
         text = "the interval rests on simulated scans: recalibrate on scans of yours (veridice calibrate)"
@@ -120,9 +142,13 @@ def calibration_warnings(calibration: CalibrationSet, settings: InferenceSetting
     if calibration.passes not in (None, settings.passes):
         text = f"the interval is for {calibration.passes} passes, not for {settings.passes}"
         said.append(Notice("other_passes", text))
-    if calibration.accept is not None and calibration.accept.min_dice != min_dice:
-        text = f"the calibration's own threshold is for --min-dice {calibration.accept.min_dice:g} and was not used"
-        said.append(Notice("other_threshold", text))
+    bad = people_with_bad_masks(calibration, limits.min_dice)
+    if limits.min_dice > 0 and bad < (needed := fewest_people(limits.max_missed)):
+        text = (
+            f"nothing can be accepted at --max-missed {limits.max_missed:g}: the calibration has masks below a Dice of "
+            f"{limits.min_dice:g} of {bad} people, and {needed} are needed"
+        )
+        said.append(Notice("few_bad_cases", text))
     return tuple(said)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ from veridice.inference.weights import load_network
 from veridice.io.weight_cards import NAMES, WeightCard, bundled_weights, read_card
 from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
+from veridice.quality.decision import Limits
 from veridice.quality.model import QualityModel, load_quality_model
 
 
@@ -68,7 +69,7 @@ def load_models(folder: Path | None = None, with_quality: bool = True) -> Models
     )
 
 
-def describe_model(models: Models, settings: InferenceSettings, min_dice: float, backend: Backend) -> dict[str, Any]:
+def describe_model(models: Models, settings: InferenceSettings, limits: Limits, backend: Backend) -> dict[str, Any]:
     """Provenance of a judgement: which weights, how many passes, on what."""
     return {
         "configuration": models.cards["segmenter"].configuration,
@@ -78,6 +79,6 @@ def describe_model(models: Models, settings: InferenceSettings, min_dice: float,
         "sum_grid": list(SUM_GRID),
         "passes": settings.passes,
         "seed": settings.seed,
-        "min_dice": min_dice,
+        **asdict(limits),
         **backend.describe(),
     }

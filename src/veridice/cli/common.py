@@ -28,8 +28,10 @@ Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Engine = Annotated[str, typer.Option(help="auto, openvino or torch: what runs the stochastic passes.")]
 MinDice = Annotated[
     float | None,
-    typer.Option(min=0, max=1, help="Dice that a mask needs to be of use; that of a calibration of yours, else 0.75."),
+    typer.Option(min=0, max=1, help="Dice that a mask needs to be of use; else 0.75."),
 ]
+MaxMissed = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks below it, share that may be accepted.")]
+MaxWasted = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks at or above it, share that may be rejected.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 
 
@@ -59,7 +61,14 @@ def read_mask_label(text: str | None) -> MaskLabel | None:
 
 
 def inference_settings(
-    passes: int, seed: int, min_dice: float | None, coverage: float, device: str, engine: str
+    passes: int,
+    seed: int,
+    min_dice: float | None,
+    max_missed: float,
+    max_wasted: float,
+    coverage: float,
+    device: str,
+    engine: str,
 ) -> InferenceSettings:
     """Settings of a judgement from options.
 
@@ -70,6 +79,8 @@ def inference_settings(
         passes=passes,
         seed=seed,
         min_dice=min_dice,
+        max_missed=max_missed,
+        max_wasted=max_wasted,
         coverage=coverage,
         device=one_of(("auto", "cpu", "cuda"), device, "--device"),
         engine=one_of(("auto", "openvino", "torch"), engine, "--engine"),

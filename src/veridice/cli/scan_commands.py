@@ -19,6 +19,8 @@ from veridice.cli.common import (
     AsJson,
     Device,
     Engine,
+    MaxMissed,
+    MaxWasted,
     MinDice,
     Output,
     Passes,
@@ -55,6 +57,8 @@ def check(
     passes: Passes = 20,
     seed: Seed = 0,
     min_dice: MinDice = None,
+    max_missed: MaxMissed = 0.05,
+    max_wasted: MaxWasted = 0.05,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
     calibration: Annotated[
         Path | None, typer.Option(help="calibration.json of your own (veridice calibrate); else the one that ships.")
@@ -64,7 +68,7 @@ def check(
     as_json: AsJson = False,
 ) -> None:
     """Judge the lesion segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
-    settings = inference_settings(passes, seed, min_dice, coverage, device, engine)
+    settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
     if mask_threshold is not None and not math.isfinite(mask_threshold):
         raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
     files = {"flair": flair, "t1": t1, "mask": mask, "brain_mask": brain_mask}
@@ -110,16 +114,21 @@ def calibrate(
     output: Annotated[Path, typer.Option("-o", "--output", help="The calibration, a JSON file for check --calibration.")],
     source: Annotated[str, typer.Option(help="What the cases are, in words; every result will name it.")] = "own cases",
     min_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice that a mask needs to be of use.")] = 0.75,
-    accepted_share: Annotated[
-        float | None, typer.Option(min=0.5, max=0.99, help="Of the accepted scans that shall have it, with 90 % confidence.")
+    max_missed: Annotated[
+        float | None,
+        typer.Option(min=0.001, max=0.5, help="Of the masks below it, share that may be accepted: refuse if too few."),
     ] = None,
 ) -> None:
     """Recalibrate interval and verdict on scans of your own whose truth you know."""
+    from veridice.quality.decision import people_with_bad_masks
     from veridice.quality.recalibrate import recalibrate
 
-    made, empty = recalibrate(table, output, source, min_dice, accepted_share)
-    rule = f"; accepted from a predicted Dice of {made.accept.threshold:.3f}" if made.accept else ""
-    out.print(escape(f"{made.n} cases of {made.patients} patients{rule} -> {output}"))
+    made, empty = recalibrate(table, output, source, min_dice, max_missed)
+    out.print(escape(f"{made.n} cases of {made.patients} patients -> {output}"))
+    bad = people_with_bad_masks(made, min_dice)
+    out.print(
+        f"{bad} patients have a mask below a Dice of {min_dice:g}; with them --max-missed may be {1 / (bad + 1):.2f} or more"
+    )
     if empty:
         out.print(f"{empty} empty masks left out: an empty mask gets no interval")
     if made.patients < made.n:

@@ -16,6 +16,8 @@ from rich.table import Table
 from veridice.cli.common import (
     Device,
     Engine,
+    MaxMissed,
+    MaxWasted,
     MinDice,
     Passes,
     Seed,
@@ -82,6 +84,8 @@ def run(
     passes: Passes = 20,
     seed: Seed = 0,
     min_dice: MinDice = None,
+    max_missed: MaxMissed = 0.05,
+    max_wasted: MaxWasted = 0.05,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
     calibration: Annotated[Path | None, typer.Option(help="calibration.json of your own; else the one that ships.")] = None,
     device: Device = "auto",
@@ -116,7 +120,7 @@ def run(
         known = read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION)
         _print_group(write_group(bids_dir, name, output_dir, scans, known, notes), output_dir)
         return
-    settings = inference_settings(passes, seed, min_dice, coverage, device, engine)
+    settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
     reading = partial(Request, mask_threshold=mask_threshold, registration=registration, calibration=calibration)
     folder = find_masks(masks, bids_dir) if masks else None
     label = read_mask_label(mask_label)

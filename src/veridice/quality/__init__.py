@@ -7,6 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "calibration": "CalibrationSet dice_intervals expected_shortfall fewest_cases read_calibration",
+    "decision": "MIN_DICE Limits PValues Verdict decide_empty decide_study fewest_people p_values people_with_bad_masks",
     "image_checks": "image_doubts image_warnings",
     "image_features": "describe_scan",
     "mask_features": "mask_evidence",
@@ -17,6 +18,5 @@ HANDED_ON = {
     "scan_analysis": "ScanAnalysis native_samples",
     "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",
     "slice_checks": "slice_doubts",
-    "verdict": "MIN_DICE Verdict decide decide_by_rule decide_empty",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

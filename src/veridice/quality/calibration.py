@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import warnings
-from math import ceil, floor, log
+from math import ceil, floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, model_validator
-from scipy.special import rel_entr
 
 from veridice.errors import InputError
 from veridice.io.atomic import write_json
@@ -20,20 +18,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_FILE = 64 * 2**20
-ASSURANCE = 0.9
-"""Confidence with which the share of good scans among the accepted ones is kept."""
-CANDIDATES = 25
-"""Thresholds of each sequence, the strictest first."""
-
-
-class AcceptRule(BaseModel):
-    """Accept from ``threshold`` on: ``share`` of the accepted scans have at least ``min_dice``, with 90 % confidence."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    min_dice: float = Field(ge=0, le=1)
-    share: float = Field(gt=0, lt=1)
-    threshold: float = Field(ge=0, le=1, description="of the predicted Dice")
 
 
 class CalibrationSet(BaseModel):
@@ -50,18 +34,30 @@ class CalibrationSet(BaseModel):
     dice: tuple[float, ...] = Field(description="true Dice")
     weights: dict[str, str] = Field({}, description="checksums of the weights that judged them; empty: those beside the file")
     passes: int | None = Field(None, description="stochastic passes that they were judged with")
-    accept: AcceptRule | None = None
+    person: tuple[int, ...] = Field((), description="number of the person that each case is of; empty: each of another one")
+
+    acceptable: tuple[bool, ...] = Field(
+        (), description="whether each could have been accepted at all: a scan of a known kind, without doubts; empty: all could"
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_earlier_rules(cls, content: Any) -> Any:
+        """Files of version 0.1.0 may hold a threshold, in whose place the tests of :mod:`.decision` stand."""
+        return {name: value for name, value in content.items() if name != "accept"} if isinstance(content, dict) else content
 
     @model_validator(mode="after")
     def _columns_fit(self) -> Self:
         columns = np.array([self.predicted, self.spread, self.dice], np.float64)
         if not (np.isfinite(columns).all() and (columns[1] > 0).all() and (columns[2] >= 0).all() and (columns[2] <= 1).all()):
             raise ValueError("a number is not finite, a spread not positive or a Dice not between 0 and 1")
+        if any(len(column) not in (0, self.n) for column in (self.person, self.acceptable)):
+            raise ValueError("as many people and flags as cases are needed")
         return self
 
     @classmethod
     def of(cls, predicted: Any, spread: Any, known: pd.DataFrame, source: str, simulated: bool) -> Self:
-        """From predictions for known cases (columns ``dice`` and ``person``), in their order."""
+        """From predictions for known cases (columns ``dice``, ``person`` and, if there is one, ``acceptable``), in order."""
         return cls(
             source=source,
             simulated=simulated,
@@ -69,15 +65,23 @@ class CalibrationSet(BaseModel):
             predicted=tuple(map(float, predicted)),
             spread=tuple(map(float, spread)),
             dice=tuple(map(float, known["dice"])),
+            person=tuple(int(number) for number in known.groupby("person", sort=False).ngroup()),
+            acceptable=tuple(map(bool, known["acceptable"])) if "acceptable" in known else (),
         )
 
     @property
     def n(self) -> int:
         return len(self.dice)
 
-    def rule_for(self, min_dice: float) -> AcceptRule | None:
-        """The site's own rule, if it has one for this Dice."""
-        return self.accept if self.accept is not None and self.accept.min_dice == min_dice else None
+    @property
+    def people(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+        """Whose each case is (cases,)."""
+        return np.array(self.person or range(self.n), np.int64)
+
+    @property
+    def usable(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+        """Cases that the decision is tested against (cases,)."""
+        return np.array(self.acceptable or [True] * self.n, bool)
 
 
 def read_calibration(path: Path) -> CalibrationSet:
@@ -146,36 +150,3 @@ def expected_shortfall(
     residuals = (np.array(calibration.dice) - np.array(calibration.predicted)) / np.array(calibration.spread)
     likely = (predicted + spread * residuals).clip(0.0, 1.0)
     return float(np.mean(likely < min_dice)), float(np.mean((min_dice - likely).clip(0.0)))
-
-
-def accept_rule(calibration: CalibrationSet, min_dice: float, share: float) -> AcceptRule | None:
-    """The lowest predicted Dice from which on ``share`` of the scans have at least ``min_dice``, with 90 % confidence.
-
-    None where too few cases are known to say so. Learn then Test (Angelopoulos et al. 2021) in two fixed sequences, by MAPIE:
-    one begins with as few accepted cases as could prove anything, all of them good; the other with so many that half of the
-    tolerated share may be bad.
-    """
-    from mapie.risk_control import BinaryClassificationController
-    from mapie.risk_control.fwer_control import FWERFixedSequenceTesting
-
-    predicted, good = np.array(calibration.predicted), np.array(calibration.dice) >= min_dice
-    level = (1 - ASSURANCE) / 2
-    fewest, more = (ceil(-log(level) / rel_entr([r, 1 - r], [share, 1 - share]).sum()) for r in (1.0, (1 + share) / 2))
-    if fewest >= calibration.n:
-        return None
-    more = min(more, calibration.n)
-    counts = np.concatenate([np.linspace(fewest, more, CANDIDATES), np.linspace(more, calibration.n, CANDIDATES)]).astype(int)
-    thresholds = np.sort(predicted)[::-1][counts - 1].clip(0, 1)
-
-    def chance(features: Any) -> Any:
-        value = np.asarray(features, np.float64).ravel()
-        return np.column_stack([1 - value, value])
-
-    controller = BinaryClassificationController(
-        chance, "precision", share, ASSURANCE, list_predict_params=thresholds, fwer_method=FWERFixedSequenceTesting(2)
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        controller.calibrate(predicted.clip(0, 1)[:, None], good.astype(int))
-    valid = np.asarray(controller.valid_predict_params, np.float64)
-    return AcceptRule(min_dice=min_dice, share=share, threshold=float(valid.min())) if len(valid) else None

@@ -14,13 +14,16 @@ from veridice.errors import InputError, OutputError
 from veridice.io.bids import read_assessment
 from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
-from veridice.quality.calibration import CalibrationSet, accept_rule, fewest_cases, write_calibration
+from veridice.quality.calibration import CalibrationSet, fewest_cases, write_calibration
+from veridice.quality.decision import fewest_people, people_with_bad_masks
 
 COLUMNS = "assessment (a *_veridice.json) and truth (a mask) or dice; optionally patient"
 FEWEST = fewest_cases(0.9)
 
 
-def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: float | None) -> tuple[CalibrationSet, int]:
+def recalibrate(
+    table: Path, output: Path, source: str, min_dice: float, max_missed: float | None
+) -> tuple[CalibrationSet, int]:
     """Write a calibration from a table of known cases: :func:`read_known_cases`, then :func:`calibrate`.
 
     Returns:
@@ -34,7 +37,7 @@ def recalibrate(table: Path, output: Path, source: str, min_dice: float, share: 
     inputs = [table, *(table.parent / row[name] for row in rows for name in ("assessment", "truth") if row.get(name))]
     if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
         raise OutputError(f"{output}: is one of the files that are read; give another name to -o")
-    made = calibrate(read_known_cases(table, rows), source, min_dice, share)
+    made = calibrate(read_known_cases(table, rows), source, min_dice, max_missed)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_calibration(output, made)
@@ -126,33 +129,27 @@ def _measured_dice(table: Path, file: Path, row: Mapping[Hashable, str], assessm
     return dice(judged.voxels, read_mask(table.parent / row["truth"], grid).voxels).dice
 
 
-def calibrate(known: pd.DataFrame, source: str, min_dice: float, share: float | None) -> CalibrationSet:
-    """A calibration of known cases, with a threshold of its own where ``share`` asks for one and the cases allow it.
+def calibrate(known: pd.DataFrame, source: str, min_dice: float, max_missed: float | None) -> CalibrationSet:
+    """A calibration of known cases, for the interval and for the decision.
 
     Args:
         known: from :func:`read_known_cases`.
         source: what the cases are, in words; every result will name it.
         min_dice: what a mask needs to be of use.
-        share: of the accepted scans that shall have it.
+        max_missed: of the bad masks that may be accepted, where that has to be promised.
 
     Raises:
-        InputError: no threshold can be shown to keep that share with so few or such cases, or they were not judged alike.
+        InputError: so few bad masks cannot promise that, or the cases were not judged alike.
     """
     weights, passes = known["weights"].iloc[0], known["passes"].iloc[0]
     if any(other != weights for other in known["weights"]) or known["passes"].nunique(dropna=False) > 1:
         raise InputError("the cases were judged with different weights or numbers of passes; run veridice check again on all")
-    calibration = _set_of(known, source).model_copy(update={"weights": weights, "passes": passes and int(passes)})
-    if share is None:
-        return calibration
-    acceptable = known[known["acceptable"]]
-    rule = accept_rule(_set_of(acceptable, source), min_dice, share) if len(acceptable) else None
-    if rule is None:
+    simulated = bool(known["simulated"].any())
+    made = CalibrationSet.of(known["predicted"], known["spread"], known, source, simulated)
+    bad = people_with_bad_masks(made, min_dice)
+    if max_missed is not None and bad < (needed := fewest_people(max_missed)):
         raise InputError(
-            f"{len(acceptable)} cases cannot show that {share:.0%} of the accepted scans have a Dice of {min_dice:g}; "
-            "give more cases, a lower --accepted-share or a lower --min-dice, or leave --accepted-share out"
+            f"masks below a Dice of {min_dice:g} of {bad} people cannot promise that at most {max_missed:.1%} of such masks "
+            f"are accepted: {needed} people are needed; give more cases, a larger --max-missed, or leave it out"
         )
-    return calibration.model_copy(update={"accept": rule})
-
-
-def _set_of(known: pd.DataFrame, source: str) -> CalibrationSet:
-    return CalibrationSet.of(known["predicted"], known["spread"], known, source, simulated=bool(known["simulated"].any()))
+    return made.model_copy(update={"weights": weights, "passes": passes and int(passes)})

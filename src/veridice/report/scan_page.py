@@ -13,7 +13,7 @@ from markupsafe import Markup
 from veridice.case import Assessment
 from veridice.io.bids import file_stem, read_assessment, read_table
 from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, label
-from veridice.report.pages import VERDICT_WORDS, page_environment
+from veridice.report.pages import VERDICT_WORDS, page_environment, promise, reason
 
 DOUBTFUL = 0.5
 LISTED = 8
@@ -43,6 +43,8 @@ def write_report(assessment_file: Path, picture: bytes, grid: str, output: Path)
             scores=[(label(name), _shown(assessment, name), MEASURES[name].meaning) for name in PAGE_SCORES],
             grid=grid,
             verdict_words=VERDICT_WORDS[assessment.verdict],
+            reason=reason(assessment),
+            promise=promise(assessment.model),
             given="input_mask" in assessment.maps,
             **_lesion_tables(assessment_file, assessment),
         )

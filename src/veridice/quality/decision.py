@@ -1,0 +1,178 @@
+"""The decision about a mask as tests: that it is worse than it has to be, and that it is not. No torch.
+
+A user asks two one-sided questions: how many bad masks slip through, and how many good ones are turned away. So a mask is
+accepted when it is tested not to be bad (conformal p-values from calibration masks that are bad: Bates et al. 2023; Jin and
+Candès 2023), rejected when it is tested not to be good, and shown to a person otherwise (three groups, each with its promise,
+as in Conformal Triage, Angelopoulos et al. 2024).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import ceil
+from typing import Literal
+
+import numpy as np
+
+from veridice.quality.calibration import CalibrationSet
+from veridice.types import Array, Numbers
+
+Verdict = Literal["accept", "review", "reject"]
+Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
+MIN_DICE = 0.75
+"""Dice that a mask needs to be of use, where nobody says (paper)."""
+MAX_MISSED = MAX_WASTED = 0.05
+"""Of the bad masks that may be accepted, and of the good ones that may be rejected, where nobody says."""
+GROSS, MAX_GROSS = 0.10, 0.01
+"""A mask that is worse by this much than it has to be is a gross failure; so many of them may be accepted."""
+CAP = 0.05
+"""Highest p-value with which a mask of a study is accepted, however good the others are: without it a study of few bad masks
+would accept all of them and still keep its rate."""
+TAIL = 0.5
+"""p-values above it are taken to be those of bad masks (Storey 2002)."""
+EMPTY_IS_WRONG_ML = 0.1
+"""An empty mask is rejected where our own has at least this volume: next to no scan that holds so much has none."""
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a decision is made for.
+
+    Args:
+        min_dice: what a mask needs to be of use; one below it is bad, one at or above it good.
+        max_missed: of the bad masks that may be accepted.
+        max_wasted: of the good masks that may be rejected.
+    """
+
+    min_dice: float = MIN_DICE
+    max_missed: float = MAX_MISSED
+    max_wasted: float = MAX_WASTED
+
+
+@dataclass(frozen=True)
+class PValues:
+    """p-values of masks, each (masks,): small ones speak against what was tested.
+
+    Args:
+        bad: of "its Dice is below the needed one".
+        gross: of "it is below that by :data:`GROSS`".
+        good: of "it is at or above the needed one".
+        max_gross: the level of the second that so few calibration cases allow, at least :data:`MAX_GROSS`.
+    """
+
+    bad: Numbers
+    gross: Numbers
+    good: Numbers
+    max_gross: float = MAX_GROSS
+
+    def acceptable(self, max_missed: float) -> Flags:
+        """Masks that are tested not to be bad."""
+        return np.asarray((self.bad <= max_missed) & (self.gross <= self.max_gross))
+
+    def verdicts(self, limits: Limits, known: bool = True) -> list[Verdict]:
+        """One a mask; without ``known`` none is accepted, since the models' word is not enough then.
+
+        Where both tests turn out, which only a calibration without any mask in between allows, a person looks.
+        """
+        accepted, rejected = self.acceptable(limits.max_missed), self.good <= limits.max_wasted
+        return [
+            "review" if yes == no or (yes and not known) else "accept" if yes else "reject"
+            for yes, no in zip(accepted, rejected, strict=True)
+        ]
+
+
+def p_values(calibration: CalibrationSet, predicted: Numbers, spread: Numbers, min_dice: float) -> PValues:
+    """Test masks against the calibration's bad ones and its good ones.
+
+    What is compared is how far the predicted Dice lies above the needed one, in expected errors. Of what was tried on people
+    of training and validation it lets most good masks be accepted and most bad ones be rejected (docs/promise.md).
+
+    Args:
+        calibration: cases that took no part in any fit.
+        predicted, spread: of the masks (masks,).
+        min_dice: what a mask needs to be of use.
+    """
+    margin = (np.asarray(predicted) - min_dice) / spread
+    usable = calibration.usable
+    known = np.subtract(calibration.predicted, min_dice)[usable] / np.array(calibration.spread)[usable]
+    dice, people = np.array(calibration.dice)[usable], calibration.people[usable]
+    bad, gross = dice < min_dice, dice < min_dice - GROSS
+    none = np.zeros(len(margin))
+    return PValues(
+        # Where no mask can be below, nothing speaks for its being so.
+        bad=conformal_p(known[bad], people[bad], margin) if min_dice > 0 else none,
+        gross=conformal_p(known[gross], people[gross], margin) if min_dice > GROSS else none,
+        good=conformal_p(-known[~bad], people[~bad], -margin) if min_dice > 0 else none + 1,
+        max_gross=max(MAX_GROSS, 1 / (len(np.unique(people[gross])) + 1)),
+    )
+
+
+def conformal_p(known: Numbers, people: Array, new: Numbers) -> Numbers:
+    """Conformal p-values of new scores among known ones: the share of people whose scores are at least as high.
+
+    Each person counts once, by the mean over their masks, so that several masks of one person are no several witnesses
+    (hierarchical conformal prediction: Lee, Barber, Willett 2023, arXiv:2306.06342). 1 where nobody is known.
+
+    Args:
+        known: scores of calibration masks (cases,).
+        people: whose each is (cases,).
+        new: scores of new masks (masks,).
+    """
+    if not len(known):
+        return np.ones(len(new))
+    _, member, count = np.unique(people, return_inverse=True, return_counts=True)
+    order = np.argsort(known)
+    weight = (1.0 / count[member])[order]
+    above = np.concatenate([np.cumsum(weight[::-1])[::-1], [0.0]])
+    return np.asarray((1.0 + above[np.searchsorted(known[order], new, "left")]) / (len(count) + 1))
+
+
+def people_with_bad_masks(calibration: CalibrationSet, min_dice: float) -> int:
+    """How many people of a calibration have a mask that is bad and could be accepted: the witnesses of the first test."""
+    bad = calibration.usable & (np.array(calibration.dice) < min_dice)
+    return len(np.unique(calibration.people[bad]))
+
+
+def fewest_people(level: float) -> int:
+    """People with bad masks without whom no mask can be accepted at a level: one in ``1 / level`` must be able to be worst."""
+    return ceil(round(1 / level, 9)) - 1
+
+
+@dataclass(frozen=True)
+class StudyDecision:
+    """Which masks of a study are accepted together, and what is expected of them.
+
+    Args:
+        accepted: (masks,).
+        bad_share: estimated share of bad masks among all.
+        expected_bad: expected share of bad masks among the accepted, at most the one that was asked for; 0 without any.
+    """
+
+    accepted: Flags
+    bad_share: float
+    expected_bad: float
+
+
+def decide_study(tests: PValues, max_bad: float, cap: float = CAP) -> StudyDecision:
+    """Accept masks of a study so that of the accepted at most a share of ``max_bad`` is expected to be bad.
+
+    Benjamini and Hochberg (1995) on the p-values of "it is bad", times the share of bad masks as Storey (2002) estimates it;
+    no mask above ``cap``, and none that may be a gross failure.
+    """
+    count = len(tests.bad)
+    if not count:
+        return StudyDecision(np.zeros(0, bool), 0.0, 0.0)
+    share = min(1.0, (1 + np.count_nonzero(tests.bad > TAIL)) / (count * (1 - TAIL)))
+    ordered = np.sort(tests.bad)
+    expected = share * count * ordered / np.arange(1, count + 1)
+    within = np.flatnonzero(expected <= max_bad)
+    threshold = min(cap, ordered[within[-1]]) if len(within) else 0.0
+    accepted = tests.acceptable(threshold)
+    taken = np.count_nonzero(accepted)
+    found = share * count * float(tests.bad[accepted].max()) / taken if taken else 0.0
+    return StudyDecision(accepted, float(share), min(found, max_bad))
+
+
+def decide_empty(own_volume_ml: float) -> Verdict:
+    """An empty mask: rejected where our own network finds lesions, else for a person to look at; never accepted unseen."""
+    return "reject" if own_volume_ml >= EMPTY_IS_WRONG_ML else "review"
