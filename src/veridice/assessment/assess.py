@@ -146,7 +146,7 @@ def assess_masks(
         warning_codes=tuple(notice.code for notice in notices),
         maps={},
         seconds=clock.seconds,
-        model=describe_model(models, settings, limits, backend.for_network(models.segmenter)),
+        model=describe_model(models, settings, limits, decision.max_gross, backend.for_network(models.segmenter)),
         version=__version__,
     )
     return AssessmentResult(

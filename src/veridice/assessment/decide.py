@@ -16,6 +16,7 @@ from veridice.metrics.overlap import dice
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.quality.calibration import CalibrationSet, dice_intervals, expected_shortfall, fewest_cases
 from veridice.quality.decision import (
+    MAX_GROSS,
     MIN_DICE,
     Limits,
     PValues,
@@ -45,6 +46,7 @@ class Decision:
 
     Args:
         p_values: of "it is bad", "it is a gross failure" and "it is good"; none for an empty mask.
+        max_gross: of the gross failures, the share that may be accepted.
         decided_by: ``not_bad``, ``not_good``, ``neither``, ``unknown_scan`` (it would have been accepted) or ``empty``.
     """
 
@@ -55,6 +57,7 @@ class Decision:
     verdict: Verdict
     p_values: dict[str, float]
     decided_by: DecidedBy
+    max_gross: float = MAX_GROSS
 
 
 def limits_of(settings: InferenceSettings) -> Limits:
@@ -88,7 +91,9 @@ def decide_all(
             own_ml = lesion_volume_ml(analysis.own, analysis.geometry.voxel_volume_ml)
             value, interval, verdict = float(mask_analysis.scores["agreement_mean"] or 0.0), (0.0, 1.0), decide_empty(own_ml)
             found, reason = {}, "empty"
-        decisions.append(Decision(mask_analysis, value, float(spread[number]), interval, verdict, found, reason))
+        decisions.append(
+            Decision(mask_analysis, value, float(spread[number]), interval, verdict, found, reason, tests.max_gross)
+        )
     return decisions
 
 

@@ -69,8 +69,10 @@ def load_models(folder: Path | None = None, with_quality: bool = True) -> Models
     )
 
 
-def describe_model(models: Models, settings: InferenceSettings, limits: Limits, backend: Backend) -> dict[str, Any]:
-    """Provenance of a judgement: which weights, how many passes, on what."""
+def describe_model(
+    models: Models, settings: InferenceSettings, limits: Limits, max_gross: float, backend: Backend
+) -> dict[str, Any]:
+    """Provenance of a judgement: which weights, how many passes, on what; what its decision promises."""
     return {
         "configuration": models.cards["segmenter"].configuration,
         "weights": {name: card.sha256 for name, card in models.cards.items()},
@@ -80,5 +82,6 @@ def describe_model(models: Models, settings: InferenceSettings, limits: Limits, 
         "passes": settings.passes,
         "seed": settings.seed,
         **asdict(limits),
+        "max_gross": max_gross,
         **backend.describe(),
     }

@@ -86,6 +86,9 @@ def run(
     min_dice: MinDice = None,
     max_missed: MaxMissed = 0.05,
     max_wasted: MaxWasted = 0.05,
+    max_bad: Annotated[
+        float, typer.Option(min=0.001, max=0.5, help="Group: of the masks accepted together, share that may be bad.")
+    ] = 0.05,
     coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
     calibration: Annotated[Path | None, typer.Option(help="calibration.json of your own; else the one that ships.")] = None,
     device: Device = "auto",
@@ -118,7 +121,7 @@ def run(
         err.print(f"[yellow]warning:[/yellow] {escape(note)}")
     if level == "group":
         known = read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION)
-        _print_group(write_group(bids_dir, name, output_dir, scans, known, notes), output_dir)
+        _print_group(write_group(bids_dir, name, output_dir, scans, known, notes, max_bad), output_dir)
         return
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
     reading = partial(Request, mask_threshold=mask_threshold, registration=registration, calibration=calibration)
@@ -194,4 +197,6 @@ def _print_group(table: pd.DataFrame, output: Path) -> None:
     counts = Counter(table["verdict"].dropna())
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in ("accept", "review", "reject"))
     absent = int((table["status"] != "done").sum())
-    err.print(escape(f"{len(table)} scans: {verdicts}, {absent} without a judgement -> {output / PAGE}"))
+    together = int((table["study_verdict"] == "accept").sum())
+    said = f"{len(table)} scans: {verdicts}, {absent} without a judgement; {together} accepted together -> {output / PAGE}"
+    err.print(escape(said))

@@ -10,6 +10,7 @@ import pandas as pd
 from veridice.case import SIMULATED_CALIBRATION
 from veridice.cohort.worklist import (
     as_text,
+    decide_together,
     describe_study,
     expected_failures,
     known_values,
@@ -20,13 +21,20 @@ from veridice.cohort.worklist import (
 from veridice.errors import InputError, OutputError
 from veridice.io.bids_dataset import BidsScan
 from veridice.quality.calibration import CalibrationSet
+from veridice.quality.decision import MAX_GROSS
 from veridice.report.cohort_page import write_group_report
 
 PAGE = "report.html"
 
 
 def write_group(
-    dataset: Path, name: str, output: Path, scans: Sequence[BidsScan], calibration: CalibrationSet, notes: Sequence[str]
+    dataset: Path,
+    name: str,
+    output: Path,
+    scans: Sequence[BidsScan],
+    calibration: CalibrationSet,
+    notes: Sequence[str],
+    max_bad: float,
 ) -> pd.DataFrame:
     """Rank the scans of a study in ``veridice.tsv`` and on the page :data:`PAGE`; returns the table.
 
@@ -37,6 +45,7 @@ def write_group(
         scans: those that the table is about.
         calibration: whose known values the page shows, if the judgements rest on it.
         notes: further sentences for the page.
+        max_bad: of the masks that are accepted together, the share that may be bad.
 
     Raises:
         InputError: there is no such folder.
@@ -45,8 +54,15 @@ def write_group(
     if not output.is_dir():
         raise InputError(f"{output}: no such folder; run the participant level first")
     table = tabulate(output, dataset, scans)
-    write_tables(output, table)
     facts = {**describe_study(output, table), "name": name}
+    table, together = decide_together(table, max_bad, facts.get("limits", {}).get("max_gross") or MAX_GROSS)
+    facts["together"] = {
+        "accepted": int(together.accepted.sum()),
+        "max_bad": max_bad,
+        "expected_bad": together.expected_bad,
+        "bad_share": together.bad_share,
+    }
+    write_tables(output, table)
     # Another calibration than that of the judgements would speak of other predictions.
     if facts.get("calibration", {}).get("source") == calibration.source:
         facts["known_values"] = known_values(calibration, table, facts["min_dice"])

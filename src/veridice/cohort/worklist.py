@@ -28,6 +28,7 @@ from veridice.io.bids import (
 from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.metrics.catalogue import MEASURES, STUDY_COLUMNS
 from veridice.quality.calibration import CalibrationSet
+from veridice.quality.decision import PValues, StudyDecision, decide_study
 
 LOOKS = (1, 2, 5, 10, 20, 50, 100, 200, 500)
 SHARES = (0.05, 0.1, 0.2, 0.5)
@@ -83,8 +84,11 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
     assessment = read_assessment(stored)
     low, high = assessment.interval or (None, None)
     scores = {name: assessment.scores.get(name) for name in STUDY_COLUMNS if name in assessment.scores}
+    # Of a scan that nobody accepts unseen, whatever the mask, the tests say nothing to a study.
+    p_values = {} if assessment.for_review else assessment.p_values
     return {
         **scores,
+        **{f"p_{name}": value for name, value in p_values.items()},
         "verdict": assessment.verdict,
         "predicted_dice": assessment.predicted_dice,
         "interval_low": low,
@@ -106,6 +110,22 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
 def _is_known(assessment: Assessment) -> bool:
     distance = assessment.scores.get("unfamiliarity")
     return distance is not None and distance <= UNFAMILIAR
+
+
+def decide_together(table: pd.DataFrame, max_bad: float, max_gross: float) -> tuple[pd.DataFrame, StudyDecision]:
+    """The table with ``study_verdict``, and what is expected of the masks that are accepted together.
+
+    Args:
+        table: from :func:`tabulate`.
+        max_bad: of the accepted masks, the share that may be bad.
+        max_gross: of the gross failures, the share that may be accepted.
+    """
+    columns = [table[name].astype(float) for name in ("p_bad", "p_gross", "p_good")]
+    tested = columns[0].notna()
+    study = decide_study(PValues(*(column[tested].to_numpy() for column in columns), max_gross), max_bad)
+    words = pd.Series(np.where(table["status"] == "done", "look", None), table.index, dtype=object)
+    words[table.index[tested][study.accepted]] = "accept"
+    return table.assign(study_verdict=words), study
 
 
 def rating_doubts(output: Path, scans: Sequence[BidsScan]) -> list[str]:
@@ -140,6 +160,7 @@ def describe_study(output: Path, table: pd.DataFrame) -> dict[str, Any]:
             name = next(name for name in (record.files if record else ()) if name.endswith(ASSESSMENT_SUFFIX))
             first = read_assessment(output / name)
             facts |= {"min_dice": first.model.get("min_dice"), "coverage": first.coverage}
+            facts["limits"] = {name: first.model.get(name) for name in ("min_dice", "max_missed", "max_wasted", "max_gross")}
             if first.calibration is not None:
                 facts["calibration"] = first.calibration.model_dump()
             break

@@ -36,6 +36,12 @@ MEASURES = {
     "status": Measure("done; failed: it could not be judged; missing: it was not tried yet"),
     "reason": Measure("Why there is no judgement"),
     "verdict": Measure("accept, review or reject"),
+    "study_verdict": Measure(
+        "accept: accepted together with others of the study, so that few of the accepted are bad; look: a person should look"
+    ),
+    "p_bad": Measure("p-value of the test that the true Dice is below the wanted one; none where no mask could be accepted"),
+    "p_gross": Measure("The same for a Dice that is lower by 0.1"),
+    "p_good": Measure("p-value of the test that the true Dice is at or above the wanted one"),
     "predicted_dice": Measure("Dice that the mask is expected to have", "Predicted Dice", fraction=True),
     "interval_low": Measure("Lower end of the interval of the true Dice"),
     "interval_high": Measure("Upper end"),

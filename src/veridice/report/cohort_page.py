@@ -94,7 +94,7 @@ def _facts(facts: dict[str, Any]) -> dict[str, Any]:
     calibration = {"source": None, "n": None, "simulated": False, **(facts.get("calibration") or {})}
     known = {key: value for key, value in facts.items() if value is not None}
     defaults: dict[str, Any] = {"name": "Study", "min_dice": None, "coverage": None, "settings_differ": False, "notes": []}
-    defaults["known_values"] = []
+    defaults |= {"known_values": [], "together": None}
     return {**defaults, "version": __version__, **known, "calibration": calibration}
 
 
