@@ -120,10 +120,10 @@ def decide_together(table: pd.DataFrame, max_bad: float, max_gross: float) -> tu
         max_bad: of the accepted masks, the share that may be bad.
         max_gross: of the gross failures, the share that may be accepted.
     """
-    columns = [table[name].astype(float) for name in ("p_bad", "p_gross", "p_good")]
-    tested = columns[0].notna()
-    study = decide_study(PValues(*(column[tested].to_numpy() for column in columns), max_gross), max_bad)
-    words = pd.Series(np.where(table["status"] == "done", "look", None), table.index, dtype=object)
+    tested = table["p_bad"].notna()
+    bad, gross, good = (table.loc[tested, name].to_numpy(np.float64) for name in ("p_bad", "p_gross", "p_good"))
+    study = decide_study(PValues(bad, gross, good, max_gross), max_bad)
+    words = table["status"].map({"done": "look"}).astype(object)
     words[table.index[tested][study.accepted]] = "accept"
     return table.assign(study_verdict=words), study
 

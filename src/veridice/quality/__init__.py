@@ -7,7 +7,8 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "calibration": "CalibrationSet dice_intervals expected_shortfall fewest_cases read_calibration",
-    "decision": "MAX_GROSS MIN_DICE Limits PValues StudyDecision Verdict decide_empty decide_study fewest_people p_values people_with_bad_masks",
+    "decision": "MAX_GROSS MIN_DICE Limits PValues StudyDecision Verdict decide_empty decide_study fewest_people p_values "
+    "people_with_bad_masks",
     "image_checks": "image_doubts image_warnings",
     "image_features": "describe_scan",
     "mask_features": "mask_evidence",
