@@ -17,7 +17,7 @@ def plain_name(name: str) -> str:
 
 
 SIMULATED_CALIBRATION = "simulated_calibration"
-"""Code of the notice that an interval rests on simulated scans."""
+"""Code of the notice that verdict and interval rest on simulated scans."""
 
 
 class Notice(NamedTuple):

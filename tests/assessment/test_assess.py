@@ -78,7 +78,7 @@ def test_dice_and_interval_are_those_of_the_judge(coverage: float, tiny_weights:
     ends = dice_intervals(models.quality.calibration, dice, spread, coverage)
     assert result.interval == pytest.approx(tuple(ends[0]))
     assert (result.coverage, result.calibration.source, result.calibration.n) == (coverage, "random numbers", 24)
-    assert any("rests on simulated scans" in warning for warning in result.warnings)
+    assert any("rest on simulated scans" in warning for warning in result.warnings)
 
 
 def bright(flair: Volume) -> Volume:

@@ -55,7 +55,7 @@ def test_calibrate_and_check(judged: Path, scan_files: dict[str, Path], capsys: 
     assert cli.run(["check", "--passes=2", "--json", f"--calibration={made}", *arguments]) == 0
     row = json.loads(capsys.readouterr().out)
     assert row["calibration"] == {"source": "<b>our clinic", "n": ROWS, "simulated": False}
-    assert not any("rests on simulated" in warning for warning in row["warnings"])
+    assert not any("rest on simulated" in warning for warning in row["warnings"])
     assert "&lt;b&gt;our clinic" in (scan_files["output"] / "sub-1_report.html").read_text()
 
 

@@ -139,7 +139,7 @@ def ood_warnings(analysis: ScanAnalysis, quality_model: QualityModel) -> tuple[N
 def calibration_warnings(calibration: CalibrationSet, settings: InferenceSettings, limits: Limits) -> tuple[Notice, ...]:
     said: list[Notice] = []
     if calibration.simulated:
-        text = "the interval rests on simulated scans: recalibrate on scans of yours (veridice calibrate)"
+        text = "verdict and interval rest on simulated scans: recalibrate on scans of yours (veridice calibrate)"
         said.append(Notice(SIMULATED_CALIBRATION, text))
     if calibration.n < fewest_cases(settings.coverage):
         text = f"{calibration.n} calibration cases are too few for a coverage of {settings.coverage:g}: no interval"
