@@ -49,6 +49,19 @@ def test_intervals_are_those_of_the_definition(count: int, coverage: float, seed
     np.testing.assert_allclose(found, np.column_stack([predicted - width, predicted + width]).clip(0, 1), atol=1e-5)
 
 
+def test_a_case_that_counts_twice_is_as_good_as_two() -> None:
+    known = calibration_of(40)
+    predicted, spread, _ = draw(5, 1)
+    twice = [*range(40), *range(20)]
+    doubled = known.model_copy(
+        update={name: tuple(getattr(known, name)[n] for n in twice) for name in ("predicted", "spread", "dice")}
+    )
+    weighted = known.model_copy(update={"weight": (2.0,) * 20 + (1.0,) * 20})
+    # A new case counts as the heaviest does, so a little more is asked for.
+    wide, narrow = (np.ptp(dice_intervals(each, predicted, spread, 0.8), axis=1) for each in (weighted, doubled))
+    assert (wide >= narrow - 1e-9).all() and (wide < narrow * 1.3).all()
+
+
 def test_coverage_holds_on_new_cases() -> None:
     inside = []
     for seed in range(30):

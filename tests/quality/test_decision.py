@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from veridice.quality.calibration import CalibrationSet
+from veridice.errors import InputError
+from veridice.quality.calibration import CalibrationSet, joined
 from veridice.quality.decision import (
     EMPTY_IS_WRONG_ML,
     Limits,
@@ -71,6 +72,25 @@ def test_p_values_are_those_of_the_definition(count: int, seed: int) -> None:
     names = sorted(set(people.tolist()))
     slow = [(1 + sum((known[people == name] >= score).mean() for name in names)) / (1 + len(names)) for score in new]
     assert conformal_p(known, people, new) == pytest.approx(slow)
+
+
+def test_people_count_by_their_weights() -> None:
+    known, people, new = np.array([1.0, 2.0, 3.0]), np.array([0, 1, 1]), np.array([1.5, 2.5])
+    alike = conformal_p(known, people, new, np.array([3.0, 3, 3]))
+    assert alike == pytest.approx(conformal_p(known, people, new)) == pytest.approx([2 / 3, 1 / 2])
+    # The second person counts three times, and so does a new one.
+    assert conformal_p(known, people, new, np.array([1.0, 3, 3])) == pytest.approx([6 / 7, 4.5 / 7])
+
+
+def test_a_site_is_added_to_what_ships() -> None:
+    shipped, own = drawn(60, 0), drawn(10, 1).model_copy(update={"simulated": False, "source": "ours"})
+    both = joined(shipped, own, 5.0)
+    assert (both.n, both.patients, len(np.unique(both.people))) == (210, 70, 70)
+    assert people_with_bad_masks(both, MIN_DICE) == pytest.approx(
+        people_with_bad_masks(own, MIN_DICE) + people_with_bad_masks(shipped, MIN_DICE) / 5
+    )
+    with pytest.raises(InputError, match="other weights"):
+        joined(shipped, own.model_copy(update={"passes": 9}), 5.0)
 
 
 def test_nobody_known_allows_nothing() -> None:

@@ -151,7 +151,7 @@ def calibration_warnings(calibration: CalibrationSet, settings: InferenceSetting
     if limits.min_dice > 0 and bad < (needed := fewest_people(limits.max_missed)):
         text = (
             f"nothing can be accepted at --max-missed {limits.max_missed:g}: the calibration has masks below a Dice of "
-            f"{limits.min_dice:g} of {bad} people, and {needed} are needed"
+            f"{limits.min_dice:g} of {bad:g} people, and {needed} are needed"
         )
         said.append(Notice("few_bad_cases", text))
     return tuple(said)

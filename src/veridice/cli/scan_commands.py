@@ -118,16 +118,20 @@ def calibrate(
         float | None,
         typer.Option(min=0.001, max=0.5, help="Of the masks below it, share that may be accepted: refuse if too few."),
     ] = None,
+    add_to_shipped: Annotated[
+        float | None,
+        typer.Option(min=0.1, max=1000, help="Add the cases to those that ship; each patient counts so many times."),
+    ] = None,
 ) -> None:
     """Recalibrate interval and verdict on scans of your own whose truth you know."""
     from veridice.quality.decision import people_with_bad_masks
     from veridice.quality.recalibrate import recalibrate
 
-    made, empty = recalibrate(table, output, source, min_dice, max_missed)
+    made, empty = recalibrate(table, output, source, min_dice, max_missed, add_to_shipped)
     out.print(escape(f"{made.n} cases of {made.patients} patients -> {output}"))
     bad = people_with_bad_masks(made, min_dice)
     out.print(
-        f"{bad} patients have a mask below a Dice of {min_dice:g}; with them --max-missed may be {1 / (bad + 1):.2f} or more"
+        f"{bad:g} patients have a mask below a Dice of {min_dice:g}; with them --max-missed may be {1 / (bad + 1):.2f} or more"
     )
     if empty:
         out.print(f"{empty} empty masks left out: an empty mask gets no interval")

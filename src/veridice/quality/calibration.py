@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from math import ceil, floor
+from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -40,6 +40,8 @@ class CalibrationSet(BaseModel):
         (), description="whether each could have been accepted at all: a scan of a known kind, without doubts; empty: all could"
     )
 
+    weight: tuple[float, ...] = Field((), description="how much the person of each case counts; empty: all alike")
+
     @model_validator(mode="before")
     @classmethod
     def _without_earlier_rules(cls, content: Any) -> Any:
@@ -51,8 +53,10 @@ class CalibrationSet(BaseModel):
         columns = np.array([self.predicted, self.spread, self.dice], np.float64)
         if not (np.isfinite(columns).all() and (columns[1] > 0).all() and (columns[2] >= 0).all() and (columns[2] <= 1).all()):
             raise ValueError("a number is not finite, a spread not positive or a Dice not between 0 and 1")
-        if any(len(column) not in (0, self.n) for column in (self.person, self.acceptable)):
-            raise ValueError("as many people and flags as cases are needed")
+        if any(len(column) not in (0, self.n) for column in (self.person, self.acceptable, self.weight)):
+            raise ValueError("as many people, flags and weights as cases are needed")
+        if not all(0 < weight < float("inf") for weight in self.weight):
+            raise ValueError("a weight is not positive")
         return self
 
     @classmethod
@@ -79,6 +83,11 @@ class CalibrationSet(BaseModel):
         return np.array(self.person or range(self.n), np.int64)
 
     @property
+    def weights_of_cases(self) -> Numbers:
+        """How much the person of each case counts (cases,)."""
+        return np.array(self.weight or [1.0] * self.n)
+
+    @property
     def usable(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Cases that the decision is tested against (cases,)."""
         return np.array(self.acceptable or [True] * self.n, bool)
@@ -103,6 +112,32 @@ def write_calibration(path: Path, calibration: CalibrationSet) -> None:
     write_json(path, json.loads(calibration.model_dump_json()))
 
 
+def joined(shipped: CalibrationSet, own: CalibrationSet, times: float) -> CalibrationSet:
+    """Two calibrations in one, in which each person of the second counts ``times`` as much as one of the first.
+
+    A guess at where new scans are more like: what it promises is no longer exact.
+
+    Raises:
+        InputError: they were judged with other weights or numbers of passes.
+    """
+    if shipped.passes != own.passes or (shipped.weights and own.weights and shipped.weights != own.weights):
+        raise InputError("your cases were judged with other weights or passes than the shipped ones; judge them again")
+    parts = (shipped, 1.0), (own, times)
+    return CalibrationSet(
+        source=f"{own.source}, each person counting {times:g} times; and {shipped.source}",
+        simulated=shipped.simulated or own.simulated,
+        patients=shipped.patients + own.patients,
+        predicted=shipped.predicted + own.predicted,
+        spread=shipped.spread + own.spread,
+        dice=shipped.dice + own.dice,
+        weights=own.weights,
+        passes=own.passes,
+        person=tuple(map(int, [*shipped.people, *(own.people + shipped.people.max() + 1)])),
+        acceptable=tuple(bool(value) for part, _ in parts for value in part.usable),
+        weight=tuple(float(value) for part, factor in parts for value in factor * part.weights_of_cases),
+    )
+
+
 def fewest_cases(coverage: float) -> int:
     """Cases below which nothing is promised: one more than ``1 / (1 - coverage)`` (MAPIE's rule)."""
     return floor(round(max(1 / coverage, 1 / (1 - coverage)), 6)) + 1
@@ -125,7 +160,11 @@ def dice_intervals(calibration: CalibrationSet, predicted: Numbers, spread: Numb
     if calibration.n < fewest_cases(coverage):
         return np.tile([0.0, 1.0], (len(predicted), 1))
     residuals = np.abs(np.subtract(calibration.dice, calibration.predicted)) / calibration.spread
-    half = np.sort(residuals)[ceil((calibration.n + 1) * coverage) - 1] * spread
+    order, weights = np.argsort(residuals), calibration.weights_of_cases
+    # With equal weights this is the case of rank (n + 1) coverage; a new case counts as those that count most.
+    needed = coverage * (weights.sum() + weights.max())
+    place = np.searchsorted(np.cumsum(weights[order]), needed * (1 - 1e-12))
+    half = residuals[order][min(place, calibration.n - 1)] * spread
     return np.column_stack([predicted - half, predicted + half]).clip(0.0, 1.0)
 
 

@@ -95,19 +95,23 @@ def p_values(calibration: CalibrationSet, predicted: Numbers, spread: Numbers, m
     margin = (np.asarray(predicted) - min_dice) / spread
     usable = calibration.usable
     known = np.subtract(calibration.predicted, min_dice)[usable] / np.array(calibration.spread)[usable]
-    dice, people = np.array(calibration.dice)[usable], calibration.people[usable]
+    dice, people, weights = np.array(calibration.dice)[usable], calibration.people[usable], calibration.weights_of_cases[usable]
     bad, gross = dice < min_dice, dice < min_dice - GROSS
+
+    def among(chosen: Flags, sign: int) -> Numbers:
+        return conformal_p(sign * known[chosen], people[chosen], sign * margin, weights[chosen])
+
     none = np.zeros(len(margin))
     return PValues(
         # Where no mask can be below, nothing speaks for its being so.
-        bad=conformal_p(known[bad], people[bad], margin) if min_dice > 0 else none,
-        gross=conformal_p(known[gross], people[gross], margin) if min_dice > GROSS else none,
-        good=conformal_p(-known[~bad], people[~bad], -margin) if min_dice > 0 else none + 1,
-        max_gross=max(MAX_GROSS, 1 / (len(np.unique(people[gross])) + 1)),
+        bad=among(bad, 1) if min_dice > 0 else none,
+        gross=among(gross, 1) if min_dice > GROSS else none,
+        good=among(~bad, -1) if min_dice > 0 else none + 1,
+        max_gross=max(MAX_GROSS, 1 / (_witnesses(people[gross], weights[gross]) + 1)),
     )
 
 
-def conformal_p(known: Numbers, people: Array, new: Numbers) -> Numbers:
+def conformal_p(known: Numbers, people: Array, new: Numbers, weights: Numbers | None = None) -> Numbers:
     """Conformal p-values of new scores among known ones: the share of people whose scores are at least as high.
 
     Each person counts once, by the mean over their masks, so that several masks of one person are no several witnesses
@@ -116,21 +120,32 @@ def conformal_p(known: Numbers, people: Array, new: Numbers) -> Numbers:
     Args:
         known: scores of calibration masks (cases,).
         people: whose each is (cases,).
-        new: scores of new masks (masks,).
+        new: scores of new masks (masks,), whose people count as those that count most.
+        weights: how much the person of each counts (cases,); None: all alike.
     """
     if not len(known):
         return np.ones(len(new))
-    _, member, count = np.unique(people, return_inverse=True, return_counts=True)
+    _, first, member, count = np.unique(people, return_index=True, return_inverse=True, return_counts=True)
+    of_person = np.ones(len(first)) if weights is None else weights[first]
     order = np.argsort(known)
-    weight = (1.0 / count[member])[order]
-    above = np.concatenate([np.cumsum(weight[::-1])[::-1], [0.0]])
-    return np.asarray((1.0 + above[np.searchsorted(known[order], new, "left")]) / (len(count) + 1))
+    share = (of_person / count)[member][order]
+    above = np.concatenate([np.cumsum(share[::-1])[::-1], [0.0]])
+    own = of_person.max()
+    return np.asarray((own + above[np.searchsorted(known[order], new, "left")]) / (own + of_person.sum()))
 
 
-def people_with_bad_masks(calibration: CalibrationSet, min_dice: float) -> int:
-    """How many people of a calibration have a mask that is bad and could be accepted: the witnesses of the first test."""
+def people_with_bad_masks(calibration: CalibrationSet, min_dice: float) -> float:
+    """How many people of a calibration have a mask that is bad and could be accepted: the witnesses of the first test.
+
+    Those who count less than others are so many parts of one.
+    """
     bad = calibration.usable & (np.array(calibration.dice) < min_dice)
-    return len(np.unique(calibration.people[bad]))
+    return _witnesses(calibration.people[bad], calibration.weights_of_cases[bad])
+
+
+def _witnesses(people: Array, weights: Numbers) -> float:
+    of_person = weights[np.unique(people, return_index=True)[1]]
+    return float(of_person.sum() / of_person.max()) if len(of_person) else 0.0
 
 
 def fewest_people(level: float) -> int:

@@ -13,18 +13,25 @@ from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import read_assessment
 from veridice.io.nifti import read_image, read_mask
+from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
-from veridice.quality.calibration import CalibrationSet, fewest_cases, write_calibration
+from veridice.quality.calibration import CalibrationSet, fewest_cases, joined, read_calibration, write_calibration
 from veridice.quality.decision import fewest_people, people_with_bad_masks
+from veridice.quality.model import CALIBRATION
 
 COLUMNS = "assessment (a *_veridice.json) and truth (a mask) or dice; optionally patient"
 FEWEST = fewest_cases(0.9)
 
 
 def recalibrate(
-    table: Path, output: Path, source: str, min_dice: float, max_missed: float | None
+    table: Path, output: Path, source: str, min_dice: float, max_missed: float | None, add_to_shipped: float | None = None
 ) -> tuple[CalibrationSet, int]:
     """Write a calibration from a table of known cases: :func:`read_known_cases`, then :func:`calibrate`.
+
+    Args:
+        table, source, min_dice, max_missed: as there.
+        output: file to write.
+        add_to_shipped: how much each person counts beside those of the calibration that ships; None: the cases stand alone.
 
     Returns:
         The calibration, and how many empty masks were left out.
@@ -38,12 +45,15 @@ def recalibrate(
     if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
         raise OutputError(f"{output}: is one of the files that are read; give another name to -o")
     made = calibrate(read_known_cases(table, rows), source, min_dice, max_missed)
+    left_out = len(rows) - made.n
+    if add_to_shipped is not None:
+        made = joined(read_calibration(bundled_weights() / CALIBRATION), made, add_to_shipped)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_calibration(output, made)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror}); give a file in a folder of yours to -o") from error
-    return made, len(rows) - made.n
+    return made, left_out
 
 
 def read_table(table: Path) -> list[dict[Hashable, str]]:
@@ -149,7 +159,7 @@ def calibrate(known: pd.DataFrame, source: str, min_dice: float, max_missed: flo
     bad = people_with_bad_masks(made, min_dice)
     if max_missed is not None and bad < (needed := fewest_people(max_missed)):
         raise InputError(
-            f"masks below a Dice of {min_dice:g} of {bad} people cannot promise that at most {max_missed:.1%} of such masks "
+            f"masks below a Dice of {min_dice:g} of {bad:g} people cannot promise that at most {max_missed:.1%} of such masks "
             f"are accepted: {needed} people are needed; give more cases, a larger --max-missed, or leave it out"
         )
     return made.model_copy(update={"weights": weights, "passes": passes and int(passes)})
