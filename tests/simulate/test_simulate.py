@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -15,7 +16,7 @@ from veridice.errors import InputError
 from veridice.simulate.acquisition import Frame, acquire
 from veridice.simulate.anatomy import Head, shape_head
 from veridice.simulate.cohorts import COHORTS
-from veridice.simulate.donors import all_donors, choose_donors, load_anatomy, load_lesions
+from veridice.simulate.donors import MORE_DONORS, all_donors, choose_donors, load_anatomy, load_lesions
 from veridice.simulate.fields import distance_mm, enlarge, smooth_field
 from veridice.simulate.lesions import make_lesions
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
@@ -104,6 +105,30 @@ def test_severities_get_harder() -> None:
 def test_donors_that_cannot_make_a_patient(selection: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         choose_donors(selection)
+
+
+def test_more_donors_come_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are in cohorts of their own, so that no cohort that ships changes with them."""
+    shipped = all_donors()
+    labels = np.zeros((134, 168, 150), np.uint8)
+    labels[40:90, 40:120, 40:110] = 3
+    nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "anatomy-new.nii.gz")
+    lines = ["person,kind,split,file,flair,t1", "new,anatomy,more-calibration,anatomy-new.nii.gz,,"]
+    (tmp_path / "donors.csv").write_text("\n".join(lines) + "\n")
+    monkeypatch.setenv(MORE_DONORS, str(tmp_path))
+    all_donors.cache_clear()
+    try:
+        assert [donor.name for donor in set(all_donors()) - set(shipped)] == ["anatomy-new"]
+        chosen = choose_donors("more-calibration,lesjak-05")
+        assert {donor.person for donor in chosen} == {"new", "lesjak-05"}
+        assert load_anatomy(next(donor for donor in chosen if donor.person == "new")).shares[2].max() == 255
+        monkeypatch.setenv(MORE_DONORS, str(tmp_path / "absent"))
+        all_donors.cache_clear()
+        with pytest.raises(InputError, match="no donors there"):
+            all_donors()
+    finally:
+        monkeypatch.delenv(MORE_DONORS)
+        all_donors.cache_clear()
 
 
 # Fields
