@@ -10,16 +10,9 @@ import numpy as np
 import pandas as pd
 
 from veridice.experiment.results.evaluation import by_method, pool
-from veridice.experiment.results.resampling import (
-    Weights,
-    draw_weights,
-    percentiles,
-    ratio,
-    replicate,
-    weighted_mean,
-    weighted_pearson,
-)
+from veridice.experiment.results.resampling import Weights, draw_weights, ratio, replicate, weighted_mean, weighted_pearson
 from veridice.metrics import scores
+from veridice.metrics.failure_detection import percentiles
 from veridice.types import Numbers
 
 Rows = dict[str, pd.DataFrame]
@@ -66,7 +59,7 @@ class Claim:
         return "confirmed" if above == (self.side == "above") else "refuted"
 
 
-def findings(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def findings(judged: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
     """One row for each claim of the paper whose methods are there, over the test cases of all folds.
 
     Intervals (95 %, percentiles) are over resampled patients, as :func:`.ladder`'s: networks,
@@ -74,15 +67,14 @@ def findings(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.D
     """
     rows, made = dict(by_method(judged)), []
     patients = judged.drop_duplicates("case").sort_values("case")["patient"]
-    weights = draw_weights(patients, resamples, seed) if len(patients) else np.empty((0, 0))
+    weights = draw_weights(patients, resamples) if len(patients) else np.empty((0, 0))
     for claim in (claim for claim in CLAIMS if set(claim.methods) <= set(rows)):
         drawn = claim.statistic(rows, weights)
         enough = np.isfinite(drawn).mean() >= FEWEST_FINITE
         interval = percentiles(drawn if enough else drawn[:0])
         value = float(claim.statistic(rows, np.ones((1, len(patients))))[0])
-        ends = {"value": value, "low": interval.low, "high": interval.high}
-        word = claim.word(interval.low, interval.high)
-        made.append({"paper": claim.text, "here": word, **ends, "n": len(patients), "measured": claim.measured})
+        told = {"paper": claim.text, "here": claim.word(interval.low, interval.high), "value": value, **vars(interval)}
+        made.append({**told, "n": len(patients), "measured": claim.measured})
     return pd.DataFrame(made, columns=["paper", "here", "value", "low", "high", "n", "measured"])
 
 

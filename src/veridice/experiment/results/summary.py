@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -55,16 +55,7 @@ PICTURES = (
     ("Calibration", "Mean true Dice of bins of predicted Dice.", "calibration"),
 )
 
-
 IN_GROUPS = ("volume", "pairwise_dice", "combination", "veridice")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A table as text; each heading and cell with whether it is of numbers."""
-
-    columns: list[tuple[str, bool]]
-    rows: list[list[tuple[str, bool]]]
 
 
 def write_summary(name: str, data: str, results: Path) -> None:
@@ -94,7 +85,8 @@ def write_summary(name: str, data: str, results: Path) -> None:
         (stage / SUMMARY).write_text(html, encoding="utf-8")
 
 
-def _shown(path: Path) -> Shown:
+def _shown(path: Path) -> dict[str, list[Any]]:
+    """A table as text, ``columns`` and ``rows``; each heading and cell with whether it is of numbers."""
     table = _read(path)
     if path.stem == "ladder":
         table = table[[column for column in LADDER if column in table]].rename(columns=LADDER)
@@ -106,7 +98,7 @@ def _shown(path: Path) -> Shown:
         for row in table.itertuples(index=False)
     ]
     headings = [(str(column).replace("_", " "), number) for column, number in zip(table, numeric, strict=True)]
-    return Shown(headings, rows)
+    return {"columns": headings, "rows": rows}
 
 
 def _text(cell: object) -> str:

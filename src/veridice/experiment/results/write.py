@@ -29,11 +29,10 @@ def write_results(folder: Path) -> None:
         OutputError: ``folder`` cannot be written.
     """
     judged = write_tables(folder)
-    present = set(judged["method"])
     figures.figure2(judged, folder)
     figures.figure3(judged, folder)
-    figures.risk_coverage(judged, folder, [name for name in DRAWN if name in present])
-    figures.calibration(judged, folder, [name for name in CALIBRATED if name in present])
+    figures.risk_coverage(judged, folder, DRAWN)
+    figures.calibration(judged, folder, CALIBRATED)
 
 
 def write_tables(folder: Path) -> pd.DataFrame:
