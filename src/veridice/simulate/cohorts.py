@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +18,9 @@ from veridice._version import __version__
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import held, is_new, write_json, write_text
 from veridice.io.nifti import write_image
-from veridice.parallel import ProcessDiedError, in_processes
+from veridice.parallel import do_missing
 from veridice.simulate.donors import choose_donors
-from veridice.simulate.patient import SimulatedPatient, simulate_patient
+from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan, draw_plan
 from veridice.simulate.scanners import ANY, SCANNERS
 from veridice.simulate.severity import SEVERITIES, Severity
@@ -78,15 +78,6 @@ COHORTS = {
 """Seeds and shares are fixed before any network that ships is trained."""
 
 
-def simulate_each(tasks: Sequence[Any], work: Callable[[Any], Any], jobs: int, on_step: Callable[[], None]) -> Iterator[Any]:
-    """Do ``work`` on every task in ``jobs`` processes; results come as they are ready."""
-    for _, result in in_processes(tasks, work, jobs) if jobs > 1 else ((task, work(task)) for task in tasks):
-        if isinstance(result, ProcessDiedError):
-            raise result
-        yield result
-        on_step()
-
-
 def write_cohort(
     folder: Path, cohort: Cohort, count: int, jobs: int = 1, on_step: Callable[[], None] = lambda: None
 ) -> list[PatientPlan]:
@@ -101,11 +92,7 @@ def write_cohort(
             _claim(folder, cohort)
             width = max(3, len(str(count)))
             tasks = [(folder, f"sub-{plan.index + 1:0{width}d}", plan) for plan in plans]
-            waiting = [task for task in tasks if not _is_done(*task)]
-            for _ in range(len(tasks) - len(waiting)):
-                on_step()
-            for _ in simulate_each(waiting, _write_patient, jobs, on_step):
-                pass
+            do_missing(tasks, _is_done, _write_patient, jobs, on_step)
             _write_tables(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); give another -o folder") from error
@@ -156,14 +143,15 @@ def _names(folder: Path, subject: str) -> tuple[Path, Path, Path]:
     return folder / subject / "anat", truth, truth / f"{subject}_desc-simulation_parameters.json"
 
 
-def _is_done(folder: Path, subject: str, plan: PatientPlan) -> bool:
+def _is_done(task: tuple[Path, str, PatientPlan]) -> bool:
+    folder, subject, plan = task
     parameters = _names(folder, subject)[2]
     with suppress(OSError, ValueError, KeyError):
         return bool(json.loads(parameters.read_text(encoding="utf-8"))["plan"] == plan.model_dump(mode="json"))
     return False
 
 
-def _write_patient(task: tuple[Path, str, PatientPlan]) -> str:
+def _write_patient(task: tuple[Path, str, PatientPlan]) -> None:
     """Simulate one patient into a hidden folder, then move it to its place; the parameters come last."""
     folder, subject, plan = task
     patient = simulate_patient(plan)
@@ -183,7 +171,6 @@ def _write_patient(task: tuple[Path, str, PatientPlan]) -> str:
         for file in sorted(stage.iterdir()):
             file.replace((truth if "_label-" in file.name else scans) / file.name)
     write_json(parameters, {"lesion_load_ml": round(patient.lesion_load_ml, 4), "plan": plan.model_dump(mode="json")})
-    return subject
 
 
 def _sidecar(plan: PatientPlan, kind: str) -> dict[str, Any]:
@@ -251,6 +238,3 @@ def custom_cohort(name: str, seed: int | None, donors: str | None, severity: str
         (scanner,) if scanner else base.scanners,
         base.patients,
     )
-
-
-__all__ = ["COHORTS", "Cohort", "SimulatedPatient", "custom_cohort", "simulate_each", "write_cohort"]

@@ -22,7 +22,8 @@ from veridice.errors import InputError
 from veridice.imaging.grid import fit_grid, grid_images, resample_to
 from veridice.io.atomic import replaced
 from veridice.io.labelled_scan import read_labelled, required_file, views
-from veridice.simulate.cohorts import COHORTS, simulate_each
+from veridice.parallel import do_missing
+from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import donor_names, people_of
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
@@ -113,11 +114,8 @@ def prepare_material(
             if groups[case.patient] not in settings.left_out:
                 real.append(_real_cube(case, settings, stripped, groups[case.patient], cubes))
     simulated = [_simulated_case(plan, settings, cubes) for plan in plans]
-    waiting = [(plan, case.file) for plan, case in zip(plans, simulated, strict=True) if not case.file.exists()]
-    for _ in range(len(plans) - len(waiting)):
-        on_step()
-    for _ in simulate_each(waiting, partial(_simulate_cube, settings), settings.jobs, on_step):
-        pass
+    tasks = [(plan, case.file) for plan, case in zip(plans, simulated, strict=True)]
+    do_missing(tasks, lambda task: task[1].exists(), partial(_simulate_cube, settings), settings.jobs, on_step)
     return TrainingMaterial(tuple(real), tuple(simulated))
 
 
