@@ -22,7 +22,7 @@ from veridice.experiment.results.tables import REFITS, write_cases, write_csv
 from veridice.experiment.results.tables import read_cases as read_case_table
 from veridice.experiment.results.write import CASES, write_results
 from veridice.io.atomic import held, write_text
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.simulate.cohorts import COHORTS, write_cohort
 from veridice.simulate.donors import all_donors
 
@@ -105,9 +105,8 @@ def _scores(fold: Fold, say: Callable[[str], None]) -> pd.DataFrame:
 def _simulate(settings: ExperimentSettings, folder: Path, jobs: int) -> None:
     cohort = COHORTS[settings.cohort]
     count = settings.patients or cohort.patients
-    with progress_bar() as progress:
-        task = progress.add_task("simulated patients", total=count, note="")
-        write_cohort(folder / "cohort", cohort, count, jobs, lambda: progress.advance(task))
+    with counted("simulated patients", count) as on_step:
+        write_cohort(folder / "cohort", cohort, count, jobs, on_step)
 
 
 def _people(cases: list[Case], settings: ExperimentSettings, folder: Path) -> set[str]:

@@ -21,8 +21,6 @@ from veridice.training.loop import CHECKPOINT, Progression
 from veridice.training.settings import DataSettings, TrainingSettings, differing_fields, load_training_settings
 
 SETTINGS = "settings.toml"
-
-
 START = "started-from.txt"
 
 
@@ -61,24 +59,31 @@ def describe_training(
     origin: WeightCard | None = None,
 ) -> dict[str, Any]:
     """The weight card of a finished training, without the checksum that :func:`save_network` adds."""
-    people = people_by_split(cases, settings.data)
+    card = origins(settings, cases)
     if origin is not None:
-        people = {split: sorted({*people[split], *origin.people.get(split, [])}) for split in people}
+        card["people"] = {split: sorted({*people, *origin.people.get(split, [])}) for split, people in card["people"].items()}
     return {
+        **card,
         "name": name,
         "kind": name.split("-")[0],
         "arguments": arguments,
-        "grid": settings.data.grid,
-        "configuration": settings.name,
         "data": describe_data(cases, settings.data),
-        "people": people,
         "started_from": origin.sha256 if origin else "",
         "steps": state.step,
         "best_step": state.best_step,
+        "metrics": {name: value for name, value in metrics.items() if not math.isnan(value)},
+    }
+
+
+def origins(settings: TrainingSettings, cases: Sequence[Case]) -> dict[str, Any]:
+    """What the cards of all weights of one configuration have in common."""
+    return {
+        "grid": settings.data.grid,
+        "configuration": settings.name,
+        "people": people_by_split(cases, settings.data),
         "seed": settings.seed,
         "commit": source_commit(),
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "metrics": {name: value for name, value in metrics.items() if not math.isnan(value)},
         "version": __version__,
     }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pandas as pd
 from scipy import ndimage, stats
 from torch import nn
 
-from veridice._version import __version__
 from veridice.assessment.models import Models, load_models
 from veridice.case import Case
 from veridice.config import InferenceSettings
@@ -22,7 +20,7 @@ from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.labelled_scan import views
 from veridice.io.weight_cards import WeightCard
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.quality.calibration import CalibrationSet
 from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import OodDetector
@@ -42,7 +40,7 @@ from veridice.training.assessed_masks import (
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
-from veridice.training.provenance import people_by_split, source_commit
+from veridice.training.provenance import origins
 from veridice.training.regressors import fold_folders
 from veridice.training.settings import TrainingSettings
 from veridice.types import Mask
@@ -97,9 +95,7 @@ def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models:
         folder: keeps what was seen, one file a scan.
     """
     appearances = [*simulated_appearances(settings.predictor.looks), *real_appearances(cases, settings.data)]
-    with progress_bar() as progress:
-        task = progress.add_task("looks", total=len(appearances), note="")
-        on_step = partial(progress.advance, task)
+    with counted("looks", len(appearances)) as on_step:
         rows = describe_all(appearances, models, choose_backend(InferenceSettings()), settings.seed, folder, on_step)
     return fit_to_looks(rows, settings.seed)
 
@@ -110,20 +106,15 @@ def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> C
 
 
 def _source(settings: TrainingSettings, known: pd.DataFrame) -> str:
-    people, kinds = len(people_of(settings.predictor.calibration_donors)), known["kind"].nunique()
+    donors, kinds = settings.predictor.calibration_donors, known["kind"].nunique()
+    people, brains = len(people_of(donors)), sum(donor.kind == "anatomy" for donor in choose_donors(donors))
     patients = f"{known['person'].nunique()} simulated patients of all severities, a fifth without T1w,"
-    return f"{patients} made of {people} people ({_brains(settings)} brains), {len(known)} masks of {kinds} kinds"
-
-
-def _brains(settings: TrainingSettings) -> int:
-    return sum(donor.kind == "anatomy" for donor in choose_donors(settings.predictor.calibration_donors))
+    return f"{patients} made of {people} people ({brains} brains), {len(known)} masks of {kinds} kinds"
 
 
 def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> AssessedMasks:
     inference = InferenceSettings(passes=settings.predictor.passes)
-    with progress_bar() as progress:
-        task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
-        on_step = partial(progress.advance, task)
+    with counted(f"masks, {folder.name}", len(tasks)) as on_step:
         shapes = other_patients(tasks[0].models.grid_shape[0])
         judged = assess_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, on_step)
     judged.write(folder.parent, folder.name)
@@ -190,17 +181,11 @@ def _card(
     }
     scans = masks["scan"].nunique()
     return {
-        "grid": settings.data.grid,
-        "configuration": settings.name,
+        **origins(settings, cases),
         "data": f"{len(masks)} masks of {masks['kind'].nunique()} kinds of {scans} scans; checked on {len(checks)} masks of "
         f"{checks['scan'].nunique()} simulated patients of other people",
-        "people": people_by_split(cases, settings.data),
         "learnt_from": {name: card.sha256 for name, card in models.cards.items()},
         "steps": 0,
         "best_step": 0,
-        "seed": settings.seed,
-        "commit": source_commit(),
-        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
         "metrics": metrics,
-        "version": __version__,
     }

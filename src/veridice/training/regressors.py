@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +20,7 @@ from veridice.io.atomic import write_json
 from veridice.io.weight_cards import WeightCard, read_card
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.training.examples import Example, ExampleStream
 from veridice.training.loop import Goal, Progression, evaluate, train_network
 from veridice.training.provenance import claim_folder, describe_training
@@ -100,20 +99,11 @@ def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path,
     backend = choose_backend(InferenceSettings())
     counts = {"train": stage.train_cases, "validation": stage.validation_cases}
     files = {}
-    with progress_bar() as progress:
-        for offset, split in enumerate(counts):
-            task = progress.add_task(f"{split} segmentations", total=counts[split], note="")
-            material = split_material(settings, cases, split)
-            stream = ExampleStream(material, settings.data, 0, settings.seed + 2 + offset, counts[split])
-            files[split] = make_quality_cases(
-                run / "cases" / split,
-                stream,
-                segmenters,
-                reconstructor,
-                stage,
-                backend,
-                partial(progress.advance, task),
-            )
+    for offset, (split, count) in enumerate(counts.items()):
+        stream = ExampleStream(split_material(settings, cases, split), settings.data, 0, settings.seed + 2 + offset, count)
+        with counted(f"{split} segmentations", count) as on_step:
+            folder = run / "cases" / split
+            files[split] = make_quality_cases(folder, stream, segmenters, reconstructor, stage, backend, on_step)
     return files
 
 
