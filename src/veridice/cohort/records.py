@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from veridice.config import Frozen
 from veridice.errors import OutputError
 from veridice.io.atomic import make_folder, write_text
 
@@ -21,10 +22,8 @@ HIDDEN = ".veridice"
 """Folder of locks and of results that are being made."""
 
 
-class InputFile(BaseModel):
+class InputFile(Frozen):
     """A file as it was when it was judged; its size and time spare reading it again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="file name, without its folder")
     size: int = Field(description="bytes")
@@ -32,10 +31,8 @@ class InputFile(BaseModel):
     sha256: str
 
 
-class Record(BaseModel):
+class Record(Frozen):
     """What became of a scan; the last thing that is written of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scan: str = Field(description="beginning of its file names")
     status: Literal["done", "failed"]

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from veridice.config import Frozen
 from veridice.simulate.severity import SeverityRanges, uniform
 
 Axis = Literal["sagittal", "coronal", "axial"]
@@ -71,10 +72,8 @@ ANY = "any"
 LARGEST_MATRIX = 300
 
 
-class AcquisitionPlan(BaseModel):
+class AcquisitionPlan(Frozen):
     """How one image is taken."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     voxel_spacing: tuple[float, float, float] = Field(description="mm along x, y, z of the scanner")
     matrix: tuple[int, int, int]
