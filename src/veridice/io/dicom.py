@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dcm2niix
 import numpy as np
@@ -122,16 +121,9 @@ def _slice_positions(folder: Path) -> dict[str, list[float]]:
             with contextlib.suppress(RuntimeError, ValueError):  # no DICOM, or none of a slice
                 reader.SetFileName(str(file))
                 reader.ReadImageInformation()
-                place, directions = (
-                    np.array([float(number) for number in reader.GetMetaData(tag).split("\\")])
-                    for tag in (POSITION, DIRECTIONS)
-                )
+                place, directions = (np.array(reader.GetMetaData(tag).split("\\"), float) for tag in (POSITION, DIRECTIONS))
                 normal = np.cross(directions[:3], directions[3:])
                 found.setdefault(reader.GetMetaData(SERIES), []).append(float(normal @ place))
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
     return found
-
-
-def _numbers(text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([float(number) for number in text.split("\\")])

@@ -77,12 +77,8 @@ def _in_one_line(path: Path) -> Iterator[None]:
         yield
     except (ImageFileError, HeaderDataError, MGHError, KeyError) as error:
         raise InputError(f"{path}: not a readable image file ({_one_line(error)}); export or convert it again") from error
-    except PermissionError:
-        raise
-    except (WrapStructError, zlib.error, EOFError, ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
-    except OSError as error:
-        if error.errno is not None:
+    except (WrapStructError, zlib.error, EOFError, ValueError, TypeError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
     except MemoryError as error:
