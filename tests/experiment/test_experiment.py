@@ -188,7 +188,7 @@ def test_an_ensemble_that_agrees_with_itself() -> None:
     with torch.no_grad():
         network.heads[-1].bias.zero_()
     images = np.random.default_rng(0).random((2, 16, 16, 16)).astype(np.float32)
-    assert methods.pairwise_agreement(methods.ensemble_masks([network, network], images, FP32)) == 1.0
+    assert scores.mean_pairwise_dice(methods.ensemble_masks([network, network], images, FP32)) == 1.0
 
 
 def test_reverse_classification_follows_the_quality_of_the_mask() -> None:

@@ -22,7 +22,7 @@ from torch.nn import functional
 from veridice.inference.passes import Backend, deterministic_pass
 from veridice.metrics.maps import PackedMasks
 from veridice.metrics.overlap import dice
-from veridice.metrics.scores import SCORES, mean_pairwise_dice
+from veridice.metrics.scores import SCORES
 from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.types import Mask, Voxels
 
@@ -80,11 +80,6 @@ def _resample(images: Tensor, change: np.ndarray[Any, np.dtype[np.float64]]) -> 
     theta = torch.from_numpy(change[None, :3].astype(np.float32))
     grid = functional.affine_grid(theta, [1, *images.shape], align_corners=False)
     return functional.grid_sample(images[None], grid, align_corners=False)[0]
-
-
-def pairwise_agreement(masks: PackedMasks) -> float:
-    """Mean Dice over all pairs; the field's best detector of failures (Zenk et al. 2025)."""
-    return mean_pairwise_dice(masks)
 
 
 def reverse_classification(

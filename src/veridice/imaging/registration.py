@@ -62,7 +62,7 @@ def align(flair: Volume, other: Volume, seed: int = 0) -> Alignment:
     """
     even = [even_image(volume) for volume in (flair, other)]
     fixed, moving = ([_coarse(_image(volume), edge) for edge in COARSE_MM] for volume in even)
-    middle, tolerated = middle_of(flair.geometry), tolerance(flair, other)
+    middle, tolerated = flair.geometry.middle, tolerance(flair, other)
     first = best = _search(fixed, moving, middle, np.zeros(6), seed)
     apart = 0.0
     if corner_distance(first[0], middle) > tolerated or -first[1] < LEAST_INFORMATION:
@@ -113,9 +113,8 @@ def _doubt(shared: float, apart: float, tolerated: float, degrees: float) -> str
 
 def resample_aligned(other: Volume, alignment: Alignment, geometry: Geometry) -> Volume:
     """``other`` on the grid ``geometry``, moved; linear, and its lowest value outside."""
-    shown = sitk.Resample(
-        _image(other), _reference(geometry), _as_transform(alignment.move), sitk.sitkLinear, float(other.voxels.min())
-    )
+    grid = _placed(sitk.Image([int(n) for n in geometry.shape], sitk.sitkUInt8), geometry)
+    shown = sitk.Resample(_image(other), grid, _as_transform(alignment.move), sitk.sitkLinear, float(other.voxels.min()))
     return Volume(sitk.GetArrayFromImage(shown).transpose(2, 1, 0), geometry)
 
 
@@ -166,18 +165,9 @@ def corner_distance(move: Affine, middle: Any) -> float:
     return float(np.linalg.norm((corners @ move.T - corners)[:, :3], axis=1).max())
 
 
-def middle_of(geometry: Geometry) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Where the middle of a grid lies (mm, RAS+)."""
-    return np.asarray((geometry.affine @ [*(0.5 * (np.array(geometry.shape) - 1)), 1.0])[:3])
-
-
 def _image(volume: Volume) -> sitk.Image:
     image = sitk.GetImageFromArray(np.ascontiguousarray(volume.voxels.transpose(2, 1, 0), dtype=np.float32))
     return _placed(image, volume.geometry)
-
-
-def _reference(geometry: Geometry) -> sitk.Image:
-    return _placed(sitk.Image([int(n) for n in geometry.shape], sitk.sitkUInt8), geometry)
 
 
 def _placed(image: sitk.Image, geometry: Geometry) -> sitk.Image:

@@ -62,6 +62,11 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
 
     @property
+    def middle(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Where the middle of the grid lies (mm, RAS+)."""
+        return np.asarray((self.affine @ [*(0.5 * (np.array(self.shape) - 1)), 1.0])[:3])
+
+    @property
     def axis_codes(self) -> str:
         """Closest anatomical direction of each array axis, for example ``RAS``."""
         return "".join(nib.orientations.aff2axcodes(self.affine))

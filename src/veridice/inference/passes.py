@@ -17,7 +17,7 @@ from torch.nn import functional
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.inference.openvino_engine import can_run, compiled_segmenter, is_installed
-from veridice.inference.uncertainty import UncertaintyAccumulator
+from veridice.inference.uncertainty import uncertainty_maps
 from veridice.metrics.maps import GridMaps, StochasticMaps
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
@@ -95,24 +95,21 @@ def _product_seconds(dtype: torch.dtype, _threads: int) -> float:
 
 
 def stochastic_passes(
-    segmenter: nn.Module,
-    images: Voxels,
-    backend: Backend,
-    passes: int,
-    seed: int,
-    on_step: OnStep | None = None,
+    segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int, on_step: OnStep | None = None
 ) -> StochasticMaps:
     """Segment ``images`` (contrasts, x, y, z; in [0, 1]) ``passes`` times with dropout on.
 
     Pass ``n`` draws its dropout from ``seed`` and ``n`` alone, on the CPU, so that the same scan gives the same answer
     whatever ran before and, up to rounding, on any device.
     """
-    accumulator = UncertaintyAccumulator()
-    for sample in stochastic_samples(segmenter, images, backend, passes, seed):
-        accumulator.add(sample)
-        if on_step is not None:
-            on_step()
-    return accumulator.maps()
+
+    def counted() -> Iterator[Tensor]:
+        for sample in stochastic_samples(segmenter, images, backend, passes, seed):
+            yield sample
+            if on_step is not None:
+                on_step()
+
+    return uncertainty_maps(counted())
 
 
 def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int) -> Iterator[Tensor]:
