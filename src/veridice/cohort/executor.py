@@ -42,24 +42,27 @@ def run_cohort(tasks: Sequence[ScanTask], run: Run, tell: Callable[[Outcome], No
         ClusterError: what runs them was lost.
     """
     tally = Tally()
+
+    def count(outcome: Outcome) -> None:
+        tally.add(outcome)
+        tell(outcome)
+
     waiting: list[ScanTask] = []
     for task in tasks:
         if task.is_finished():
-            _count(Outcome(task.name, "skipped"), tally, tell)
+            count(Outcome(task.name, "skipped"))
         else:
             waiting.append(task)
     try:
         for patient in (False, True):
-            waiting = _judge_waiting(waiting, run, patient, tally, tell) if waiting else []
+            waiting = _judge_waiting(waiting, run, patient, count) if waiting else []
     except ClusterError as error:
         done = sum(task.is_finished() for task in tasks)
         raise ClusterError(f"{error}; {done} of {len(tasks)} scans are done: give the same command again to go on") from error
     return tally
 
 
-def _judge_waiting(
-    waiting: Sequence[ScanTask], run: Run, patient: bool, tally: Tally, tell: Callable[[Outcome], None]
-) -> list[ScanTask]:
+def _judge_waiting(waiting: Sequence[ScanTask], run: Run, patient: bool, count: Callable[[Outcome], None]) -> list[ScanTask]:
     """Judge scans; returns those that another run holds."""
     held = []
     for task, result in run(waiting, patient):
@@ -68,10 +71,5 @@ def _judge_waiting(
         if outcome.status == "held":
             held.append(task)
         else:
-            _count(outcome, tally, tell)
+            count(outcome)
     return held
-
-
-def _count(outcome: Outcome, tally: Tally, tell: Callable[[Outcome], None]) -> None:
-    tally.add(outcome)
-    tell(outcome)

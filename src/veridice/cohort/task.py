@@ -130,19 +130,15 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
 
 def give_up(task: ScanTask, reason: str) -> Outcome:
     """Record that a scan failed; results of an earlier judgement, which would not be its own, are taken away."""
-    reason = " ".join(_without_folders(task, reason).split())
+    # The reason goes into tables and reports: files are named there, not where they lie.
+    for path in (*task.request.files, task.output, task.weights):
+        reason = reason.replace(str(path), path.name)
+    reason = " ".join(reason.split())
     old = read_record(task.output, task.name)
     write_record(task.output, Record(scan=task.name, status="failed", reason=reason, settings=task.checksum))
     for name in old.files if old else ():
         (task.output / name).unlink(missing_ok=True)
     return Outcome(task.name, "failed", reason)
-
-
-def _without_folders(task: ScanTask, reason: str) -> str:
-    """The reason goes into tables and reports: files are named there, not where they lie."""
-    for path in (*task.request.files, task.output, task.weights):
-        reason = reason.replace(str(path), path.name)
-    return reason
 
 
 @lru_cache(maxsize=1)

@@ -85,7 +85,7 @@ def mean_difference(prediction: Tensor, target: Tensor, hole: Tensor) -> Tensor:
 def ssim_map(prediction: Tensor, target: Tensor, form: SsimForm = "windowed", window: int = 7) -> Tensor:
     """Local structural similarity of two images (batch, 1, x, y, z), one value a window position."""
     prediction, target = prediction.float(), target.float()
-    average = _window_average(window)
+    average = _SeparableAverage(window) if window else nn.AdaptiveAvgPool3d(1)
     mean_p, mean_t = average(prediction), average(target)
     variance_p = (average(prediction * prediction) - mean_p**2).clamp_min(0.0)
     variance_t = (average(target * target) - mean_t**2).clamp_min(0.0)
@@ -99,10 +99,6 @@ def ssim_map(prediction: Tensor, target: Tensor, form: SsimForm = "windowed", wi
     deviations = torch.sqrt(variance_p * variance_t + 1e-12)
     structure = (covariance + c2 / 2) / (deviations + c2 / 2)
     return luminance * contrast * structure
-
-
-def _window_average(window: int) -> nn.Module:
-    return nn.AdaptiveAvgPool3d(1) if window == 0 else _SeparableAverage(window)
 
 
 class _SeparableAverage(nn.Module):

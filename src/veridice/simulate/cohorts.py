@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -221,20 +221,18 @@ def custom_cohort(name: str, seed: int | None, donors: str | None, severity: str
     Raises:
         InputError: a name that is not known.
     """
-    if name not in COHORTS:
-        raise InputError(f"cohort '{name}': unknown; use one of {', '.join(COHORTS)}")
-    if severity is not None and severity not in SEVERITIES:
-        raise InputError(f"severity '{severity}': unknown; use one of {', '.join(SEVERITIES)}")
-    if scanner is not None and scanner not in (ANY, *SCANNERS):
-        raise InputError(f"scanner '{scanner}': unknown; use one of {', '.join((ANY, *SCANNERS))}")
+    asked = {"cohort": (name, COHORTS), "severity": (severity, SEVERITIES), "scanner": (scanner, (ANY, *SCANNERS))}
+    for what, (value, known) in asked.items():
+        if value is not None and value not in known:
+            raise InputError(f"{what} '{value}': unknown; use one of {', '.join(known)}")
     base = COHORTS[name]
     shares = tuple(float(s == severity) for s in SEVERITIES) if severity else base.severity_shares
     choose_donors(donors or base.donors)
-    return Cohort(
-        base.name if (seed, donors, severity, scanner) == (None,) * 4 else f"{base.name}, altered",
-        base.seed if seed is None else seed,
-        donors or base.donors,
-        (shares[0], shares[1], shares[2], shares[3]),
-        (scanner,) if scanner else base.scanners,
-        base.patients,
+    return replace(
+        base,
+        name=base.name if (seed, donors, severity, scanner) == (None,) * 4 else f"{base.name}, altered",
+        seed=base.seed if seed is None else seed,
+        donors=donors or base.donors,
+        severity_shares=(shares[0], shares[1], shares[2], shares[3]),
+        scanners=(scanner,) if scanner else base.scanners,
     )

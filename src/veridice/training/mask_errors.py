@@ -63,7 +63,10 @@ def _second_rater(material: Material, rng: np.random.Generator) -> Mask:
     wobble = ndimage.gaussian_filter(rng.standard_normal(material.truth.shape), 1.5)
     distance = ndimage.gaussian_filter(material.truth.astype(np.float32), rng.uniform(0.5, 1.0))
     drawn = distance + rng.uniform(0.1, 0.5) * wobble / wobble.std() * (distance > 0.05) >= rng.uniform(0.35, 0.6)
-    return _without_some(drawn, rng, rng.uniform(0.0, 0.3), small_only=True)
+    share = rng.uniform(0.0, 0.3)
+    labels, sizes = label_components(drawn)
+    small = sizes <= np.median(sizes) if len(sizes) else np.ones(0, bool)
+    return np.concatenate([[False], ~small | (rng.random(len(sizes)) >= share)])[labels]
 
 
 def _threshold(material: Material, rng: np.random.Generator) -> Mask:
@@ -154,19 +157,10 @@ def _cleaned(mask: Mask, rng: np.random.Generator) -> Mask:
     choice = rng.random()
     if choice < 0.3:
         return np.asarray(ndimage.binary_opening(mask))
-    return mask if choice < 0.5 else _larger_than(mask, int(rng.integers(SMALLEST_VOXELS, 30)))
-
-
-def _larger_than(mask: Mask, voxels: int) -> Mask:
+    if choice < 0.5:
+        return mask
     labels, sizes = label_components(mask)
-    return np.concatenate([[False], sizes >= voxels])[labels]
-
-
-def _without_some(mask: Mask, rng: np.random.Generator, share: float, small_only: bool) -> Mask:
-    labels, sizes = label_components(mask)
-    candidates = sizes <= np.median(sizes) if small_only and len(sizes) else np.ones(len(sizes), bool)
-    kept = ~candidates | (rng.random(len(sizes)) >= share)
-    return np.concatenate([[False], kept])[labels]
+    return np.concatenate([[False], sizes >= int(rng.integers(SMALLEST_VOXELS, 30))])[labels]
 
 
 def damage_mask(mask: Mask, rng: np.random.Generator) -> Mask:

@@ -76,7 +76,8 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     predictor, lesion_model = fit_predictor(known.drawn, settings.seed), fit_lesion_model(known.lesions)
     checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
     checks = _judge(checked, stage.masks, settings, run / "validation")
-    kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, models, folds)
+    apart_cohort = replace(COHORTS["validation"], name="calibration", donors=stage.calibration_donors, seed=CALIBRATION_SEED)
+    kept = _simulated(apart_cohort, stage.calibration_patients, models, folds)
     apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
     ood = learn_appearances(settings, cases, models, run / "looks")
     calibration = calibration_set(predictor, apart.drawn, _source(settings, apart.drawn))
@@ -150,11 +151,6 @@ def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models,
             group, name = groups[case.patient], f"real-{case.id}{'-stripped' if stripped else ''}"
             tasks.append(task(name, group, partial(real_scan, case, settings.data, group, stripped)))
     return tasks
-
-
-def _calibration_cohort(settings: TrainingSettings) -> Cohort:
-    donors = settings.predictor.calibration_donors
-    return replace(COHORTS["validation"], name="calibration", donors=donors, seed=CALIBRATION_SEED)
 
 
 def _simulated(cohort: Cohort, patients: int, models: Models, folds: dict[int, nn.Module]) -> list[Task]:

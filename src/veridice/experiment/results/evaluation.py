@@ -250,19 +250,16 @@ def ladder(judged: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
                 interval = fd.percentiles(drawn[name])
                 row |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
         rows.append(row)
-    return _best_first(pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    # Rounded, so that the last bit of a sum does not decide the order of equals.
+    key = table["normalised_aurc"].round(9)
+    return table.assign(_key=key).sort_values(["_key", "method"], ignore_index=True).drop(columns="_key")
 
 
 def by_method(judged: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     """Test rows of each method, all in the same order of cases, so that resamples of two methods are of the same cases."""
     groups = judged.sort_values(["case"], kind="stable").groupby("method", sort=True)
     return [(str(method), rows.reset_index(drop=True)) for method, rows in groups]
-
-
-def _best_first(table: pd.DataFrame) -> pd.DataFrame:
-    # Rounded, so that the last bit of a sum does not decide the order of equals.
-    key = table["normalised_aurc"].round(9)
-    return table.assign(_key=key).sort_values(["_key", "method"], ignore_index=True).drop(columns="_key")
 
 
 def paired_gains(judged: pd.DataFrame, baselines: Sequence[str] = BASELINES, resamples: int = 2000) -> pd.DataFrame:
