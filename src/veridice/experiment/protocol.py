@@ -177,9 +177,8 @@ def _prefixed(case: Case) -> Case:
 
 def participants(cohort_folder: Path) -> pd.DataFrame:
     """Severity, scanner and donors of a simulated cohort's patients, by ``participant_id``."""
-    return pd.read_csv(cohort_folder / "participants.tsv", sep="\t", dtype=str, keep_default_na=False).set_index(
-        "participant_id"
-    )
+    table = pd.read_csv(cohort_folder / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+    return table.set_index("participant_id")
 
 
 def lesion_donors(cohort_folder: Path) -> dict[str, str]:

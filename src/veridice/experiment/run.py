@@ -24,7 +24,7 @@ from veridice.experiment.results.write import CASES, write_results
 from veridice.io.atomic import held, write_text
 from veridice.progress import counted
 from veridice.simulate.cohorts import COHORTS, write_cohort
-from veridice.simulate.donors import all_donors
+from veridice.simulate.donors import donors_by_name
 
 SETTINGS, SPLITS, LEFT_OUT, RESULTS = "settings.toml", "splits.csv", "left-out.txt", "results"
 TIMES = "times.csv"
@@ -113,8 +113,7 @@ def _people(cases: list[Case], settings: ExperimentSettings, folder: Path) -> se
     """Everybody who is in the data, donors of simulated patients included."""
     if not settings.cohort:
         return {case.patient or case.id for case in cases}
-    person = {donor.name: donor.person for donor in all_donors()}
-    return {person[name] for names in participants(folder / "cohort")["donors"] for name in names.split()}
+    return {donors_by_name()[name].person for names in participants(folder / "cohort")["donors"] for name in names.split()}
 
 
 def _describe(cases: list[Case], settings: ExperimentSettings) -> str:

@@ -220,16 +220,9 @@ def describe_scans(folder: Path, scans: Sequence[BidsScan]) -> pd.DataFrame:
     column = next((name for name in SITES if name in participants), None)
     sites = participants[column].to_dict() if column else {}
     times: dict[Path, dict[Any, str]] = {}
-    rows = []
-    for scan in scans:
-        rows.append(
-            {
-                "scan": scan.name,
-                "site": sites.get(f"sub-{scan.subject}"),
-                "scanner": _scanner(scan.flair),
-                "acquired": _acquired(folder, scan, times),
-            }
-        )
+    rows = [
+        (scan.name, sites.get(f"sub-{scan.subject}"), _scanner(scan.flair), _acquired(folder, scan, times)) for scan in scans
+    ]
     return pd.DataFrame(rows, columns=["scan", "site", "scanner", "acquired"])
 
 

@@ -51,20 +51,15 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
 
 
 def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
-    image, filled = _t1_in_order(path, scan.flair.geometry)
-    scan = _placed(_noted(scan, (*header_doubts(path), *filled)), even_image(image), registration)
+    image, filled = read_filled(path)
+    # On the FLAIR's own grid where it lies there, whatever the order of its voxels.
+    placed = image.on(scan.flair.geometry)
+    if placed is None:
+        require_no_template(str(path), image.geometry, scan.flair.geometry)
+    scan = _placed(_noted(scan, (*header_doubts(path), *filled)), even_image(placed or image), registration)
     if scan.t1 is not None and scan.t1.voxels.min() == scan.t1.voxels.max():
         raise GeometryError(f"{path}: does not meet the FLAIR where its header puts it; check that both are of one scan")
     return scan
-
-
-def _t1_in_order(path: Path, flair: Geometry) -> tuple[Volume, tuple[Notice, ...]]:
-    """The T1w, on the FLAIR's own grid where it lies there, whatever the order of its voxels; and what was filled in."""
-    t1, filled = read_filled(path)
-    if (same := t1.on(flair)) is not None:
-        return same, filled
-    require_no_template(str(path), t1.geometry, flair)
-    return t1, filled
 
 
 def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:

@@ -7,7 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "cohorts": "COHORTS Cohort custom_cohort write_cohort",
-    "donors": "all_donors choose_donors donor_names load_lesions people_of",
+    "donors": "choose_donors donor_names donors_by_name load_lesions people_of",
     "ood_scans": "make_odd possible",
     "patient": "simulate_patient",
     "plan": "PatientPlan",

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.simulate.anatomy import Head
-from veridice.simulate.donors import all_donors, load_lesions
+from veridice.simulate.donors import donors_by_name, load_lesions
 from veridice.simulate.fields import smooth_field
 from veridice.simulate.plan import LesionPlan
 from veridice.types import Voxels
@@ -112,10 +112,9 @@ def _room(head: Head) -> Voxels:
 
 
 def _donated(head: Head, plan: LesionPlan, rng: np.random.Generator) -> Iterator[Candidate]:
-    by_name = {donor.name: donor for donor in all_donors()}
     for name, mirrored in zip(plan.donors, plan.mirrored, strict=True):
         shift = rng.integers(-4, 5, 3)
-        template = np.roll(load_lesions(by_name[name]), tuple(shift), axis=(0, 1, 2))
+        template = np.roll(load_lesions(donors_by_name()[name]), tuple(shift), axis=(0, 1, 2))
         soft = head.warp(template, mirrored)
         # Grown or shrunk by moving the level of the border.
         soft = np.clip(soft + rng.uniform(-0.25, 0.25), 0, 1) * (soft > 0.02)

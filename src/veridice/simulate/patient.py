@@ -10,7 +10,7 @@ from veridice.imaging.volume import Volume
 from veridice.simulate.acquisition import Frame, acquire
 from veridice.simulate.anatomy import shape_head
 from veridice.simulate.appearance import paint
-from veridice.simulate.donors import all_donors, load_anatomy
+from veridice.simulate.donors import donors_by_name, load_anatomy
 from veridice.simulate.lesions import make_lesions
 from veridice.simulate.plan import PatientPlan
 
@@ -40,8 +40,7 @@ class SimulatedPatient:
 
 def simulate_patient(plan: PatientPlan) -> SimulatedPatient:
     """Make the patient that ``plan`` describes."""
-    donor = next(donor for donor in all_donors() if donor.name == plan.anatomy)
-    head = shape_head(load_anatomy(donor), plan.deformation)
+    head = shape_head(load_anatomy(donors_by_name()[plan.anatomy]), plan.deformation)
     lesion = make_lesions(head, plan.lesions)
     flair, t1 = paint(head, lesion, plan)
     brain = head.brain.astype(np.float32)

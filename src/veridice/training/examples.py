@@ -108,11 +108,9 @@ def prepare_material(
     """
     cubes.mkdir(parents=True, exist_ok=True)
     groups = real_groups(cases, settings)
-    real = []
-    for case in (case for case in cases if settings.target == "lesion" or case.brain_mask is not None):
-        for stripped in views(case):
-            if groups[case.patient] not in settings.left_out:
-                real.append(_real_cube(case, settings, stripped, groups[case.patient], cubes))
+    used = [case for case in cases if settings.target == "lesion" or case.brain_mask is not None]
+    used = [case for case in used if groups[case.patient] not in settings.left_out]
+    real = [_real_cube(case, settings, strip, groups[case.patient], cubes) for case in used for strip in views(case)]
     simulated = [_simulated_case(plan, settings, cubes) for plan in plans]
     tasks = [(plan, case.file) for plan, case in zip(plans, simulated, strict=True)]
     do_missing(tasks, lambda task: task[1].exists(), partial(_simulate_cube, settings), settings.jobs, on_step)
@@ -285,8 +283,5 @@ def vary_appearance(images: torch.Tensor, settings: DataSettings, rng: np.random
 
 def validation_examples(material: TrainingMaterial) -> list[Example]:
     """Every scan as it is, with hard labels."""
-    examples = []
-    for case in (*material.real, *material.simulated):
-        scan = case.read()
-        examples.append({**scan, "lesion": (scan["lesion"] >= 0.5).float(), "ignored": (scan["ignored"] >= 0.5).float()})
-    return examples
+    scans = (case.read() for case in (*material.real, *material.simulated))
+    return [{**scan, **{name: (scan[name] >= 0.5).float() for name in ("lesion", "ignored")}} for scan in scans]

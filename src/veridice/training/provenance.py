@@ -15,7 +15,7 @@ from veridice.config import to_toml
 from veridice.errors import ConfigError
 from veridice.io.atomic import make_folder
 from veridice.io.weight_cards import NetworkKind, WeightCard
-from veridice.simulate.donors import all_donors
+from veridice.simulate.donors import donors_by_name
 from veridice.training.examples import planned_patients
 from veridice.training.loop import CHECKPOINT, Progression
 from veridice.training.settings import DataSettings, TrainingSettings, differing_fields, load_training_settings
@@ -98,10 +98,9 @@ def describe_data(cases: Sequence[Case], settings: DataSettings) -> str:
 
 def people_by_split(cases: Sequence[Case], settings: DataSettings) -> dict[str, list[str]]:
     """Patients and donors of simulated patients by split."""
-    person = {donor.name: donor.person for donor in all_donors()}
     people = {}
     for split, chosen in by_split(cases).items():
-        donors = {person[name] for plan in planned_patients(split, settings) for name in plan.donors}
+        donors = {donors_by_name()[name].person for plan in planned_patients(split, settings) for name in plan.donors}
         people[split] = sorted({case.patient for case in chosen} | donors)
     return people
 

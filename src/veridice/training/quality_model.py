@@ -40,7 +40,7 @@ from veridice.training.assessed_masks import (
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
-from veridice.training.provenance import origins
+from veridice.training.provenance import by_split, origins
 from veridice.training.regressors import fold_folders
 from veridice.training.settings import TrainingSettings
 from veridice.types import Mask
@@ -124,13 +124,9 @@ def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Pa
 
 def other_patients(grid: int) -> list[Mask]:
     """Lesions of the training donors on the cube, about where they would lie."""
-    found = []
-    for donor in choose_donors("training"):
-        if donor.kind == "lesions":
-            lesions = load_lesions(donor).astype(np.float32)
-            shown = ndimage.zoom(lesions, [grid / n for n in lesions.shape], order=1, grid_mode=True, mode="nearest")
-            found.append(shown >= 128)
-    return found
+    maps = [load_lesions(donor).astype(np.float32) for donor in choose_donors("training") if donor.kind == "lesions"]
+    zoom = partial(ndimage.zoom, order=1, grid_mode=True, mode="nearest")
+    return [zoom(lesions, [grid / n for n in lesions.shape]) >= 128 for lesions in maps]
 
 
 def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models, folds: dict[int, nn.Module]) -> list[Task]:
@@ -144,7 +140,7 @@ def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models,
     for plan in planned_patients("train", data):
         group = plan.seed - COHORTS["training"].seed
         tasks.append(task(patient_name(plan), group, partial(simulated_scan, plan, group, has_t1(plan))))
-    train = [case for case in cases if case.split == "train"]
+    train = by_split(cases)["train"]
     groups = real_groups(train, settings.data)
     for case in train:
         for stripped in views(case):
