@@ -134,17 +134,14 @@ def on_cluster(
                 raise error
             future.release()
     except distributed.CancelledError as error:
-        raise ClusterError(_loss(client, error)) from error
+        lost = client.status != "running" or "connection" in str(getattr(error, "reason", ""))
+        ending = "the Dask scheduler was lost" if lost else "the tasks were cancelled at the Dask scheduler"
+        raise ClusterError(ending) from error
     except OSError as error:  # of a connection that is closed
         raise ClusterError(f"the Dask scheduler was lost ({error})") from error
     finally:
         if client.status == "running":
             client.cancel([future for future in futures if not future.done()])
-
-
-def _loss(client: Any, error: BaseException) -> str:
-    lost = client.status != "running" or "connection" in str(getattr(error, "reason", ""))
-    return "the Dask scheduler was lost" if lost else "the tasks were cancelled at the Dask scheduler"
 
 
 def _on_worker(work: Callable[[Item, int], Result], item: Item) -> Result:

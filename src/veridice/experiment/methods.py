@@ -124,16 +124,10 @@ def _register(fixed: sitk.Image, moving: sitk.Image, seed: int) -> sitk.Transfor
 
 
 Numbers = Mapping[str, float]
-
-
 SIMPLE = ("volume", "lesion_count", "mask_contrast", "mean_foreground_entropy", "entropy_sum")
 """What anybody can read off a mask and an uncertainty map."""
-
-
 NOT_EVIDENCE = ("dice", "dice_native", "load_ml", "true_error_sum", "true_absolute_error_sum", "ensemble")
 """The truth and what needs it; and the ensemble, which is not there for cases that its members know."""
-
-
 ONLY_SERVED = {name for name in FEATURES if name not in SCORES}
 """Evidence that ``check`` alone reads: the combination is of scores that others have named."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,7 +21,6 @@ from veridice.metrics.scores import SCORES
 from veridice.simulate.cohorts import COHORTS
 from veridice.training.settings import RegressorInput, load_training_settings
 
-Split = Literal["train", "validation", "test"]
 Objects = np.ndarray[tuple[int], np.dtype[np.object_]]
 REGRESSED = {
     f"regressor-{pair}-{targets}": f"regressor_{pair}{'' if targets == 'own' else '_out_of_fold'}"

@@ -81,7 +81,8 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     write_csv(results / TIMES, _times(folds))
     write_results(results)
     figure1(folder / "fold-0" / SLICES, results)
-    write_summary(settings.name, _describe(cases, settings), results)
+    people, kind = len({case.patient or case.id for case in cases}), "simulated patients" if settings.cohort else "patients"
+    write_summary(settings.name, f"{len(cases)} scans of {people} {kind}, {settings.folds} folds.", results)
     return results
 
 
@@ -114,12 +115,6 @@ def _people(cases: list[Case], settings: ExperimentSettings, folder: Path) -> se
     if not settings.cohort:
         return {case.patient or case.id for case in cases}
     return {donors_by_name()[name].person for names in participants(folder / "cohort")["donors"] for name in names.split()}
-
-
-def _describe(cases: list[Case], settings: ExperimentSettings) -> str:
-    people = len({case.patient or case.id for case in cases})
-    kind = "simulated patients" if settings.cohort else "patients"
-    return f"{len(cases)} scans of {people} {kind}, {settings.folds} folds."
 
 
 def described(table: pd.DataFrame, taught: Mapping[int, Sequence[str]], cohort_folder: Path) -> pd.DataFrame:

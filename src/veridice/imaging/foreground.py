@@ -87,7 +87,9 @@ def foreground_and_room(voxels: Voxels, given: Mask | None = None) -> tuple[Mask
     # One plane more, for a head that fills its box.
     region = tuple(slice(max(0, start - 1), stop + 1) for start, stop in room)
     inner = even[region]
-    level = _constant_background(inner)
+    # The one value of the background; none where it is noise.
+    low = float(np.percentile(inner, 1))
+    level = low if _within(inner <= low).mean() >= CONSTANT_BACKGROUND else None
     if level is not None:
         room = ((0, voxels.shape[0]), (0, voxels.shape[1]), (0, voxels.shape[2]))
     if given is not None:
@@ -98,12 +100,6 @@ def foreground_and_room(voxels: Voxels, given: Mask | None = None) -> tuple[Mask
     if not bright.any():
         raise InputError("the image is constant or empty: no brain can be told from the background")
     return (bright if level is None else largest_component(bright)), room
-
-
-def _constant_background(inner: Voxels) -> float | None:
-    """The one value of the background; None where it is noise."""
-    low = float(np.percentile(inner, 1))
-    return low if _within(inner <= low).mean() >= CONSTANT_BACKGROUND else None
 
 
 def box_around(mask: Mask) -> Box:

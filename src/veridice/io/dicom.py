@@ -46,7 +46,9 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
         done = _converted(folder, temporary)
         files = sorted(Path(temporary).glob("*.nii"))
         if len(files) != 1 or UNEVEN in done.stdout:
-            _require_content(folder)
+            # A slice may be only a pointer to content that was not fetched.
+            for path in sorted(path for path in folder.iterdir() if path.is_file() or is_unfetched_link(path)):
+                require_content(path)
         if not files:
             code = f", dcm2niix says {done.returncode}" if done.returncode else ""
             raise InputError(f"{folder}: holds no DICOM series that can be read{code}; give the folder of one")
@@ -68,13 +70,6 @@ def _converted(folder: Path, temporary: str) -> subprocess.CompletedProcess[byte
         raise InputError(f"{folder}: dcm2niix took over {SECONDS} s; convert the series to .nii.gz") from error
     except OSError as error:
         raise InputError(f"{folder}: dcm2niix cannot be run ({error.strerror}); convert the series to .nii.gz") from error
-
-
-def _require_content(folder: Path) -> None:
-    """Make sure that no slice is only a pointer to content that was not fetched."""
-    for path in sorted(folder.iterdir()):
-        if path.is_file() or is_unfetched_link(path):
-            require_content(path)
 
 
 def _what_is_wrong(folder: Path, volumes: int) -> str:

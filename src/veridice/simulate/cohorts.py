@@ -189,21 +189,13 @@ def _write_tables(folder: Path) -> None:
     rows = []
     for file in sorted((folder / TRUTH).glob("sub-*/anat/*_parameters.json")):
         with suppress(ValueError, KeyError):  # a damaged one that was not asked for
-            rows.append(_row(file.name.split("_")[0], json.loads(file.read_text(encoding="utf-8"))))
+            record = json.loads(file.read_text(encoding="utf-8"))
+            plan = PatientPlan.model_validate(record["plan"])
+            drawn = plan.model_dump(include={"severity", "scanner", "whole_head"})
+            made = {"lesion_load_ml": record["lesion_load_ml"], "donors": " ".join(plan.donors)}
+            rows.append({"participant_id": file.name.split("_")[0], **drawn, **made})
     write_text(folder / "participants.tsv", pd.DataFrame(rows).to_csv(sep="\t", index=False))
     write_json(folder / "participants.json", COLUMNS)
-
-
-def _row(subject: str, record: dict[str, Any]) -> dict[str, Any]:
-    plan = PatientPlan.model_validate(record["plan"])
-    return {
-        "participant_id": subject,
-        "severity": plan.severity,
-        "scanner": plan.scanner,
-        "whole_head": plan.whole_head,
-        "lesion_load_ml": record["lesion_load_ml"],
-        "donors": " ".join(plan.donors),
-    }
 
 
 COLUMNS = {

@@ -44,11 +44,6 @@ class Goal:
     metric: str
     higher_is_better: bool
 
-    def better(self, value: float, best: float | None) -> bool:
-        if math.isnan(value):
-            return False
-        return best is None or (value > best if self.higher_is_better else value < best)
-
 
 @dataclass
 class Progression:
@@ -61,7 +56,8 @@ class Progression:
 
     def note(self, value: float, goal: Goal) -> bool:
         """Take in a validation; True when it is the best so far."""
-        if not goal.better(value, self.best):
+        better = self.best is None or (value > self.best if goal.higher_is_better else value < self.best)
+        if math.isnan(value) or not better:
             self.stale += 1
             return False
         self.best, self.best_step, self.stale = value, self.step, 0

@@ -119,7 +119,10 @@ def judge_unseen_groups(cases: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: see :func:`check_cases`.
     """
-    table = _fitted_anew(check_cases(cases))
+    table = check_cases(cases)
+    anew = table["method"].str.endswith(UNSEEN)
+    table = table[anew | (table["kind"] == "score")].reset_index(drop=True)
+    table["method"] = table["method"].str.removesuffix(UNSEEN)
     test, parts = table["split"] == "test", []
     for group in sorted(table["dataset"].unique()) if table["dataset"].nunique() > 1 else ():
         ours = table["dataset"] == group
@@ -127,12 +130,6 @@ def judge_unseen_groups(cases: pd.DataFrame) -> pd.DataFrame:
         if folds:
             parts.append(judge(table[table["fold"].isin(folds) & (ours == test)]))
     return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True) if parts else table.iloc[:0]
-
-
-def _fitted_anew(cases: pd.DataFrame) -> pd.DataFrame:
-    anew = cases["method"].str.endswith(UNSEEN)
-    kept = cases[anew | (cases["kind"] == "score")]
-    return kept.assign(method=kept["method"].str.removesuffix(UNSEEN)).reset_index(drop=True)
 
 
 def _fit(rows: pd.DataFrame) -> Rule:
