@@ -35,11 +35,6 @@ ROUNDS = 6
 """Times that the box and the threshold in it are looked for; two to four were needed."""
 
 
-def background_level(voxels: Voxels) -> float:
-    """The low end of an image's ordinary intensities."""
-    return float(np.percentile(_sample(voxels), LOW_SHARE))
-
-
 def evened(voxels: Voxels) -> Voxels:
     """An image (x y z) without what no scanner measured: the same array where there is nothing of that kind.
 
@@ -53,7 +48,7 @@ def evened(voxels: Voxels) -> Voxels:
     region = tuple(slice(start, stop) for start, stop in inner)
     if calm[region].min() == calm[region].max():  # a box of one intensity: the planes around it are all the background there is
         return calm
-    level = background_level(calm[region])
+    level = float(np.percentile(_sample(calm[region]), LOW_SHARE))
     padding = np.ones(calm.shape, bool)
     padding[region] = False
     if (calm[padding] == level).all():

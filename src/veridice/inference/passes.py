@@ -117,9 +117,8 @@ def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, p
     segmenter = _placed(segmenter, backend)
     assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker: cards name the kind of network)
     generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(passes)]
-    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
     with torch.inference_mode(), _autocast(backend):
-        shared = segmenter.shared_features(batch)
+        shared = segmenter.shared_features(_batch(images, backend))
     if backend.for_network(segmenter).engine == "openvino":
         shared = shared.float()
         run = compiled_segmenter(segmenter, tuple(shared.shape[1:]), backend.precision == "bf16", backend.threads).passes()
@@ -141,10 +140,7 @@ def prepare(segmenter: nn.Module, grid_shape: tuple[int, int, int], backend: Bac
 
 def deterministic_pass(segmenter: nn.Module, images: Voxels, backend: Backend) -> ProbabilityMap:
     """Lesion probability (x, y, z) of ``images`` (contrasts, x, y, z; in [0, 1]) without dropout."""
-    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
-    with torch.inference_mode(), _autocast(backend):
-        logits = _placed(segmenter, backend)(batch)
-    probability: ProbabilityMap = torch.sigmoid(logits[0, 0].float()).cpu().numpy()
+    probability: ProbabilityMap = torch.sigmoid(_output(segmenter, images, backend)).cpu().numpy()
     return probability
 
 
@@ -152,19 +148,15 @@ def deepest_features(segmenter: nn.Module, images: Voxels, backend: Backend) -> 
     """What the segmenter's deepest level makes of ``images`` (contrasts, x, y, z; in [0, 1]): one number a channel."""
     segmenter = _placed(segmenter, backend)
     assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker: cards name the kind of network)
-    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
     with torch.inference_mode(), _autocast(backend):
-        found = segmenter.deepest_features(segmenter.shared_features(batch))
+        found = segmenter.deepest_features(segmenter.shared_features(_batch(images, backend)))
     return found[0].float().cpu().numpy().astype(np.float64)
 
 
 def reconstruct(reconstructor: nn.Module, flair: Voxels, mask: Mask, backend: Backend) -> Voxels:
     """FLAIR (x, y, z; in [0, 1]) as the reconstruction U-net rebuilds it when ``mask`` is cut out."""
-    cut = torch.from_numpy(np.where(mask, np.float32(0), flair.astype(np.float32)))[None, None].to(backend.device)
-    with torch.inference_mode(), _autocast(backend):
-        rebuilt = _placed(reconstructor, backend)(cut)
-    voxels: Voxels = rebuilt[0, 0].float().cpu().numpy()
-    return voxels
+    rebuilt: Voxels = _output(reconstructor, np.where(mask, 0, flair)[None], backend).cpu().numpy()
+    return rebuilt
 
 
 def predict_dice(regressor: RegressionNet, maps: list[Voxels], segmentation: ProbabilityMap, backend: Backend) -> float:
@@ -175,6 +167,17 @@ def predict_dice(regressor: RegressionNet, maps: list[Voxels], segmentation: Pro
         pooled = functional.avg_pool3d(stacked, regressor.pool)
         value = _placed(regressor, backend)(pooled.to(backend.device))
     return float(value)
+
+
+def _batch(images: Voxels, backend: Backend) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
+
+
+def _output(network: nn.Module, images: Voxels, backend: Backend) -> Tensor:
+    """What a network says of ``images`` (channels, x, y, z), float32 (x, y, z)."""
+    with torch.inference_mode(), _autocast(backend):
+        said: Tensor = _placed(network, backend)(_batch(images, backend))[0, 0].float()
+    return said
 
 
 def _placed(network: nn.Module, backend: Backend) -> nn.Module:

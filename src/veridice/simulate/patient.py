@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from veridice.imaging.volume import Volume
-from veridice.simulate.acquisition import Frame, acquire
+from veridice.simulate.acquisition import acquire, sample, stored
 from veridice.simulate.anatomy import shape_head
 from veridice.simulate.appearance import paint
 from veridice.simulate.donors import donors_by_name, load_anatomy
@@ -45,12 +45,11 @@ def simulate_patient(plan: PatientPlan) -> SimulatedPatient:
     flair, t1 = paint(head, lesion, plan)
     brain = head.brain.astype(np.float32)
     keep = None if plan.whole_head else brain
-    flair_frame = Frame(plan.flair_acquisition)
-    t1_frame = Frame(plan.t1_acquisition)
+    scanner = plan.flair_acquisition
     return SimulatedPatient(
         plan,
-        flair=acquire(flair, flair_frame, keep),
-        t1=acquire(t1, t1_frame, keep),
-        lesions=flair_frame.stored((flair_frame.sample(lesion) >= 0.5).astype(np.uint8)),
-        brain=flair_frame.stored((flair_frame.sample(brain) >= 0.5).astype(np.uint8)),
+        flair=acquire(flair, scanner, keep),
+        t1=acquire(t1, plan.t1_acquisition, keep),
+        lesions=stored((sample(lesion, scanner) >= 0.5).astype(np.uint8), scanner),
+        brain=stored((sample(brain, scanner) >= 0.5).astype(np.uint8), scanner),
     )
