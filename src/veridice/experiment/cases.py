@@ -17,10 +17,9 @@ from veridice.assessment.analysis import find_brain, mask_from_probability, nati
 from veridice.case import Case
 from veridice.experiment.methods import augmented_masks, ensemble_masks
 from veridice.imaging.grid import GridTransform, fit_grid, grid_images, pooled_map
-from veridice.imaging.scan import Scan
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.io.atomic import replaced, write_text
-from veridice.io.labelled_scan import read_labelled
+from veridice.io.labelled_scan import LabelledScan, read_labelled
 from veridice.metrics.maps import GridMaps, StochasticMaps
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import all_scores, error_map, lesion_count, lesion_volume_ml, mean_pairwise_dice, voxelwise_sum
@@ -59,14 +58,11 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class KnownCase:
+class KnownCase(LabelledScan):
     """A case with its truth, in its own grid and on the cube."""
 
-    scan: Scan
     images: Voxels
     transform: GridTransform
-    truth: Mask
-    valid: Mask
 
     @classmethod
     def read(cls, case: Case, settings: DataSettings) -> KnownCase:
@@ -78,7 +74,7 @@ class KnownCase:
         known = read_labelled(case, settings.resample_t1, settings.rim_mm)
         transform = fit_grid(known.scan.flair, (settings.grid,) * 3)
         images = grid_images(known.scan.flair, known.scan.t1, transform)
-        return cls(known.scan, images, transform, known.truth, known.valid)
+        return cls(**vars(known), images=images, transform=transform)
 
 
 def analyse_case(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, Any], dict[str, Voxels]]:

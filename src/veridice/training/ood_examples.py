@@ -96,7 +96,7 @@ def look_at(appearance: Appearance, models: Models, backend: Backend, seed: int)
     """A row for the scan and one for each odd version: ``descriptors`` and ``features``, both None if there is nothing to see.
 
     Args:
-        look: the scan.
+        appearance: the scan.
         models: that look.
         backend: device and precision.
         seed: of what is drawn.
