@@ -20,17 +20,6 @@ from veridice.types import Voxels
 LARGEST_STORED = 32000
 
 
-def grid_of(plan: AcquisitionPlan) -> Geometry:
-    """Where the voxels of an acquisition lie (mm): its middle is the canvas's middle and the origin, its axes are the canvas's;
-    tilted slices give an oblique affine.
-    """
-    affine = np.eye(4)
-    affine[:3, :3] = turn(plan.tilt) * np.array(plan.voxel_spacing)
-    middle = (np.array(plan.matrix) - 1) / 2
-    affine[:3, 3] = [-sum(affine[i, j] * middle[j] for j in range(3)) for i in range(3)]
-    return Geometry(plan.matrix, affine.round(6))
-
-
 def sample(canvas: Voxels, plan: AcquisitionPlan) -> Voxels:
     """Down-sample a canvas (1 mm): every slice is the mean of layers at most 1 mm apart, as a slice profile is."""
     # Slices first: thick ones leave least to do for the other axes.
@@ -44,12 +33,19 @@ def sample(canvas: Voxels, plan: AcquisitionPlan) -> Voxels:
 
 
 def stored(voxels: np.ndarray[Any, Any], plan: AcquisitionPlan) -> Volume:
-    """The volume in the orientation in which it is stored."""
-    image = nib.Nifti1Image(voxels, grid_of(plan).affine)
-    turn = nib.orientations.ornt_transform(
+    """The volume in the orientation in which it is stored.
+
+    Its middle is the canvas's middle and the origin, its axes are the canvas's; tilted slices give an oblique affine.
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = turn(plan.tilt) * np.array(plan.voxel_spacing)
+    middle = (np.array(plan.matrix) - 1) / 2
+    affine[:3, 3] = [-sum(affine[i, j] * middle[j] for j in range(3)) for i in range(3)]
+    image = nib.Nifti1Image(voxels, affine.round(6))
+    order = nib.orientations.ornt_transform(
         nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(plan.orientation)
     )
-    turned = image.as_reoriented(turn)
+    turned = image.as_reoriented(order)
     return Volume(np.asarray(turned.dataobj), Geometry(turned.shape, turned.affine))
 
 

@@ -47,7 +47,9 @@ def make_lesions(head: Head, plan: LesionPlan) -> Voxels:
     if plan.load_ml <= 0:
         return lesion
     rng = np.random.default_rng(plan.seed)
-    room = _room(head)
+    # Lesions may be in white matter and, partly, in deep grey matter; sharp towards the ventricles.
+    deep = np.clip((head.depth - 12) / 10, 0, 1)
+    room = (np.clip(1.6 * head.white + 0.35 * deep * head.grey, 0, 1) * (head.ventricles < 0.5)).astype(np.float32)
     aim = plan.load_ml * ML
     candidates = [*_donated(head, plan, rng), *_grown(head, room, plan, rng)]
     waiting = [candidates[number] for number in rng.permutation(len(candidates))]
@@ -102,13 +104,6 @@ def _without_crumbs(lesion: Voxels) -> Voxels:
     around_others = ndimage.binary_dilation((labels > 0) & ~small, iterations=3)
     lost = small | (ndimage.binary_dilation(small, iterations=3) & ~around_others)
     return np.where(lost, 0, lesion).astype(np.float32)
-
-
-def _room(head: Head) -> Voxels:
-    """Where lesions may be: white matter and, partly, deep grey matter; sharp towards the ventricles."""
-    deep = np.clip((head.depth - 12) / 10, 0, 1)
-    room = np.clip(1.6 * head.white + 0.35 * deep * head.grey, 0, 1) * (head.ventricles < 0.5)
-    return room.astype(np.float32)
 
 
 def _donated(head: Head, plan: LesionPlan, rng: np.random.Generator) -> Iterator[Candidate]:
