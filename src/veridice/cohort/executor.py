@@ -55,21 +55,16 @@ def run_cohort(tasks: Sequence[ScanTask], run: Run, tell: Callable[[Outcome], No
             waiting.append(task)
     try:
         for patient in (False, True):
-            waiting = _judge_waiting(waiting, run, patient, count) if waiting else []
+            held = []
+            for task, result in run(waiting, patient) if waiting else ():
+                # A process that died could not say why its scan failed.
+                outcome = give_up(task, str(result)) if isinstance(result, Exception) else result
+                if outcome.status == "held":
+                    held.append(task)
+                else:
+                    count(outcome)
+            waiting = held
     except ClusterError as error:
         done = sum(task.is_finished() for task in tasks)
         raise ClusterError(f"{error}; {done} of {len(tasks)} scans are done: give the same command again to go on") from error
     return tally
-
-
-def _judge_waiting(waiting: Sequence[ScanTask], run: Run, patient: bool, count: Callable[[Outcome], None]) -> list[ScanTask]:
-    """Judge scans; returns those that another run holds."""
-    held = []
-    for task, result in run(waiting, patient):
-        # A process that died could not say why its scan failed.
-        outcome = give_up(task, str(result)) if isinstance(result, Exception) else result
-        if outcome.status == "held":
-            held.append(task)
-        else:
-            count(outcome)
-    return held

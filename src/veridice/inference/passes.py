@@ -16,7 +16,7 @@ from torch.nn import functional
 
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.inference.openvino_engine import can_run, compiled_segmenter, is_installed
+from veridice.inference.openvino_engine import can_run, compiled_segmenter, is_installed, run_compiled
 from veridice.inference.uncertainty import uncertainty_maps
 from veridice.metrics.maps import GridMaps, StochasticMaps
 from veridice.networks.mc_unet import McUnet
@@ -121,9 +121,8 @@ def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, p
         shared = segmenter.shared_features(_batch(images, backend))
     if backend.for_network(segmenter).engine == "openvino":
         shared = shared.float()
-        run = compiled_segmenter(segmenter, tuple(shared.shape[1:]), backend.precision == "bf16", backend.threads).passes()
-        for generator in generators:
-            yield torch.from_numpy(run(shared, segmenter.draw_masks(generator)))
+        compiled = compiled_segmenter(segmenter, tuple(shared.shape[1:]), backend.precision == "bf16", backend.threads)
+        yield from map(torch.from_numpy, run_compiled(compiled, shared, map(segmenter.draw_masks, generators)))
         return
     for generator in generators:
         with torch.inference_mode(), _autocast(backend):

@@ -124,7 +124,9 @@ def _on_flair(path: Path, scan: Scan, mask: Volume) -> tuple[Volume, tuple[Notic
         lost = f"; {outside:.0%} of what it marks lies outside the FLAIR" if outside >= WORTH_A_WORD else ""
         differs = difference(mask.geometry, flair)
         said, alignment = f"{name} was resampled to the FLAIR's grid, from which its own differs: {differs}{lost}", None
-    share = _averaged(mask, flair)
+    # Shares of voxels, smoothed to the width of the FLAIR's where these are wider: thick slices are averages.
+    step = np.abs(np.linalg.inv(mask.affine[:3, :3]) @ flair.affine[:3, :3]).max(axis=1)
+    share = mask.with_voxels(ndimage.gaussian_filter(mask.voxels.astype(np.float32), np.maximum(0, (step - 1) / 2)))
     moved = resample_to(share, flair) if alignment is None else resample_aligned(share, alignment, flair)
     return Volume(moved.voxels >= HALF, flair), (Notice("mask_resampled", said),)
 
@@ -143,9 +145,3 @@ def _share_outside(path: Path, mask: Volume, flair: Geometry) -> float:
             "check that both are of one scan"
         )
     return outside
-
-
-def _averaged(mask: Volume, coarser: Geometry) -> Volume:
-    """Shares of voxels, smoothed to the width of those of ``coarser`` where they are wider: thick slices are averages."""
-    step = np.abs(np.linalg.inv(mask.affine[:3, :3]) @ coarser.affine[:3, :3]).max(axis=1)
-    return mask.with_voxels(ndimage.gaussian_filter(mask.voxels.astype(np.float32), np.maximum(0, (step - 1) / 2)))
