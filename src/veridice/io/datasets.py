@@ -95,11 +95,8 @@ def _first(folder: Path, *patterns: str) -> Path | None:
     return next((file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()), None)
 
 
-Files = tuple[Path | None, Path | None, Path | None]
-"""FLAIR, T1w and mask of a case."""
-
-
-def _files(folder: Path, *patterns: Sequence[str]) -> Files:
+def _files(folder: Path, *patterns: Sequence[str]) -> tuple[Path | None, Path | None, Path | None]:
+    """FLAIR, T1w and mask of a case."""
     flair, t1, mask = (_first(folder, *kind) for kind in patterns)
     return flair, t1, mask
 

@@ -99,15 +99,9 @@ def train_network(
     wrapped, optimiser = fabric.setup(network, optimiser)
     state = _resume(run, network, optimiser)
     remaining = Subset(examples, range(state.step * settings.batch_size * settings.devices, settings.examples))
-    loader = fabric.setup_dataloaders(
-        DataLoader(
-            remaining,
-            batch_size=settings.batch_size,
-            num_workers=settings.workers,
-            worker_init_fn=_one_thread,
-            multiprocessing_context="spawn" if settings.workers else None,
-        )
-    )
+    context = "spawn" if settings.workers else None
+    workers: dict[str, Any] = {"num_workers": settings.workers, "multiprocessing_context": context}
+    loader = fabric.setup_dataloaders(DataLoader(remaining, settings.batch_size, worker_init_fn=_one_thread, **workers))
     store = _Store(run, network, optimiser, state) if fabric.is_global_zero else None
     losses: list[float] = []
     with progress_bar(fabric.is_global_zero) as progress:

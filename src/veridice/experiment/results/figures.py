@@ -146,16 +146,9 @@ def figure2(judged: pd.DataFrame, folder: Path) -> None:
 
 def _scatter(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     for number, (dataset, group) in enumerate(rows.groupby(rows["dataset"].fillna("").astype(str), sort=True)):
-        axes.scatter(
-            group[column],
-            group["dice"],
-            s=22,
-            marker=MARKERS[number % len(MARKERS)],
-            color=PALETTE[number % len(PALETTE)],
-            alpha=0.75,
-            linewidths=0,
-            label=label(str(dataset)) or "unnamed",
-        )
+        marker, colour = MARKERS[number % len(MARKERS)], PALETTE[number % len(PALETTE)]
+        style: dict[str, Any] = {"marker": marker, "color": colour, "s": 22, "alpha": 0.75, "linewidths": 0}
+        axes.scatter(group[column], group["dice"], label=label(str(dataset)) or "unnamed", **style)
 
 
 def _regression(axes: Axes, x: fd.Numbers, y: fd.Numbers) -> None:

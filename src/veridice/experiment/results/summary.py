@@ -44,11 +44,7 @@ TABLES = (
     ("By group", "Within each data set and severity, for a few methods; all in groups.csv.", "groups"),
 )
 PICTURES = (
-    (
-        "Figure 1",
-        "Small, medium and large load among the first fold's test cases; left is the patient's right.",
-        "figure1",
-    ),
+    ("Figure 1", "Small, medium and large load among the first fold's test cases; left is the patient's right.", "figure1"),
     ("Figure 2", "Voxel-wise sums against true Dice.", "figure2"),
     ("Figure 3", "Predicted against true Dice.", "figure3"),
     ("Risk and coverage", "Mean 1 - Dice of the accepted cases, the most trusted first.", "risk-coverage"),
@@ -66,21 +62,14 @@ def write_summary(name: str, data: str, results: Path) -> None:
         data: one sentence on which cases these are.
         results: folder of :func:`veridice.experiment.results.write.write_results`.
     """
-    html = (
-        page_environment("veridice.experiment.results")
-        .get_template("experiment.html.j2")
-        .render(
-            name=name,
-            data=data,
-            failure_dice=FAILURE_DICE,
-            tables=[(title, note, _shown(results / f"{file}.csv")) for title, note, file in TABLES],
-            pictures=[
-                (title, note, base64.b64encode(picture.read_bytes()).decode())
-                for title, note, file in PICTURES
-                if (picture := results / f"{file}.png").exists()  # not where none of its methods was asked for
-            ],
-        )
-    )
+    template = page_environment("veridice.experiment.results").get_template("experiment.html.j2")
+    tables = [(title, note, _shown(results / f"{file}.csv")) for title, note, file in TABLES]
+    pictures = [
+        (title, note, base64.b64encode(picture.read_bytes()).decode())
+        for title, note, file in PICTURES
+        if (picture := results / f"{file}.png").exists()  # not where none of its methods was asked for
+    ]
+    html = template.render(name=name, data=data, failure_dice=FAILURE_DICE, tables=tables, pictures=pictures)
     with staged_output(results) as stage:
         (stage / SUMMARY).write_text(html, encoding="utf-8")
 
