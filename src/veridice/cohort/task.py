@@ -14,7 +14,7 @@ import torch
 from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files, load_prepared
 from veridice.assessment.models import Models
-from veridice.cohort.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
+from veridice.cohort.records import Record, describe_input, is_finished, publish, read_record, scan_held, write_record
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.io.image_header import require_content
@@ -114,7 +114,7 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
         for path in task.request.files:
             require_content(path)
         # Before they are read: a file that changes meanwhile is not taken for the one that was judged.
-        record = record.model_copy(update={"inputs": describe_inputs(task.request.files)})
+        record = record.model_copy(update={"inputs": tuple(map(describe_input, task.request.files))})
         judge_files(task.request, stage, lambda: _networks(task.weights, task.settings), task.settings)
         publish(stage, task.output, task.folder, record)
     except VeridiceError as error:

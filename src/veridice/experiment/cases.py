@@ -100,11 +100,10 @@ def analyse_case(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, An
         numbers["test_time_augmentation"] = mean_pairwise_dice(changed)
     if panel.members:
         numbers["ensemble"] = mean_pairwise_dice(ensemble_masks(panel.members, images, panel.backend))
-    contrast = images[0][mask].mean() - np.median(images[0][images[0] > 0]) if mask.any() else 0.0
-    numbers["mask_contrast"] = float(contrast)
+    numbers["mask_contrast"] = float(images[0][mask].mean() - np.median(images[0][images[0] > 0])) if mask.any() else 0.0
     shown = {"flair": images[0], "t1": images[1], "segmentation": segmentation, "entropy": maps.entropy, "error": maps.error}
-    truth = transform.to_grid(scan.truth)
-    return numbers, {name: pooled_map(map_, pool) for name, map_ in {**shown, "truth": truth}.items()}
+    shown["truth"] = transform.to_grid(scan.truth)
+    return numbers, {name: pooled_map(map_, pool) for name, map_ in shown.items()}
 
 
 def _as_served(scan: KnownCase, passes: StochasticMaps, panel: Panel) -> ScanAnalysis:

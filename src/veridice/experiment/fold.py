@@ -245,16 +245,9 @@ def score_table(fold: Fold) -> pd.DataFrame:
     predictions |= _learnt(fold, learnt, own)
     rows = []
     for case in fold.judged:
-        shared = {
-            "fold": fold.number,
-            "split": case.split,
-            "severity": "",
-            "donor": "",
-            "case": case.id,
-            "patient": case.patient or case.id,
-            "dataset": case.dataset,
-            **{name: own[case.id][name] for name in DESCRIPTIONS},
-        }
+        names = {"case": case.id, "patient": case.patient or case.id, "dataset": case.dataset}
+        described = {name: own[case.id][name] for name in DESCRIPTIONS}
+        shared = {"fold": fold.number, "split": case.split, "severity": "", "donor": "", **names, **described}
         scores = {name: value for name, value in own[case.id].items() if name in METHODS and fold.settings.wants(name)}
         rows += [{**shared, "method": name, "score": value, "kind": "score"} for name, value in scores.items()]
         rows += [{**shared, "method": name, "score": each[case.id], "kind": "dice"} for name, each in predictions.items()]
@@ -295,16 +288,9 @@ def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: 
 
     Weights that others trained are gone on with on whole cubes.
     """
-    data = training.data.model_copy(
-        update={
-            "simulated_patients": 0,
-            "simulated_validation": 0,
-            "simulated_fraction": 0.0,
-            "donor_groups": ("training",),
-            "cubes": str(folder / "cubes"),
-            "resample_t1": training.data.resample_t1 or bool(settings.cohort),
-        }
-    )
+    alone = {"simulated_patients": 0, "simulated_validation": 0, "simulated_fraction": 0.0, "donor_groups": ("training",)}
+    read = {"cubes": str(folder / "cubes"), "resample_t1": training.data.resample_t1 or bool(settings.cohort)}
+    data = training.data.model_copy(update={**alone, **read})
     training = training.model_copy(update={"data": data, "seed": settings.seed})
     for network in start.cards:
         training = on_whole_cubes(training, network)

@@ -102,8 +102,8 @@ def judge(cases: pd.DataFrame) -> pd.DataFrame:
     for _, rows in check_cases(cases).groupby(["fold", "method"], sort=True):
         rule, test = _fit(rows), rows[rows["split"] == "test"]
         score = test["score"].to_numpy(float)
-        sure = {"confidence": rule.confidence(score), "rejected": rule.rejected(score)}
-        parts.append(test.assign(predicted_dice=rule.predicted_dice(score), **sure))
+        verdict = {"confidence": rule.confidence(score), "rejected": rule.rejected(score)}
+        parts.append(test.assign(predicted_dice=rule.predicted_dice(score), **verdict))
     return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True)
 
 
