@@ -13,7 +13,6 @@ import torch
 
 from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files, load_prepared
-from veridice.assessment.models import Models
 from veridice.cohort.records import Record, describe_input, is_finished, publish, read_record, scan_held, write_record
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
@@ -141,7 +140,5 @@ def give_up(task: ScanTask, reason: str) -> Outcome:
     return Outcome(task.name, "failed", reason)
 
 
-@lru_cache(maxsize=1)
-def _networks(weights: Path, settings: InferenceSettings) -> Models:
-    """Once a process."""
-    return load_prepared(weights, settings)
+_networks = lru_cache(maxsize=1)(load_prepared)
+"""Once a process."""

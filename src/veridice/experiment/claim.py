@@ -121,8 +121,7 @@ def usable_cases(
     sums = {case.id: _checksum_of_simulated(case) if simulated else _checksum(case) for case in cases}
     if stored.exists():
         before = json.loads(stored.read_text(encoding="utf-8"))
-        changed = sorted(name for name in {*before, *sums} if sums.get(name) != before.get(name, {}).get("sha256"))
-        if changed:
+        if changed := sorted(name for name in {*before, *sums} if sums.get(name) != before.get(name, {}).get("sha256")):
             raise ConfigError(f"{folder}: case {changed[0]} changed, came or went since it was begun; use another folder")
     else:
         before = {}
@@ -134,8 +133,7 @@ def usable_cases(
     left_out = [f"{name}: {entry['problem']}" for name, entry in before.items() if entry["problem"]]
     for line in left_out:
         say(f"left out: {line}")
-    usable = [case for case in cases if not before[case.id]["problem"]]
-    if not usable:
+    if not (usable := [case for case in cases if not before[case.id]["problem"]]):
         raise InputError("no case can be used: each needs a FLAIR and a mask on the same grid")
     return usable, left_out
 

@@ -35,8 +35,7 @@ def read_manifest(table: Path, root: Path, splits: bool = True) -> list[Case]:
         raise InputError(f"{table}: not a CSV table ({' '.join(str(error).split())}); save it as UTF-8 CSV") from error
     if not splits:
         rows["split"] = ""
-    missing = {"id", "patient", "split"} - set(rows.columns)
-    if missing:
+    if missing := {"id", "patient", "split"} - set(rows.columns):
         raise InputError(f"{table}: columns {', '.join(sorted(missing))} are missing")
     cases = []
     for row in rows.to_dict("records"):
@@ -80,8 +79,7 @@ def read_dataset(layout: str, root: Path) -> Reading:
         if "derivatives" in place.relative_to(root).parts:
             continue
         found = find(place, root)
-        missing = [name for name in ("flair", "mask") if getattr(found, name) is None]
-        if missing:
+        if missing := [name for name in ("flair", "mask") if getattr(found, name) is None]:
             left_out.append(f"{found.id}: no {' and no '.join(missing)} in {place.relative_to(root)}")
         else:
             cases.append(found)

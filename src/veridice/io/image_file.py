@@ -235,8 +235,7 @@ def header_doubts(path: Path) -> tuple[Notice, ...]:
             if apart > APART_MM:
                 text = f"{name}: qform and sform put it up to {apart:.1f} mm apart; the sform was taken: check the sides"
                 said.append(Notice("qform", text))
-    units = UNITS.get(int(header["xyzt_units"]) % 8)
-    if units:
+    if units := UNITS.get(int(header["xyzt_units"]) % 8):
         said.append(Notice("units", f"{name}: its header gives lengths in {units}; they were taken for millimetres"))
     return tuple(said)
 

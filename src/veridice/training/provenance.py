@@ -38,12 +38,11 @@ def claim_folder(run: Path, settings: TrainingSettings, network: NetworkKind, or
     """
     stored, started = run / SETTINGS, run / START
     begun = origin.sha256 if origin else ""
-    if started.exists() and any(run.rglob(CHECKPOINT)) and started.read_text(encoding="utf-8").strip() != begun:
+    trained = any(run.rglob(CHECKPOINT))
+    if trained and started.exists() and started.read_text(encoding="utf-8").strip() != begun:
         raise ConfigError(f"{run}: was begun from other weights; train into another folder, or delete this one")
-    if stored.exists() and any(run.rglob(CHECKPOINT)):
-        changed = differing_fields(load_training_settings(str(stored)), settings, network)
-        if changed:
-            raise ConfigError(f"{run}: was begun with another {changed[0]}; train into another folder, or delete this one")
+    if trained and stored.exists() and (changed := differing_fields(load_training_settings(str(stored)), settings, network)):
+        raise ConfigError(f"{run}: was begun with another {changed[0]}; train into another folder, or delete this one")
     make_folder(run)
     stored.write_text(to_toml(settings), encoding="utf-8")
     started.write_text(f"{begun}\n", encoding="utf-8")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -69,19 +70,15 @@ def fit_regressor(
         value: Tensor = criterion(model(batch["maps"]).float(), batch["dice"])
         return value
 
-    def validate(model: nn.Module) -> dict[str, float]:
-        return _dice_prediction_metrics(model, checks)
-
+    validate = partial(_dice_prediction_metrics, checks=checks)
     state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run, settings.seed)
     return network, state, evaluate(network, validate)
 
 
 def _dice_prediction_metrics(model: nn.Module, checks: QualityDataset) -> dict[str, float]:
     """Mean absolute error and correlation of predicted and true Dice; what predicting their mean would get, beside it."""
-    pairs = []
-    for index in range(len(checks)):
-        item = checks[index]
-        pairs.append((float(plain_pass(model, item["maps"], bf16=False)), float(item["dice"])))
+    items = (checks[index] for index in range(len(checks)))
+    pairs = [(float(plain_pass(model, item["maps"], bf16=False)), float(item["dice"])) for item in items]
     predicted, true = np.array(pairs).T
     correlated = predicted.std() > 0 and true.std() > 0
     return {
