@@ -72,9 +72,8 @@ class Fold:
         Raises:
             InputError: there are too few.
         """
-        people = {case.patient or case.id for case in self.of("train")}
-        if len(people) < self.settings.inner_folds or not self.of("validation"):
-            count = self.settings.inner_folds
+        people, count = {case.patient or case.id for case in self.of("train")}, self.settings.inner_folds
+        if len(people) < count or not self.of("validation"):
             raise InputError(f"fold {self.number} would train on {len(people)} patients, too few for {count} inner folds")
 
     @property
@@ -162,11 +161,8 @@ def brain_finder() -> tuple[nn.Module, int]:
 
 def _keep_slices(fold: Fold) -> None:
     loads = {case.id: read_numbers(fold.folder / ANALYSES, case)["load_ml"] for case in fold.of("test")}
-    by_name = {case.id: case for case in fold.of("test")}
-    chosen = {
-        name: (KnownCase.read(by_name[case], fold.training.data), f"{name}: {loads[case]:.1f} ml")
-        for name, case in choose_loads(loads).items()
-    }
+    known = {case.id: partial(KnownCase.read, case, fold.training.data) for case in fold.of("test")}
+    chosen = {name: (known[case](), f"{name}: {loads[case]:.1f} ml") for name, case in choose_loads(loads).items()}
     segmenter, reconstructor = (load_network(fold.weights, name)[0] for name in ("segmenter", "reconstructor"))
     settings = fold.settings
     backend = choose_backend(fold.inference)

@@ -48,8 +48,7 @@ def train_segmenter(
     origin = _begin(network, start, name)
     claim_folder(run, settings, "segmenter", origin)
     state = fit_segmenter(network, settings, cases, run)
-    metrics = {"dice": state.best or 0.0}
-    card = describe_training(name, arguments, settings, cases, state, metrics, origin)
+    card = describe_training(name, arguments, settings, cases, state, {"dice": state.best or 0.0}, origin)
     return [save_network(weights, network, card)]
 
 
