@@ -71,7 +71,7 @@ def out_of_fold(judged: pd.DataFrame) -> list[str]:
     lines = []
     for own in ("regressor_image", "regressor_uncertainty", "regressor_error"):
         rows = judged[judged["method"].isin([own, f"{own}_out_of_fold"])]
-        gain = evaluation.paired_gains(rows, [own], ["normalised_aurc"]).iloc[0]
+        gain = evaluation.paired_gains(rows, [own]).iloc[0]
         lines.append(
             f"{own}, out of fold: normalised AURC better by {gain['gain']:.3f} ({gain['low']:.3f} to {gain['high']:.3f})"
         )

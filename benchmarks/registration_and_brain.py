@@ -20,7 +20,7 @@ from veridice.assessment.models import Models, load_models
 from veridice.case import Case
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, grid_images
-from veridice.imaging.registration import align, corner_distance, middle_of
+from veridice.imaging.registration import align, corner_distance
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume
 from veridice.inference.passes import choose_backend
@@ -51,7 +51,7 @@ def drawn_move(rng: np.random.Generator, middle: np.ndarray) -> Affine:
 def registration(case: Case, rng: np.random.Generator) -> str:
     """One line: how far the unmoved T1w seems to lie off, and what is left of each move."""
     flair, t1 = read_image(Path(str(case.flair))), read_image(Path(str(case.t1)))
-    middle = middle_of(flair.geometry)
+    middle = flair.geometry.middle
     begin = time.perf_counter()
     still = align(flair, t1)
     seconds = time.perf_counter() - begin

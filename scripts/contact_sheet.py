@@ -15,7 +15,8 @@ import numpy as np
 
 from veridice.imaging.grid import resample_to
 from veridice.imaging.volume import Volume
-from veridice.simulate.cohorts import COHORTS, simulate_each
+from veridice.parallel import in_processes
+from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
 from veridice.simulate.severity import SEVERITIES
 
@@ -52,7 +53,7 @@ def main(path: Path) -> None:
         for row in range(len(SEVERITIES))
         for column in range(COLUMNS)
     ]
-    made = {(p.plan.severity, p.plan.index): p for p in simulate_each(plans, simulate_patient, 2, lambda: None)}
+    made = {(p.plan.severity, p.plan.index): p for _, p in in_processes(plans, simulate_patient, 2)}
     figure, axes = plt.subplots(
         2 * len(SEVERITIES), COLUMNS, figsize=(COLUMNS * 1.9, 2 * len(SEVERITIES) * 2.1), facecolor="black"
     )

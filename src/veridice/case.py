@@ -8,7 +8,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
+
+from veridice.config import Frozen
 
 
 def plain_name(name: str) -> str:
@@ -56,21 +58,19 @@ class Case:
     ignored_label: int | None = None
 
 
-class Calibration(BaseModel):
+class Calibration(Frozen):
     """On which cases an interval was calibrated."""
 
     # Results of version 0.1.0 may name a threshold.
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(extra="ignore")
 
     source: str = Field(description="what the calibration cases are")
     n: int = Field(description="number of calibration cases")
     simulated: bool = Field(False, description="whether any of them is simulated")
 
 
-class RankedMask(BaseModel):
+class RankedMask(Frozen):
     """One of several masks of a scan, as it was judged."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mask: str = Field(description="name of its file")
     predicted_dice: float
@@ -81,10 +81,8 @@ class RankedMask(BaseModel):
     agreement_with_others: float = Field(description="mean Dice with the other masks, weighted by their predicted Dice")
 
 
-class Assessment(BaseModel):
+class Assessment(Frozen):
     """The judgement of one segmentation: one tidy row, and where its maps lie. Stored as JSON beside the maps."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     case: str = Field(description="name of the scan")
     verdict: Literal["accept", "review", "reject"] = Field(description="accept, review or reject; see docs/any-mask.md")

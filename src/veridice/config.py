@@ -16,10 +16,16 @@ LARGEST_SEED = 2**31 - 1
 """Seeds of single passes and steps are made from it by a factor of a million, within 64 bits."""
 
 
-class Settings(BaseModel):
-    """Base of all settings: immutable, unknown names refused."""
+class Frozen(BaseModel):
+    """Base of what is stored: immutable, unknown names refused."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Settings(Frozen):
+    """Base of all settings; their numbers are finite."""
+
+    model_config = ConfigDict(allow_inf_nan=False)
 
 
 class InferenceSettings(Settings):

@@ -48,6 +48,30 @@ def in_processes(
             yield suspect, ProcessDiedError("its process died; out of memory?")
 
 
+def do_missing(
+    items: Iterable[Item],
+    is_done: Callable[[Item], bool],
+    work: Callable[[Item], object],
+    jobs: int,
+    on_step: Callable[[], None],
+) -> None:
+    """Do ``work`` on every item that is not done, here or in ``jobs`` processes; ``on_step`` is called for each, done or not.
+
+    Raises:
+        ProcessDiedError: the process of one died.
+    """
+    waiting = []
+    for item in items:
+        if is_done(item):
+            on_step()
+        else:
+            waiting.append(item)
+    for _, result in in_processes(waiting, work, jobs) if jobs > 1 else ((item, work(item)) for item in waiting):
+        if isinstance(result, ProcessDiedError):
+            raise result
+        on_step()
+
+
 def _until_one_dies(
     waiting: deque[Item], work: Callable[[Item], Result], jobs: int, threads: int, under_way: deque[Item]
 ) -> Iterator[tuple[Item, Result]]:

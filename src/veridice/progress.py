@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -24,6 +25,13 @@ class Clock:
         start = time.perf_counter()
         yield
         self.seconds[name] = round(self.seconds.get(name, 0.0) + time.perf_counter() - start, 3)
+
+
+@contextmanager
+def counted(task: str, total: int, shown: bool = True) -> Iterator[OnStep]:
+    """A bar on stderr for one task of ``total`` steps; yields what is called after each of them."""
+    with progress_bar(shown) as progress:
+        yield partial(progress.advance, progress.add_task(task, total=total, note=""))
 
 
 def progress_bar(shown: bool = True, noted: bool = True, console: Console | None = None) -> Progress:

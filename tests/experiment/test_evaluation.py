@@ -16,7 +16,7 @@ from sklearn.metrics import mean_absolute_error, precision_score, recall_score, 
 
 from veridice.errors import InputError
 from veridice.experiment.results import evaluation, figures, paper, tables
-from veridice.experiment.results.resampling import Pool, draw_weights, percentiles, point, replicate
+from veridice.experiment.results.resampling import Pool, draw_weights, point, replicate
 from veridice.experiment.results.rules import fit_rule, youden_threshold
 from veridice.metrics import failure_detection as fd
 
@@ -265,7 +265,7 @@ def test_resampled_measures_are_those_of_slow_code(seed: int) -> None:
     assert set(slow) == set(drawn)
     for name, (statistic, *columns) in slow.items():
         wanted = fd.bootstrap(statistic, *columns, clusters=clusters, resamples=150, seed=seed)
-        found = percentiles(drawn[name])
+        found = fd.percentiles(drawn[name])
         assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9), name
 
 

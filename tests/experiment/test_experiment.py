@@ -188,7 +188,7 @@ def test_an_ensemble_that_agrees_with_itself() -> None:
     with torch.no_grad():
         network.heads[-1].bias.zero_()
     images = np.random.default_rng(0).random((2, 16, 16, 16)).astype(np.float32)
-    assert methods.pairwise_agreement(methods.ensemble_masks([network, network], images, FP32)) == 1.0
+    assert scores.mean_pairwise_dice(methods.ensemble_masks([network, network], images, FP32)) == 1.0
 
 
 def test_reverse_classification_follows_the_quality_of_the_mask() -> None:
@@ -300,7 +300,7 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
 ) -> None:
     output = experiment.parent / "out"
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
-    monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count, seed: draw_weights(patients, 50, seed))
+    monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count: draw_weights(patients, 50))
 
     def interrupted(*_: object) -> float:
         raise KeyboardInterrupt
@@ -358,7 +358,7 @@ def test_methods_are_a_set_with_the_baselines() -> None:
 def test_some_methods_alone(experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     output = experiment.parent / "some"
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
-    monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count, seed: draw_weights(patients, 50, seed))
+    monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count: draw_weights(patients, 50))
     monkeypatch.setattr(fold, "_regress", None)
     monkeypatch.setattr(fold, "reverse_classification", None)
     monkeypatch.setattr(cases, "augmented_masks", None)

@@ -107,7 +107,7 @@ def test_a_network_is_compiled_once_and_anew_when_its_weights_change(
 def test_other_weights_are_another_graph_and_old_ones_make_room(tmp_path: Path) -> None:
     for seed in range(openvino_engine.KEPT_GRAPHS + 1):
         torch.manual_seed(seed)
-        openvino_engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
+        openvino_engine.compile_segmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
     assert len(list((tmp_path / "cache").iterdir())) == openvino_engine.KEPT_GRAPHS
 
 
@@ -133,7 +133,7 @@ def test_what_a_killed_process_left_is_cleared_away(tmp_path: Path) -> None:
     os.utime(left, (0, 0))
     for seed in range(openvino_engine.KEPT_GRAPHS):
         torch.manual_seed(seed)
-        openvino_engine.CompiledSegmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
+        openvino_engine.compile_segmenter(McUnet(features=2, depth=3).eval(), SHARED, bf16=False, threads=1)
     assert not left.exists()
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from veridice.inference.uncertainty import UncertaintyAccumulator, binary_entropy
+from veridice.inference.uncertainty import binary_entropy, uncertainty_maps
 
 
 @given(st.floats(0, 1, width=32))
@@ -25,10 +25,7 @@ def test_entropy_is_the_scalar_formula(p: float) -> None:
 @pytest.mark.parametrize("passes", [1, 2, 7])
 def test_running_sums_equal_all_samples_at_once(passes: int) -> None:
     samples = np.random.default_rng(passes).random((passes, 4, 5, 6))
-    accumulator = UncertaintyAccumulator()
-    for sample in samples:
-        accumulator.add(torch.from_numpy(sample))
-    maps = accumulator.maps()
+    maps = uncertainty_maps(map(torch.from_numpy, samples))
 
     def entropy(p: np.ndarray) -> np.ndarray:
         return -p * np.log2(p) - (1 - p) * np.log2(1 - p)
@@ -41,34 +38,26 @@ def test_running_sums_equal_all_samples_at_once(passes: int) -> None:
 
 
 def test_samples_that_agree_leave_no_mutual_information() -> None:
-    accumulator = UncertaintyAccumulator()
-    for _ in range(3):
-        accumulator.add(torch.full((2, 2, 2), 0.3))
-    assert accumulator.maps().mutual_information.max() == pytest.approx(0, abs=1e-6)
-    assert accumulator.maps().variance.max() == pytest.approx(0, abs=1e-6)
+    maps = uncertainty_maps([torch.full((2, 2, 2), 0.3)] * 3)
+    assert maps.mutual_information.max() == pytest.approx(0, abs=1e-6)
+    assert maps.variance.max() == pytest.approx(0, abs=1e-6)
 
 
 def test_certain_samples_that_disagree_are_all_mutual_information() -> None:
-    accumulator = UncertaintyAccumulator()
-    for value in (0.0, 1.0):
-        accumulator.add(torch.full((2, 2, 2), value))
-    maps = accumulator.maps()
+    maps = uncertainty_maps(torch.full((2, 2, 2), value) for value in (0.0, 1.0))
     assert maps.entropy.min() == pytest.approx(1)
     assert maps.mutual_information.min() == pytest.approx(1)
 
 
 def test_no_samples_no_maps() -> None:
     with pytest.raises(ValueError, match="no sample"):
-        UncertaintyAccumulator().maps()
+        uncertainty_maps([])
 
 
 @given(arrays(np.float32, st.tuples(st.integers(1, 9), *[st.integers(1, 4)] * 3), elements=st.floats(0, 1, width=32)))
 def test_any_samples_give_the_maps_of_all_at_once(samples: np.ndarray) -> None:
     """Also for probabilities of exactly 0 and 1."""
-    accumulator = UncertaintyAccumulator()
-    for sample in samples:
-        accumulator.add(torch.from_numpy(sample))
-    maps = accumulator.maps()
+    maps = uncertainty_maps(map(torch.from_numpy, samples))
 
     def entropy(p: float) -> float:
         return sum(-q * math.log2(q) for q in (p, 1 - p) if q > 0)
@@ -85,12 +74,7 @@ def test_any_samples_give_the_maps_of_all_at_once(samples: np.ndarray) -> None:
     assert min(map_.min() for map_ in (maps.mean, maps.entropy, maps.variance, maps.mutual_information)) >= 0
 
 
-def test_samples_and_earlier_maps_are_left_alone() -> None:
-    sample = torch.full((2, 2, 2), 0.25)
-    accumulator = UncertaintyAccumulator()
-    accumulator.add(sample)
-    early = accumulator.maps()
-    accumulator.add(torch.full((2, 2, 2), 0.75))
-    assert (sample == 0.25).all()
-    assert (early.mean == 0.25).all()
-    assert accumulator.maps().mean.max() == 0.5
+def test_samples_are_left_alone() -> None:
+    samples = [torch.full((2, 2, 2), value) for value in (0.25, 0.75)]
+    assert uncertainty_maps(samples).mean.max() == 0.5
+    assert (samples[0] == 0.25).all() and (samples[1] == 0.75).all()

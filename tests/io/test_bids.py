@@ -58,10 +58,6 @@ def test_maps_keep_geometry_and_sidecars_name_no_path(tmp_path: Path) -> None:
     assert str(tmp_path) not in json.dumps(sidecar)
 
 
-def test_every_map_has_a_name_and_a_meaning() -> None:
-    assert bids.MAP_NAMES.keys() == bids.MAP_MEANINGS.keys()
-
-
 def test_damaged_assessment_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_text("{}")
     with pytest.raises(InputError, match="not a stored assessment"):

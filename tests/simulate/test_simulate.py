@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.spatial import cKDTree
 
 from veridice.errors import InputError
-from veridice.simulate.acquisition import Frame, acquire
+from veridice.simulate.acquisition import acquire, sample
 from veridice.simulate.anatomy import Head, shape_head
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import MORE_DONORS, all_donors, choose_donors, load_anatomy, load_lesions
@@ -258,13 +258,13 @@ def acquisition(**changes: object) -> AcquisitionPlan:
 
 def test_thick_slices_are_means_of_thin_ones() -> None:
     canvas = np.random.default_rng(0).random((20, 24, 24)).astype(np.float32)
-    taken = Frame(acquisition()).sample(canvas)
+    taken = sample(canvas, acquisition())
     assert np.allclose(taken, canvas.reshape(20, 24, 6, 4).mean(axis=3), atol=1e-6)
 
 
 def test_a_wider_field_of_view_shows_air_and_keeps_the_middle() -> None:
     canvas = np.ones((10, 10, 10), np.float32)
-    taken = Frame(acquisition(voxel_spacing=(1.0, 1.0, 1.0), matrix=(14, 12, 10))).sample(canvas)
+    taken = sample(canvas, acquisition(voxel_spacing=(1.0, 1.0, 1.0), matrix=(14, 12, 10)))
     assert taken[2:-2, 1:-1].min() == 1
     assert taken[:2].max() == taken[-2:].max() == 0
 
@@ -277,7 +277,7 @@ def test_orientation_and_tilt_change_the_array_not_the_place(orientation: str, t
     plain = acquisition(voxel_spacing=(1.0, 1.0, 1.0), matrix=(21, 25, 25), tilt=tilt)
     places = []
     for codes in ("RAS", orientation):
-        stored = acquire(canvas, Frame(plain.model_copy(update={"orientation": codes})), None)
+        stored = acquire(canvas, plain.model_copy(update={"orientation": codes}), None)
         assert "".join(nib.aff2axcodes(stored.affine)) == codes
         brightest = np.unravel_index(stored.voxels.argmax(), stored.shape)
         places.append(stored.affine[:3, :3] @ brightest + stored.affine[:3, 3])
@@ -287,7 +287,7 @@ def test_orientation_and_tilt_change_the_array_not_the_place(orientation: str, t
 def test_noise_has_the_planned_size() -> None:
     canvas = np.ones((40, 40, 40), np.float32)
     plan = acquisition(voxel_spacing=(1.0, 1.0, 1.0), matrix=(40, 40, 40), snr=20.0)
-    taken = acquire(canvas, Frame(plan), None)
+    taken = acquire(canvas, plan, None)
     assert taken.voxels.dtype == np.int16
     assert float(taken.voxels.std()) == pytest.approx(1000 / 20, rel=0.05)
 
@@ -296,8 +296,8 @@ def test_noise_has_the_planned_size() -> None:
 def test_every_imperfection_shows_and_repeats(artefact: dict[str, float]) -> None:
     canvas = ndimage.gaussian_filter(np.random.default_rng(0).random((32, 32, 32)), 1).astype(np.float32)
     plan = acquisition(voxel_spacing=(1.0, 1.0, 2.0), matrix=(32, 32, 16), **artefact)
-    clean = acquire(canvas, Frame(acquisition(voxel_spacing=(1.0, 1.0, 2.0), matrix=(32, 32, 16))), None)
-    first, second = (acquire(canvas, Frame(plan), None) for _ in range(2))
+    clean = acquire(canvas, acquisition(voxel_spacing=(1.0, 1.0, 2.0), matrix=(32, 32, 16)), None)
+    first, second = (acquire(canvas, plan, None) for _ in range(2))
     assert np.array_equal(first.voxels, second.voxels)
     assert np.abs(first.voxels.astype(int) - clean.voxels).max() > 20
 

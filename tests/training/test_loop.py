@@ -14,7 +14,7 @@ from veridice.errors import InputError
 from veridice.networks.mc_unet import McUnet
 from veridice.training import loop
 from veridice.training.examples import Example
-from veridice.training.loop import Goal, train_network
+from veridice.training.loop import Goal, Progression, train_network
 from veridice.training.settings import StageSettings
 
 LOWER = Goal("loss", higher_is_better=False)
@@ -185,10 +185,10 @@ def test_weights_to_be_kept_survive_an_interruption_at_any_moment(tmp_path: Path
 @pytest.mark.parametrize(("higher", "better", "worse"), [(True, 0.9, 0.1), (False, 0.1, 0.9)])
 def test_a_goal_knows_its_direction(higher: bool, better: float, worse: float) -> None:
     goal = Goal("m", higher)
-    assert goal.better(better, worse)
-    assert not goal.better(worse, better)
-    assert not goal.better(better, better)
-    assert goal.better(worse, None)
+    assert Progression(best=worse).note(better, goal)
+    assert not Progression(best=better).note(worse, goal)
+    assert not Progression(best=better).note(better, goal)
+    assert Progression().note(worse, goal)
 
 
 def test_metrics_written_just_before_a_kill_are_not_doubled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

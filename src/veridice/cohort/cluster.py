@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from veridice.errors import ClusterError, ConfigError, InputError
+from veridice.parallel import ProcessDiedError
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,10 +25,6 @@ LOGGERS = ("distributed", "distributed.client", "tornado.application")
 EXAMPLE = (
     "write [cluster] with cores, memory, walltime, queue and interface (the network that nodes see), and [scale] with jobs = 10"
 )
-
-
-class WorkerDiedError(Exception):
-    """Every worker that a task was given to died."""
 
 
 def _distributed() -> Any:
@@ -103,7 +100,7 @@ def _read_resources(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def on_cluster(
     items: Iterable[Item], work: Callable[[Item, int], Result], client: Any, name: Callable[[Item], str]
-) -> Iterator[tuple[Item, Result | WorkerDiedError]]:
+) -> Iterator[tuple[Item, Result | ProcessDiedError]]:
     """Do ``work`` on every item; results come as they are ready.
 
     What a worker had under way when it died is given to another; interrupted, what has not begun is taken back.
@@ -129,22 +126,19 @@ def on_cluster(
             if error is None:
                 yield item, future.result()
             elif isinstance(error, distributed.KilledWorker):
-                yield item, WorkerDiedError("the workers that it was given to died; out of memory?")
+                yield item, ProcessDiedError("the workers that it was given to died; out of memory?")
             else:
                 raise error
             future.release()
     except distributed.CancelledError as error:
-        raise ClusterError(_loss(client, error)) from error
+        lost = client.status != "running" or "connection" in str(getattr(error, "reason", ""))
+        ending = "the Dask scheduler was lost" if lost else "the tasks were cancelled at the Dask scheduler"
+        raise ClusterError(ending) from error
     except OSError as error:  # of a connection that is closed
         raise ClusterError(f"the Dask scheduler was lost ({error})") from error
     finally:
         if client.status == "running":
             client.cancel([future for future in futures if not future.done()])
-
-
-def _loss(client: Any, error: BaseException) -> str:
-    lost = client.status != "running" or "connection" in str(getattr(error, "reason", ""))
-    return "the Dask scheduler was lost" if lost else "the tasks were cancelled at the Dask scheduler"
 
 
 def _on_worker(work: Callable[[Item, int], Result], item: Item) -> Result:

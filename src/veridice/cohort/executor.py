@@ -42,36 +42,29 @@ def run_cohort(tasks: Sequence[ScanTask], run: Run, tell: Callable[[Outcome], No
         ClusterError: what runs them was lost.
     """
     tally = Tally()
+
+    def count(outcome: Outcome) -> None:
+        tally.add(outcome)
+        tell(outcome)
+
     waiting: list[ScanTask] = []
     for task in tasks:
         if task.is_finished():
-            _count(Outcome(task.name, "skipped"), tally, tell)
+            count(Outcome(task.name, "skipped"))
         else:
             waiting.append(task)
     try:
         for patient in (False, True):
-            waiting = _judge_waiting(waiting, run, patient, tally, tell) if waiting else []
+            held = []
+            for task, result in run(waiting, patient) if waiting else ():
+                # A process that died could not say why its scan failed.
+                outcome = give_up(task, str(result)) if isinstance(result, Exception) else result
+                if outcome.status == "held":
+                    held.append(task)
+                else:
+                    count(outcome)
+            waiting = held
     except ClusterError as error:
         done = sum(task.is_finished() for task in tasks)
         raise ClusterError(f"{error}; {done} of {len(tasks)} scans are done: give the same command again to go on") from error
     return tally
-
-
-def _judge_waiting(
-    waiting: Sequence[ScanTask], run: Run, patient: bool, tally: Tally, tell: Callable[[Outcome], None]
-) -> list[ScanTask]:
-    """Judge scans; returns those that another run holds."""
-    held = []
-    for task, result in run(waiting, patient):
-        # A process that died could not say why its scan failed.
-        outcome = give_up(task, str(result)) if isinstance(result, Exception) else result
-        if outcome.status == "held":
-            held.append(task)
-        else:
-            _count(outcome, tally, tell)
-    return held
-
-
-def _count(outcome: Outcome, tally: Tally, tell: Callable[[Outcome], None]) -> None:
-    tally.add(outcome)
-    tell(outcome)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Literal
 
 from filelock import FileLock, Timeout
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from veridice.config import Frozen
 from veridice.errors import OutputError
 from veridice.io.atomic import make_folder, write_text
 
@@ -21,10 +22,8 @@ HIDDEN = ".veridice"
 """Folder of locks and of results that are being made."""
 
 
-class InputFile(BaseModel):
+class InputFile(Frozen):
     """A file as it was when it was judged; its size and time spare reading it again."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str = Field(description="file name, without its folder")
     size: int = Field(description="bytes")
@@ -32,10 +31,8 @@ class InputFile(BaseModel):
     sha256: str
 
 
-class Record(BaseModel):
+class Record(Frozen):
     """What became of a scan; the last thing that is written of it."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     scan: str = Field(description="beginning of its file names")
     status: Literal["done", "failed"]
@@ -58,12 +55,8 @@ def write_record(output: Path, record: Record) -> None:
     write_text(output / RECORDS / f"{record.scan}.json", record.model_dump_json(indent=2) + "\n")
 
 
-def describe_inputs(files: list[Path]) -> tuple[InputFile, ...]:
-    """Checksums of the input files; of a folder, of everything in it."""
-    return tuple(_describe(path) for path in files)
-
-
-def _describe(path: Path) -> InputFile:
+def describe_input(path: Path) -> InputFile:
+    """Checksum of an input file; of a folder, of everything in it."""
     parts = sorted(file for file in path.iterdir() if file.is_file()) if path.is_dir() else [path]
     checksum, size, modified = hashlib.sha256(), 0, 0
     for part in parts:
@@ -88,7 +81,7 @@ def _is_same(path: Path, known: InputFile) -> bool:
         state = path.stat()
         if path.is_file() and (state.st_size, state.st_mtime_ns) == (known.size, known.modified):
             return True
-        return (path.is_dir() or state.st_size == known.size) and _describe(path).sha256 == known.sha256
+        return (path.is_dir() or state.st_size == known.size) and describe_input(path).sha256 == known.sha256
     except OSError:
         return False
 

@@ -13,8 +13,7 @@ import torch
 
 from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files, load_prepared
-from veridice.assessment.models import Models
-from veridice.cohort.records import Record, describe_inputs, is_finished, publish, read_record, scan_held, write_record
+from veridice.cohort.records import Record, describe_input, is_finished, publish, read_record, scan_held, write_record
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.io.image_header import require_content
@@ -114,7 +113,7 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
         for path in task.request.files:
             require_content(path)
         # Before they are read: a file that changes meanwhile is not taken for the one that was judged.
-        record = record.model_copy(update={"inputs": describe_inputs(task.request.files)})
+        record = record.model_copy(update={"inputs": tuple(map(describe_input, task.request.files))})
         judge_files(task.request, stage, lambda: _networks(task.weights, task.settings), task.settings)
         publish(stage, task.output, task.folder, record)
     except VeridiceError as error:
@@ -130,7 +129,10 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
 
 def give_up(task: ScanTask, reason: str) -> Outcome:
     """Record that a scan failed; results of an earlier judgement, which would not be its own, are taken away."""
-    reason = " ".join(_without_folders(task, reason).split())
+    # The reason goes into tables and reports: files are named there, not where they lie.
+    for path in (*task.request.files, task.output, task.weights):
+        reason = reason.replace(str(path), path.name)
+    reason = " ".join(reason.split())
     old = read_record(task.output, task.name)
     write_record(task.output, Record(scan=task.name, status="failed", reason=reason, settings=task.checksum))
     for name in old.files if old else ():
@@ -138,14 +140,5 @@ def give_up(task: ScanTask, reason: str) -> Outcome:
     return Outcome(task.name, "failed", reason)
 
 
-def _without_folders(task: ScanTask, reason: str) -> str:
-    """The reason goes into tables and reports: files are named there, not where they lie."""
-    for path in (*task.request.files, task.output, task.weights):
-        reason = reason.replace(str(path), path.name)
-    return reason
-
-
-@lru_cache(maxsize=1)
-def _networks(weights: Path, settings: InferenceSettings) -> Models:
-    """Once a process."""
-    return load_prepared(weights, settings)
+_networks = lru_cache(maxsize=1)(load_prepared)
+"""Once a process."""

@@ -15,15 +15,14 @@ from torch import nn
 
 from veridice.assessment.analysis import find_brain, mask_from_probability, native_probability
 from veridice.case import Case
-from veridice.experiment.methods import augmented_masks, ensemble_masks, pairwise_agreement
+from veridice.experiment.methods import augmented_masks, ensemble_masks
 from veridice.imaging.grid import GridTransform, fit_grid, grid_images, pooled_map
-from veridice.imaging.scan import Scan
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.io.atomic import replaced, write_text
-from veridice.io.labelled_scan import read_labelled
+from veridice.io.labelled_scan import LabelledScan, read_labelled
 from veridice.metrics.maps import GridMaps, StochasticMaps
 from veridice.metrics.overlap import dice
-from veridice.metrics.scores import all_scores, error_map, lesion_count, lesion_volume_ml, voxelwise_sum
+from veridice.metrics.scores import all_scores, error_map, lesion_count, lesion_volume_ml, mean_pairwise_dice, voxelwise_sum
 from veridice.quality.mask_features import mask_evidence
 from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.training.settings import DataSettings
@@ -59,14 +58,11 @@ class Panel:
 
 
 @dataclass(frozen=True)
-class KnownCase:
+class KnownCase(LabelledScan):
     """A case with its truth, in its own grid and on the cube."""
 
-    scan: Scan
     images: Voxels
     transform: GridTransform
-    truth: Mask
-    valid: Mask
 
     @classmethod
     def read(cls, case: Case, settings: DataSettings) -> KnownCase:
@@ -78,7 +74,7 @@ class KnownCase:
         known = read_labelled(case, settings.resample_t1, settings.rim_mm)
         transform = fit_grid(known.scan.flair, (settings.grid,) * 3)
         images = grid_images(known.scan.flair, known.scan.t1, transform)
-        return cls(known.scan, images, transform, known.truth, known.valid)
+        return cls(**vars(known), images=images, transform=transform)
 
 
 def analyse_case(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, Any], dict[str, Voxels]]:
@@ -101,14 +97,13 @@ def analyse_case(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, An
     numbers |= _errors_of_the_truth(scan, panel)
     if panel.augmentations:
         changed = augmented_masks(panel.segmenter, images, panel.backend, panel.augmentations, panel.seed)
-        numbers["test_time_augmentation"] = pairwise_agreement(changed)
+        numbers["test_time_augmentation"] = mean_pairwise_dice(changed)
     if panel.members:
-        numbers["ensemble"] = pairwise_agreement(ensemble_masks(panel.members, images, panel.backend))
-    contrast = images[0][mask].mean() - np.median(images[0][images[0] > 0]) if mask.any() else 0.0
-    numbers["mask_contrast"] = float(contrast)
+        numbers["ensemble"] = mean_pairwise_dice(ensemble_masks(panel.members, images, panel.backend))
+    numbers["mask_contrast"] = float(images[0][mask].mean() - np.median(images[0][images[0] > 0])) if mask.any() else 0.0
     shown = {"flair": images[0], "t1": images[1], "segmentation": segmentation, "entropy": maps.entropy, "error": maps.error}
-    truth = transform.to_grid(scan.truth)
-    return numbers, {name: pooled_map(map_, pool) for name, map_ in {**shown, "truth": truth}.items()}
+    shown["truth"] = transform.to_grid(scan.truth)
+    return numbers, {name: pooled_map(map_, pool) for name, map_ in shown.items()}
 
 
 def _as_served(scan: KnownCase, passes: StochasticMaps, panel: Panel) -> ScanAnalysis:

@@ -18,7 +18,7 @@ from veridice.experiment.protocol import ExperimentSettings
 from veridice.inference.passes import choose_backend
 from veridice.io.atomic import is_new, write_json
 from veridice.io.weight_cards import WeightCard, bundled_weights, read_card
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.training.settings import TrainingSettings, load_training_settings
 
 BEGUN, INPUTS = "begun.json", "inputs.json"
@@ -121,22 +121,19 @@ def usable_cases(
     sums = {case.id: _checksum_of_simulated(case) if simulated else _checksum(case) for case in cases}
     if stored.exists():
         before = json.loads(stored.read_text(encoding="utf-8"))
-        changed = sorted(name for name in {*before, *sums} if sums.get(name) != before.get(name, {}).get("sha256"))
-        if changed:
+        if changed := sorted(name for name in {*before, *sums} if sums.get(name) != before.get(name, {}).get("sha256")):
             raise ConfigError(f"{folder}: case {changed[0]} changed, came or went since it was begun; use another folder")
     else:
         before = {}
-        with progress_bar() as progress:
-            task = progress.add_task("cases looked at", total=len(cases), note="")
+        with counted("cases looked at", len(cases)) as on_step:
             for case in cases:
                 before[case.id] = {"sha256": sums[case.id], "problem": _problem(case, training)}
-                progress.advance(task)
+                on_step()
         write_json(stored, before)
     left_out = [f"{name}: {entry['problem']}" for name, entry in before.items() if entry["problem"]]
     for line in left_out:
         say(f"left out: {line}")
-    usable = [case for case in cases if not before[case.id]["problem"]]
-    if not usable:
+    if not (usable := [case for case in cases if not before[case.id]["problem"]]):
         raise InputError("no case can be used: each needs a FLAIR and a mask on the same grid")
     return usable, left_out
 

@@ -82,8 +82,7 @@ def _draw_row(panels: Sequence[Axes], images: Voxels, caption: str, titled: bool
     for axes, image, style, title in zip(panels, images, styles, COLUMNS, strict=True):
         # Left of the picture is the patient's right: radiological convention.
         axes.imshow(image.T[:, ::-1], origin="lower", **style)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         axes.spines[:].set_visible(False)
         if titled:
             axes.set_title(title, fontsize=8)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -29,12 +28,11 @@ from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.atomic import write_json, write_text
 from veridice.io.weight_cards import bundled_weights
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.training import unets
 from veridice.training.regressor_examples import CHANNELS
 from veridice.training.settings import RegressorInput, TrainingSettings, on_whole_cubes, with_steps
 
-OnStep = Callable[[], None]
 ANALYSES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "analyses", "analyses-out-of-fold", "scores.csv", "figure1.npz", "stages"
 
 
@@ -74,24 +72,26 @@ class Fold:
         Raises:
             InputError: there are too few.
         """
-        people = {case.patient or case.id for case in self.of("train")}
-        if len(people) < self.settings.inner_folds or not self.of("validation"):
-            count = self.settings.inner_folds
+        people, count = {case.patient or case.id for case in self.of("train")}, self.settings.inner_folds
+        if len(people) < count or not self.of("validation"):
             raise InputError(f"fold {self.number} would train on {len(people)} patients, too few for {count} inner folds")
 
-    @contextmanager
-    def stage(self, name: str) -> Iterator[bool]:
-        """Yields whether the stage still has to be done; notes its seconds, over all sittings, when it is."""
+    @property
+    def judged(self) -> list[Case]:
+        """Cases of the splits by whose scores methods are fitted and tested."""
+        return [*self.of("validation"), *self.of("test")]
+
+    def do(self, name: str, work: Callable[[], object]) -> None:
+        """Do the work of a stage, unless it is finished; note its seconds, over all sittings."""
         folder = self.folder / STAGES
         marker, partial_time = folder / f"{name}.json", folder / f".{name}.seconds"
         if marker.exists():
-            yield False
             return
         folder.mkdir(parents=True, exist_ok=True)
         before = float(partial_time.read_text() or 0) if partial_time.exists() else 0.0
         begin = time.perf_counter()
         try:
-            yield True
+            work()
         except BaseException:
             partial_time.write_text(str(before + time.perf_counter() - begin))
             raise
@@ -101,43 +101,25 @@ class Fold:
 
 def run_fold(fold: Fold) -> None:
     """Everything of one fold up to its table of scores, ``scores.csv``."""
-    with fold.stage("segmenter") as due:
-        if due:
-            _train(fold, "segmenter", fold.cases, fold.folder, fold.settings.segmenter_steps)
-    parts = inner_folds(fold.of("train"), fold.settings, fold.number)
+    settings = fold.settings
+    fold.do("segmenter", lambda: _train(fold, "segmenter", fold.cases, fold.folder, settings.segmenter_steps))
+    parts = inner_folds(fold.of("train"), settings, fold.number)
     for number, part in enumerate(parts):
-        with fold.stage(f"inner-{number}") as due:
-            if due:
-                others = [case for case in fold.cases if case not in part]
-                _train(fold, "segmenter", others, fold.folder / f"inner-{number}", fold.settings.inner_steps)
-    with fold.stage("reconstructor") as due:
-        if due:
-            _train(fold, "reconstructor", fold.cases, fold.folder, fold.settings.reconstructor_steps)
-    with fold.stage("analyses") as due:
-        if due:
-            _analyse(fold, parts)
-    for targets, folder in (("own", ANALYSES), ("out-of-fold", OUT_OF_FOLD)):
+        others, folder = [case for case in fold.cases if case not in part], fold.folder / f"inner-{number}"
+        fold.do(f"inner-{number}", partial(_train, fold, "segmenter", others, folder, settings.inner_steps))
+    fold.do("reconstructor", lambda: _train(fold, "reconstructor", fold.cases, fold.folder, settings.reconstructor_steps))
+    fold.do("analyses", lambda: _analyse(fold, parts))
+    for targets, analyses in (("own", ANALYSES), ("out-of-fold", OUT_OF_FOLD)):
         for pair in CHANNELS:
-            name = f"regressor-{pair}-{targets}"
-            if fold.settings.wants(REGRESSED[name]):
-                with fold.stage(name) as due:
-                    if due:
-                        _regress(fold, pair, targets, folder)
-    if fold.settings.wants(ATLAS):
-        with fold.stage("atlas") as due:
-            if due:
-                _atlas(fold)
+            if settings.wants(REGRESSED[name := f"regressor-{pair}-{targets}"]):
+                fold.do(name, partial(_regress, fold, pair, targets, analyses))
+    if settings.wants(ATLAS):
+        fold.do("atlas", lambda: _atlas(fold))
     if fold.number == 0:
-        with fold.stage("figure1") as due:
-            if due:
-                _keep_slices(fold)
-    if fold.number == fold.settings.folds - 1:
-        with fold.stage("refits") as due:
-            if due:
-                _refit(fold)
-    with fold.stage("scores") as due:
-        if due:
-            write_cases(fold.folder / SCORES, score_table(fold))
+        fold.do("figure1", lambda: _keep_slices(fold))
+    if fold.number == settings.folds - 1:
+        fold.do("refits", lambda: _refit(fold))
+    fold.do("scores", lambda: write_cases(fold.folder / SCORES, score_table(fold)))
 
 
 def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps: int) -> None:
@@ -163,10 +145,8 @@ def _analyse(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
         augmentations = settings.test_time_augmentations if augmented else 0
         return Panel(network, ensemble, reconstructor, finder, backend, settings.passes, augmentations, settings.seed)
 
-    with progress_bar() as progress:
-        train = fold.of("train")
-        task = progress.add_task(f"fold {fold.number}: scans", total=len(fold.cases) + len(train), note="")
-        on_step = partial(progress.advance, task)
+    train = fold.of("train")
+    with counted(f"fold {fold.number}: scans", len(fold.cases) + len(train)) as on_step:
         ensemble = members if settings.wants("ensemble") else ()
         analyse_cases(fold.cases, lambda _case: panel(segmenter, ensemble), data, pool, fold.folder / ANALYSES, on_step)
         # Its members know the case, so that an ensemble would be no fair evidence there.
@@ -181,13 +161,9 @@ def brain_finder() -> tuple[nn.Module, int]:
 
 def _keep_slices(fold: Fold) -> None:
     loads = {case.id: read_numbers(fold.folder / ANALYSES, case)["load_ml"] for case in fold.of("test")}
-    by_name = {case.id: case for case in fold.of("test")}
-    chosen = {
-        name: (KnownCase.read(by_name[case], fold.training.data), f"{name}: {loads[case]:.1f} ml")
-        for name, case in choose_loads(loads).items()
-    }
-    networks = (load_network(fold.weights, name)[0] for name in ("segmenter", "reconstructor"))
-    segmenter, reconstructor = networks
+    known = {case.id: partial(KnownCase.read, case, fold.training.data) for case in fold.of("test")}
+    chosen = {name: (known[case](), f"{name}: {loads[case]:.1f} ml") for name, case in choose_loads(loads).items()}
+    segmenter, reconstructor = (load_network(fold.weights, name)[0] for name in ("segmenter", "reconstructor"))
     settings = fold.settings
     backend = choose_backend(fold.inference)
     panel = Panel(segmenter, (), reconstructor, brain_finder(), backend, settings.passes, 0, settings.seed)
@@ -204,7 +180,7 @@ def _regress(fold: Fold, pair: RegressorInput, targets: str, folder: str) -> Non
         "train": list(_files(fold, fold.of("train"), folder).values()),
         "validation": list(_files(fold, fold.of("validation"), ANALYSES).values()),
     }
-    judged = _files(fold, [*fold.of("validation"), *fold.of("test")], ANALYSES)
+    judged = _files(fold, fold.judged, ANALYSES)
     predicted = fit_and_predict(pair, files, judged, settings, fold.folder / f"regressor-{targets}" / pair)
     _store(fold, f"regressor-{pair}-{targets}", predicted)
 
@@ -230,14 +206,12 @@ def _atlas(fold: Fold) -> None:
     order = np.random.default_rng([fold.settings.seed, fold.number, 8]).permutation(len(train))
     known = [maps for maps in (read(train[number]) for number in order) if (maps["truth"] >= 0.5).any()]
     references = [(maps["flair"], maps["truth"] >= 0.5) for maps in known[: fold.settings.atlas_references]]
-    judged = [*fold.of("validation"), *fold.of("test")]
     predicted = {}
-    with progress_bar() as progress:
-        task = progress.add_task(f"fold {fold.number}: atlases", total=len(judged), note="")
-        for case in judged:
+    with counted(f"fold {fold.number}: atlases", len(fold.judged)) as on_step:
+        for case in fold.judged:
             maps = read(case)
             predicted[case.id] = reverse_classification(maps["flair"], maps["segmentation"], references, fold.settings.seed)
-            progress.advance(task)
+            on_step()
     _store(fold, ATLAS, predicted)
 
 
@@ -257,27 +231,19 @@ def score_table(fold: Fold) -> pd.DataFrame:
     """One row a validation or test case and method: what evaluation reads."""
     own = {case.id: read_numbers(fold.folder / ANALYSES, case) for case in fold.cases}
     learnt = {case.id: read_numbers(fold.folder / OUT_OF_FOLD, case) for case in fold.of("train")}
-    judged = [*fold.of("validation"), *fold.of("test")]
     predictions = {
         name: json.loads((fold.folder / "predictions" / f"{stored}.json").read_text(encoding="utf-8"))
         for stored, name in (REGRESSED | {ATLAS: ATLAS}).items()
         if fold.settings.wants(name)
     }
     mean = float(np.mean([numbers["dice"] for numbers in learnt.values()]))
-    predictions["training_mean"] = dict.fromkeys([case.id for case in judged], mean)
+    predictions["training_mean"] = dict.fromkeys([case.id for case in fold.judged], mean)
     predictions |= _learnt(fold, learnt, own)
     rows = []
-    for case in judged:
-        shared = {
-            "fold": fold.number,
-            "split": case.split,
-            "severity": "",
-            "donor": "",
-            "case": case.id,
-            "patient": case.patient or case.id,
-            "dataset": case.dataset,
-            **{name: own[case.id][name] for name in DESCRIPTIONS},
-        }
+    for case in fold.judged:
+        names = {"case": case.id, "patient": case.patient or case.id, "dataset": case.dataset}
+        described = {name: own[case.id][name] for name in DESCRIPTIONS}
+        shared = {"fold": fold.number, "split": case.split, "severity": "", "donor": "", **names, **described}
         scores = {name: value for name, value in own[case.id].items() if name in METHODS and fold.settings.wants(name)}
         rows += [{**shared, "method": name, "score": value, "kind": "score"} for name, value in scores.items()]
         rows += [{**shared, "method": name, "score": each[case.id], "kind": "dice"} for name, each in predictions.items()]
@@ -286,12 +252,11 @@ def score_table(fold: Fold) -> pd.DataFrame:
 
 def _learnt(fold: Fold, known: Mapping[str, Numbers], own: Mapping[str, Numbers]) -> dict[str, dict[str, float]]:
     """Predicted Dice of the methods that learn from the training cases' scores; also of such as saw no case of the scanner."""
-    judged = [*fold.of("validation"), *fold.of("test")]
     datasets = sorted({case.dataset for case in fold.cases})
-    predictions = _learnt_from(fold, fold.of("train"), judged, known, own)
+    predictions = _learnt_from(fold, fold.of("train"), fold.judged, known, own)
     for dataset in datasets if len(datasets) > 1 else ():
         others = [case for case in fold.of("train") if case.dataset != dataset]
-        ours = [case for case in judged if case.dataset == dataset]
+        ours = [case for case in fold.judged if case.dataset == dataset]
         for name, predicted in _learnt_from(fold, others, ours, known, own).items() if ours else ():
             predictions.setdefault(f"{name}{UNSEEN}", {}).update(predicted)
     return predictions
@@ -319,16 +284,9 @@ def for_folds(training: TrainingSettings, settings: ExperimentSettings, folder: 
 
     Weights that others trained are gone on with on whole cubes.
     """
-    data = training.data.model_copy(
-        update={
-            "simulated_patients": 0,
-            "simulated_validation": 0,
-            "simulated_fraction": 0.0,
-            "donor_groups": ("training",),
-            "cubes": str(folder / "cubes"),
-            "resample_t1": training.data.resample_t1 or bool(settings.cohort),
-        }
-    )
+    alone = {"simulated_patients": 0, "simulated_validation": 0, "simulated_fraction": 0.0, "donor_groups": ("training",)}
+    read = {"cubes": str(folder / "cubes"), "resample_t1": training.data.resample_t1 or bool(settings.cohort)}
+    data = training.data.model_copy(update={**alone, **read})
     training = training.model_copy(update={"data": data, "seed": settings.seed})
     for network in start.cards:
         training = on_whole_cubes(training, network)

@@ -22,7 +22,7 @@ from torch.nn import functional
 from veridice.inference.passes import Backend, deterministic_pass
 from veridice.metrics.maps import PackedMasks
 from veridice.metrics.overlap import dice
-from veridice.metrics.scores import SCORES, mean_pairwise_dice
+from veridice.metrics.scores import SCORES
 from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.types import Mask, Voxels
 
@@ -82,11 +82,6 @@ def _resample(images: Tensor, change: np.ndarray[Any, np.dtype[np.float64]]) -> 
     return functional.grid_sample(images[None], grid, align_corners=False)[0]
 
 
-def pairwise_agreement(masks: PackedMasks) -> float:
-    """Mean Dice over all pairs; the field's best detector of failures (Zenk et al. 2025)."""
-    return mean_pairwise_dice(masks)
-
-
 def reverse_classification(
     flair: Voxels, segmentation: Voxels, references: Sequence[tuple[Voxels, Mask]], seed: int = 0
 ) -> float:
@@ -129,16 +124,10 @@ def _register(fixed: sitk.Image, moving: sitk.Image, seed: int) -> sitk.Transfor
 
 
 Numbers = Mapping[str, float]
-
-
 SIMPLE = ("volume", "lesion_count", "mask_contrast", "mean_foreground_entropy", "entropy_sum")
 """What anybody can read off a mask and an uncertainty map."""
-
-
 NOT_EVIDENCE = ("dice", "dice_native", "load_ml", "true_error_sum", "true_absolute_error_sum", "ensemble")
 """The truth and what needs it; and the ensemble, which is not there for cases that its members know."""
-
-
 ONLY_SERVED = {name for name in FEATURES if name not in SCORES}
 """Evidence that ``check`` alone reads: the combination is of scores that others have named."""
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -21,8 +21,8 @@ from veridice.metrics.scores import SCORES
 from veridice.simulate.cohorts import COHORTS
 from veridice.training.settings import RegressorInput, load_training_settings
 
-Split = Literal["train", "validation", "test"]
 Objects = np.ndarray[tuple[int], np.dtype[np.object_]]
+Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
 REGRESSED = {
     f"regressor-{pair}-{targets}": f"regressor_{pair}{'' if targets == 'own' else '_out_of_fold'}"
     for pair in get_args(RegressorInput)
@@ -177,9 +177,8 @@ def _prefixed(case: Case) -> Case:
 
 def participants(cohort_folder: Path) -> pd.DataFrame:
     """Severity, scanner and donors of a simulated cohort's patients, by ``participant_id``."""
-    return pd.read_csv(cohort_folder / "participants.tsv", sep="\t", dtype=str, keep_default_na=False).set_index(
-        "participant_id"
-    )
+    table = pd.read_csv(cohort_folder / "participants.tsv", sep="\t", dtype=str, keep_default_na=False)
+    return table.set_index("participant_id")
 
 
 def lesion_donors(cohort_folder: Path) -> dict[str, str]:
@@ -216,7 +215,7 @@ def assign_folds(cases: list[Case], settings: ExperimentSettings, donors: Mappin
     return table
 
 
-def _test_folds(strata: Objects, donors: list[str], settings: ExperimentSettings) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _test_folds(strata: Objects, donors: list[str], settings: ExperimentSettings) -> Integers:
     """The fold in which each patient is tested: sizes as scikit-learn's, then patients of one donor swapped together."""
     splitter = StratifiedKFold(settings.folds, shuffle=True, random_state=settings.seed)
     tested = np.zeros(len(strata), np.int64)
@@ -245,19 +244,12 @@ def _strata(datasets: pd.Series[str], smallest: int) -> Objects:
     return strata.to_numpy(dtype=object)
 
 
-def _validation(
-    rest: np.ndarray[tuple[int], np.dtype[np.int64]],
-    strata: Objects,
-    settings: ExperimentSettings,
-    number: int,
-) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def _validation(rest: Integers, strata: Objects, settings: ExperimentSettings, number: int) -> Integers:
     count = max(1, round(settings.validation_share * len(rest)))
     labels = strata[rest]
     stratified = count >= len(set(labels)) and min(np.unique(labels, return_counts=True)[1]) >= 2
-    _, held = train_test_split(
-        rest, test_size=count, random_state=settings.seed + number, stratify=labels if stratified else None
-    )
-    return np.asarray(held)
+    groups = labels if stratified else None
+    return np.asarray(train_test_split(rest, test_size=count, random_state=settings.seed + number, stratify=groups)[1])
 
 
 def inner_folds(train: list[Case], settings: ExperimentSettings, fold: int) -> list[list[Case]]:

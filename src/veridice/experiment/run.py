@@ -22,9 +22,9 @@ from veridice.experiment.results.tables import REFITS, write_cases, write_csv
 from veridice.experiment.results.tables import read_cases as read_case_table
 from veridice.experiment.results.write import CASES, write_results
 from veridice.io.atomic import held, write_text
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.simulate.cohorts import COHORTS, write_cohort
-from veridice.simulate.donors import all_donors
+from veridice.simulate.donors import donors_by_name
 
 SETTINGS, SPLITS, LEFT_OUT, RESULTS = "settings.toml", "splits.csv", "left-out.txt", "results"
 TIMES = "times.csv"
@@ -81,7 +81,8 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     write_csv(results / TIMES, _times(folds))
     write_results(results)
     figure1(folder / "fold-0" / SLICES, results)
-    write_summary(settings.name, _describe(cases, settings), results)
+    people, kind = len({case.patient or case.id for case in cases}), "simulated patients" if settings.cohort else "patients"
+    write_summary(settings.name, f"{len(cases)} scans of {people} {kind}, {settings.folds} folds.", results)
     return results
 
 
@@ -105,23 +106,15 @@ def _scores(fold: Fold, say: Callable[[str], None]) -> pd.DataFrame:
 def _simulate(settings: ExperimentSettings, folder: Path, jobs: int) -> None:
     cohort = COHORTS[settings.cohort]
     count = settings.patients or cohort.patients
-    with progress_bar() as progress:
-        task = progress.add_task("simulated patients", total=count, note="")
-        write_cohort(folder / "cohort", cohort, count, jobs, lambda: progress.advance(task))
+    with counted("simulated patients", count) as on_step:
+        write_cohort(folder / "cohort", cohort, count, jobs, on_step)
 
 
 def _people(cases: list[Case], settings: ExperimentSettings, folder: Path) -> set[str]:
     """Everybody who is in the data, donors of simulated patients included."""
     if not settings.cohort:
         return {case.patient or case.id for case in cases}
-    person = {donor.name: donor.person for donor in all_donors()}
-    return {person[name] for names in participants(folder / "cohort")["donors"] for name in names.split()}
-
-
-def _describe(cases: list[Case], settings: ExperimentSettings) -> str:
-    people = len({case.patient or case.id for case in cases})
-    kind = "simulated patients" if settings.cohort else "patients"
-    return f"{len(cases)} scans of {people} {kind}, {settings.folds} folds."
+    return {donors_by_name()[name].person for names in participants(folder / "cohort")["donors"] for name in names.split()}
 
 
 def described(table: pd.DataFrame, taught: Mapping[int, Sequence[str]], cohort_folder: Path) -> pd.DataFrame:

@@ -35,11 +35,6 @@ ROUNDS = 6
 """Times that the box and the threshold in it are looked for; two to four were needed."""
 
 
-def background_level(voxels: Voxels) -> float:
-    """The low end of an image's ordinary intensities."""
-    return float(np.percentile(_sample(voxels), LOW_SHARE))
-
-
 def evened(voxels: Voxels) -> Voxels:
     """An image (x y z) without what no scanner measured: the same array where there is nothing of that kind.
 
@@ -53,7 +48,7 @@ def evened(voxels: Voxels) -> Voxels:
     region = tuple(slice(start, stop) for start, stop in inner)
     if calm[region].min() == calm[region].max():  # a box of one intensity: the planes around it are all the background there is
         return calm
-    level = background_level(calm[region])
+    level = float(np.percentile(_sample(calm[region]), LOW_SHARE))
     padding = np.ones(calm.shape, bool)
     padding[region] = False
     if (calm[padding] == level).all():
@@ -87,7 +82,9 @@ def foreground_and_room(voxels: Voxels, given: Mask | None = None) -> tuple[Mask
     # One plane more, for a head that fills its box.
     region = tuple(slice(max(0, start - 1), stop + 1) for start, stop in room)
     inner = even[region]
-    level = _constant_background(inner)
+    # The one value of the background; none where it is noise.
+    low = float(np.percentile(inner, 1))
+    level = low if _within(inner <= low).mean() >= CONSTANT_BACKGROUND else None
     if level is not None:
         room = ((0, voxels.shape[0]), (0, voxels.shape[1]), (0, voxels.shape[2]))
     if given is not None:
@@ -98,12 +95,6 @@ def foreground_and_room(voxels: Voxels, given: Mask | None = None) -> tuple[Mask
     if not bright.any():
         raise InputError("the image is constant or empty: no brain can be told from the background")
     return (bright if level is None else largest_component(bright)), room
-
-
-def _constant_background(inner: Voxels) -> float | None:
-    """The one value of the background; None where it is noise."""
-    low = float(np.percentile(inner, 1))
-    return low if _within(inner <= low).mean() >= CONSTANT_BACKGROUND else None
 
 
 def box_around(mask: Mask) -> Box:

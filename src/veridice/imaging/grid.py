@@ -88,7 +88,9 @@ class GridTransform:
     def crop_to_grid(self, cropped: Voxels) -> Voxels:
         """The same of what :meth:`crop` gave."""
         sides = zip(cropped.shape, self.grid_shape, self.scale, strict=True)
-        return _resample(cropped, [_axis_weights(given, 0, wanted, scale, 1, _blur(scale)) for given, wanted, scale in sides])
+        # Thick voxels are averages, hence a filter that is as wide as they are longer.
+        blurred = [(*side, max(0.0, (side[2] - 1.0) / 2.0)) for side in sides]
+        return _resample(cropped, [_axis_weights(given, 0, wanted, scale, 1, blur) for given, wanted, scale, blur in blurred])
 
     def to_native(self, grid_voxels: Voxels, order: Literal[1, 3] = 1) -> Voxels:
         """Resample a map on the cube back to the native grid; 0 outside the crop.
@@ -106,7 +108,7 @@ class GridTransform:
         region = [slice(side.start - start, side.stop - start) for side, (start, _) in zip(inside, self.box, strict=True)]
         found = _resample(grid_voxels, self._to_crop_weights(region, order))
         canonical[inside] = found.clip(grid_voxels.min(), grid_voxels.max())
-        back = nib.orientations.ornt_transform(_canonical_orientation(), self.orientation)
+        back = nib.orientations.ornt_transform(nib.orientations.axcodes2ornt("RAS"), self.orientation)
         return np.ascontiguousarray(nib.orientations.apply_orientation(canonical, back))
 
     def crop_region(self, box: tuple[slice, ...]) -> tuple[slice, slice, slice]:
@@ -135,15 +137,6 @@ class GridTransform:
             "grid_shape": list(self.grid_shape),
             "grid_voxel_spacing": [round(s, 4) for s in self.geometry.voxel_spacing],
         }
-
-
-def _canonical_orientation() -> np.ndarray[Any, Any]:
-    return np.array([[0, 1], [1, 1], [2, 1]], dtype=np.float64)
-
-
-def _blur(scale: float) -> float:
-    """Width of the filter before a resampling to voxels that are ``scale`` times as long; thick voxels are averages."""
-    return max(0.0, (scale - 1.0) / 2.0)
 
 
 @lru_cache(maxsize=64)

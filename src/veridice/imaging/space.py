@@ -108,7 +108,7 @@ def difference(one: Geometry, other: Geometry) -> str:
         said.append(f"orientation {one.axis_codes}, not {other.axis_codes}")
     elif (degrees := _turned(one, other)) >= 0.05:
         said.append(f"turned by {degrees:.1f} degrees")
-    middle = float(np.linalg.norm(_middle(one) - _middle(other)))
+    middle = float(np.linalg.norm(one.middle - other.middle))
     if middle >= 0.005 or not said:
         said.append(f"its middle {middle:.2f} mm away")
     if one.shape == other.shape and one.axis_codes == other.axis_codes:
@@ -130,10 +130,6 @@ def _share_inside(one: Geometry, other: Geometry) -> float:
     steps = [(np.arange(SAMPLES) + 0.5) / SAMPLES * n - 0.5 for n in one.shape]
     places = np.array(np.meshgrid(*steps, [1.0], indexing="ij")).reshape(4, -1)
     return share_inside((one.affine @ places)[:3], other)
-
-
-def _middle(geometry: Geometry) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
-    return np.asarray((geometry.affine @ [*(0.5 * (np.array(geometry.shape) - 1)), 1.0])[:3])
 
 
 def _turned(one: Geometry, other: Geometry) -> float:

@@ -62,6 +62,11 @@ class Geometry:
         return float(abs(np.linalg.det(self.affine[:3, :3])) / 1000.0)
 
     @property
+    def middle(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Where the middle of the grid lies (mm, RAS+)."""
+        return np.asarray((self.affine @ [*(0.5 * (np.array(self.shape) - 1)), 1.0])[:3])
+
+    @property
     def axis_codes(self) -> str:
         """Closest anatomical direction of each array axis, for example ``RAS``."""
         return "".join(nib.orientations.aff2axcodes(self.affine))
@@ -75,11 +80,10 @@ class Geometry:
 
     def same_grid(self, other: Geometry) -> bool:
         """Whether both grids have the same shape and their corners lie within ``SAME_VOXELS`` of each other."""
-        return self.shape == other.shape and self._apart(other) < SAME_VOXELS
-
-    def _apart(self, other: Geometry) -> float:
-        """How many voxels, along an axis, a corner of two grids of the same shape lies apart at most."""
-        return float(np.abs(np.linalg.solve(self.affine, (self.affine - other.affine) @ self._corners()))[:3].max())
+        if self.shape != other.shape:
+            return False
+        apart = np.linalg.solve(self.affine, (self.affine - other.affine) @ self._corners())
+        return bool(np.abs(apart)[:3].max() < SAME_VOXELS)
 
     def distance(self, other: Geometry) -> float:
         """How far apart (mm, along an axis) a corner of two grids of the same shape lies at most."""

@@ -18,7 +18,7 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Callable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def can_run(network: nn.Module) -> bool:
     return is_installed() and isinstance(network, McUnet) and network.dropout_kind == "channel"
 
 
-class CompiledSegmenter:
+def compile_segmenter(network: McUnet, shape: tuple[int, ...], bf16: bool, threads: int) -> Any:
     """The stochastic part of a segmenter, compiled for one shape.
 
     Args:
@@ -73,36 +73,32 @@ class CompiledSegmenter:
         bf16: compute in bf16 instead of float32.
         threads: processor threads.
     """
-
-    def __init__(self, network: McUnet, shape: tuple[int, ...], bf16: bool, threads: int) -> None:
-        options = {
-            "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
-            "INFERENCE_NUM_THREADS": threads,
-            "PERFORMANCE_HINT": "LATENCY",
-        }
-        self._model = _openvino().Core().compile_model(_graph(network, shape), "CPU", options)
-
-    def passes(self) -> Callable[[Tensor, Tensor], ProbabilityMap]:
-        """From ``shared`` (1, features, x, y, z; float32) and ``masks`` (all channels,) to lesion probability (x, y, z)."""
-        request = self._model.create_infer_request()
-
-        def run(shared: Tensor, masks: Tensor) -> ProbabilityMap:
-            return np.array(request.infer([shared.numpy(), masks.numpy()])[0][0, 0])
-
-        return run
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if bf16 else "f32",
+        "INFERENCE_NUM_THREADS": threads,
+        "PERFORMANCE_HINT": "LATENCY",
+    }
+    return _openvino().Core().compile_model(_graph(network, shape), "CPU", options)
 
 
-_compiled: WeakKeyDictionary[McUnet, dict[tuple[Any, ...], CompiledSegmenter]] = WeakKeyDictionary()
+_compiled: WeakKeyDictionary[McUnet, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
 
 
-def compiled_segmenter(network: McUnet, shape: tuple[int, ...], bf16: bool, threads: int) -> CompiledSegmenter:
+def compiled_segmenter(network: McUnet, shape: tuple[int, ...], bf16: bool, threads: int) -> Any:
     """The compiled segmenter, kept as long as the network lives and its weights stay as they are."""
     key = (shape, bf16, threads, sum(parameter._version for parameter in network.parameters()))
     known = _compiled.setdefault(network, {})
     if key not in known:
         known.clear()
-        known[key] = CompiledSegmenter(network, shape, bf16, threads)
+        known[key] = compile_segmenter(network, shape, bf16, threads)
     return known[key]
+
+
+def run_compiled(compiled: Any, shared: Tensor, passes: Iterable[Tensor]) -> Iterator[ProbabilityMap]:
+    """Lesion probability (x, y, z) of ``shared`` (1, features, x, y, z; float32) under each pass's masks (all channels,)."""
+    request = compiled.create_infer_request()
+    for masks in passes:
+        yield np.array(request.infer([shared.numpy(), masks.numpy()])[0][0, 0])
 
 
 class _Pass(nn.Module):

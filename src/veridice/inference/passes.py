@@ -16,8 +16,8 @@ from torch.nn import functional
 
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
-from veridice.inference.openvino_engine import can_run, compiled_segmenter, is_installed
-from veridice.inference.uncertainty import UncertaintyAccumulator
+from veridice.inference.openvino_engine import can_run, compiled_segmenter, is_installed, run_compiled
+from veridice.inference.uncertainty import uncertainty_maps
 from veridice.metrics.maps import GridMaps, StochasticMaps
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
@@ -95,24 +95,21 @@ def _product_seconds(dtype: torch.dtype, _threads: int) -> float:
 
 
 def stochastic_passes(
-    segmenter: nn.Module,
-    images: Voxels,
-    backend: Backend,
-    passes: int,
-    seed: int,
-    on_step: OnStep | None = None,
+    segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int, on_step: OnStep | None = None
 ) -> StochasticMaps:
     """Segment ``images`` (contrasts, x, y, z; in [0, 1]) ``passes`` times with dropout on.
 
     Pass ``n`` draws its dropout from ``seed`` and ``n`` alone, on the CPU, so that the same scan gives the same answer
     whatever ran before and, up to rounding, on any device.
     """
-    accumulator = UncertaintyAccumulator()
-    for sample in stochastic_samples(segmenter, images, backend, passes, seed):
-        accumulator.add(sample)
-        if on_step is not None:
-            on_step()
-    return accumulator.maps()
+
+    def counted() -> Iterator[Tensor]:
+        for sample in stochastic_samples(segmenter, images, backend, passes, seed):
+            yield sample
+            if on_step is not None:
+                on_step()
+
+    return uncertainty_maps(counted())
 
 
 def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int) -> Iterator[Tensor]:
@@ -120,14 +117,12 @@ def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, p
     segmenter = _placed(segmenter, backend)
     assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker: cards name the kind of network)
     generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(passes)]
-    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
     with torch.inference_mode(), _autocast(backend):
-        shared = segmenter.shared_features(batch)
+        shared = segmenter.shared_features(_batch(images, backend))
     if backend.for_network(segmenter).engine == "openvino":
         shared = shared.float()
-        run = compiled_segmenter(segmenter, tuple(shared.shape[1:]), backend.precision == "bf16", backend.threads).passes()
-        for generator in generators:
-            yield torch.from_numpy(run(shared, segmenter.draw_masks(generator)))
+        compiled = compiled_segmenter(segmenter, tuple(shared.shape[1:]), backend.precision == "bf16", backend.threads)
+        yield from map(torch.from_numpy, run_compiled(compiled, shared, map(segmenter.draw_masks, generators)))
         return
     for generator in generators:
         with torch.inference_mode(), _autocast(backend):
@@ -144,10 +139,7 @@ def prepare(segmenter: nn.Module, grid_shape: tuple[int, int, int], backend: Bac
 
 def deterministic_pass(segmenter: nn.Module, images: Voxels, backend: Backend) -> ProbabilityMap:
     """Lesion probability (x, y, z) of ``images`` (contrasts, x, y, z; in [0, 1]) without dropout."""
-    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
-    with torch.inference_mode(), _autocast(backend):
-        logits = _placed(segmenter, backend)(batch)
-    probability: ProbabilityMap = torch.sigmoid(logits[0, 0].float()).cpu().numpy()
+    probability: ProbabilityMap = torch.sigmoid(_output(segmenter, images, backend)).cpu().numpy()
     return probability
 
 
@@ -155,19 +147,15 @@ def deepest_features(segmenter: nn.Module, images: Voxels, backend: Backend) -> 
     """What the segmenter's deepest level makes of ``images`` (contrasts, x, y, z; in [0, 1]): one number a channel."""
     segmenter = _placed(segmenter, backend)
     assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker: cards name the kind of network)
-    batch = torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
     with torch.inference_mode(), _autocast(backend):
-        found = segmenter.deepest_features(segmenter.shared_features(batch))
+        found = segmenter.deepest_features(segmenter.shared_features(_batch(images, backend)))
     return found[0].float().cpu().numpy().astype(np.float64)
 
 
 def reconstruct(reconstructor: nn.Module, flair: Voxels, mask: Mask, backend: Backend) -> Voxels:
     """FLAIR (x, y, z; in [0, 1]) as the reconstruction U-net rebuilds it when ``mask`` is cut out."""
-    cut = torch.from_numpy(np.where(mask, np.float32(0), flair.astype(np.float32)))[None, None].to(backend.device)
-    with torch.inference_mode(), _autocast(backend):
-        rebuilt = _placed(reconstructor, backend)(cut)
-    voxels: Voxels = rebuilt[0, 0].float().cpu().numpy()
-    return voxels
+    rebuilt: Voxels = _output(reconstructor, np.where(mask, 0, flair)[None], backend).cpu().numpy()
+    return rebuilt
 
 
 def predict_dice(regressor: RegressionNet, maps: list[Voxels], segmentation: ProbabilityMap, backend: Backend) -> float:
@@ -178,6 +166,17 @@ def predict_dice(regressor: RegressionNet, maps: list[Voxels], segmentation: Pro
         pooled = functional.avg_pool3d(stacked, regressor.pool)
         value = _placed(regressor, backend)(pooled.to(backend.device))
     return float(value)
+
+
+def _batch(images: Voxels, backend: Backend) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[None].to(backend.device)
+
+
+def _output(network: nn.Module, images: Voxels, backend: Backend) -> Tensor:
+    """What a network says of ``images`` (channels, x, y, z), float32 (x, y, z)."""
+    with torch.inference_mode(), _autocast(backend):
+        said: Tensor = _placed(network, backend)(_batch(images, backend))[0, 0].float()
+    return said
 
 
 def _placed(network: nn.Module, backend: Backend) -> nn.Module:

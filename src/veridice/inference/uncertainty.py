@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from veridice.metrics.maps import StochasticMaps
@@ -21,35 +23,18 @@ def binary_entropy(probability: Tensor) -> Tensor:
     return bits.neg_().clamp_(0.0, 1.0)
 
 
-class UncertaintyAccumulator:
-    """Add samples one by one, then ask for the maps."""
-
-    def __init__(self) -> None:
-        self.count = 0
-        self._masks: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
-        self._sum: Tensor | None = None
-        self._squares: Tensor | None = None
-        self._entropies: Tensor | None = None
-
-    def add(self, sample: Tensor) -> None:
-        """Add one probability map (x, y, z) in [0, 1]."""
-        sample = sample.float()
-        self.count += 1
-        self._masks.append(np.packbits((sample >= 0.5).cpu().numpy().ravel()))
-        if self._sum is None or self._squares is None or self._entropies is None:
-            self._sum, self._squares, self._entropies = sample.clone(), sample**2, binary_entropy(sample)
-            return
-        self._sum += sample
-        self._squares += sample**2
-        self._entropies += binary_entropy(sample)
-
-    def maps(self) -> StochasticMaps:
-        """The maps of all samples so far (float32)."""
-        if self._sum is None or self._squares is None or self._entropies is None:
-            raise ValueError("no sample was added")
-        mean = (self._sum / self.count).clamp(0.0, 1.0)
-        entropy = binary_entropy(mean)
-        variance = (self._squares / self.count - mean**2).clamp_min(0.0)
-        information = (entropy - self._entropies / self.count).clamp_min(0.0)
-        maps = [tensor.cpu().numpy() for tensor in (mean, entropy, variance, information)]
-        return StochasticMaps(maps[0], maps[1], maps[2], maps[3], np.stack(self._masks))
+def uncertainty_maps(samples: Iterable[Tensor]) -> StochasticMaps:
+    """The maps (float32) of probability maps (x, y, z) in [0, 1], which are taken one by one."""
+    masks: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
+    total = squares = entropies = torch.zeros(())
+    for sample in (sample.float() for sample in samples):
+        masks.append(np.packbits((sample >= 0.5).cpu().numpy().ravel()))
+        total, squares, entropies = total + sample, squares + sample**2, entropies + binary_entropy(sample)
+    if not masks:
+        raise ValueError("no sample was given")
+    mean = (total / len(masks)).clamp(0.0, 1.0)
+    entropy = binary_entropy(mean)
+    variance = (squares / len(masks) - mean**2).clamp_min(0.0)
+    information = (entropy - entropies / len(masks)).clamp_min(0.0)
+    maps = [tensor.cpu().numpy() for tensor in (mean, entropy, variance, information)]
+    return StochasticMaps(maps[0], maps[1], maps[2], maps[3], np.stack(masks))

@@ -14,7 +14,7 @@ HANDED_ON = {
     "bids_dataset": "BidsScan check_dataset describe_scans find_scans read_filter validate_dataset without_scans",
     "datasets": "LAYOUTS read_dataset read_manifest",
     "image_header": "require_content",
-    "labelled_scan": "read_labelled required_file views",
+    "labelled_scan": "LabelledScan read_labelled required_file views",
     "mask_values": "MaskLabel",
     "memory": "available_memory memory_ran_out",
     "nifti": "read_image read_mask write_image",

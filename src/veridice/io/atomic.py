@@ -16,6 +16,9 @@ from filelock import FileLock, Timeout
 
 from veridice.errors import OutputError
 
+LOCK, TURN, STAGE = ".veridice.lock", ".veridice-turn.lock", ".veridice-"
+PATIENCE_S = 60
+
 
 def make_folder(folder: Path) -> None:
     """Make an output folder and those above it.
@@ -29,12 +32,6 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"{folder}: cannot be made ({error.strerror or error}); give another -o folder") from error
 
 
-LOCK = ".veridice.lock"
-
-
-TURN = ".veridice-turn.lock"
-
-
 @contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold an output folder, which is made when absent, so that no second process writes there at the same time.
@@ -43,18 +40,24 @@ def held(folder: Path) -> Iterator[None]:
         OutputError: another process holds it, or it cannot be made.
     """
     make_folder(folder)
+    with _locked(folder / LOCK, 0, "works"):
+        yield
+
+
+@contextlib.contextmanager
+def _locked(file: Path, patience: float, doing: str) -> Iterator[None]:
     try:
-        lock = FileLock(folder / LOCK, timeout=0).acquire()
+        lock = FileLock(file, timeout=patience).acquire()
     except Timeout as error:
-        raise OutputError(f"{folder}: another veridice works there; wait for it, or give another -o folder") from error
+        raise OutputError(f"{file.parent}: another veridice {doing} there; wait for it, or give another -o folder") from error
     except OSError as error:
-        raise OutputError(f"{folder}: {_how_to_mend(error)}") from error
+        raise OutputError(f"{file.parent}: {_how_to_mend(error)}") from error
     with lock:
         try:
             yield
         finally:
             # While it is held; filelock notices a lock whose file is gone.
-            (folder / LOCK).unlink(missing_ok=True)
+            file.unlink(missing_ok=True)
 
 
 def is_new(folder: Path) -> bool:
@@ -96,24 +99,9 @@ def staged_output(folder: Path, last: str | None = None) -> Iterator[Path]:
             folder.rmdir()
 
 
-STAGE = ".veridice-"
-
-
-PATIENCE_S = 60
-
-
-@contextlib.contextmanager
-def _short_turn(folder: Path) -> Iterator[None]:
+def _short_turn(folder: Path) -> contextlib.AbstractContextManager[None]:
     """One process at a time sweeps or moves files, so that the results of two runs do not mix."""
-    try:
-        lock = FileLock(folder / TURN, timeout=PATIENCE_S).acquire()
-    except Timeout as error:
-        raise OutputError(f"{folder}: another veridice writes there; wait for it, or give another -o folder") from error
-    with lock:
-        try:
-            yield
-        finally:
-            (folder / TURN).unlink(missing_ok=True)
+    return _locked(folder / TURN, PATIENCE_S, "writes")
 
 
 def _sweep(folder: Path) -> None:

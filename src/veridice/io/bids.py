@@ -21,32 +21,27 @@ from veridice.io.atomic import write_json, write_text
 from veridice.io.image_header import PAIR_SUFFIXES, SUFFIXES
 from veridice.io.nifti import write_image
 
-MAP_NAMES = {
-    "lesion_mask": "label-lesion_mask",
-    "lesion_probability": "label-lesion_probseg",
-    "input_mask": "label-lesion_desc-input_mask",
-    "lesion_numbers": "desc-lesions_dseg",
-    "brain_mask": "desc-brain_mask",
-    "entropy": "desc-entropy_uncertainty",
-    "variance": "desc-variance_uncertainty",
-    "mutual_information": "desc-mutualinformation_uncertainty",
-    "reconstruction": "desc-reconstruction_FLAIR",
-    "reconstruction_error": "desc-reconstruction_error",
+MAPS = {
+    "lesion_mask": ("label-lesion_mask", "Lesion probability at 0.5 or above", "1"),
+    "lesion_probability": ("label-lesion_probseg", "Mean lesion probability over the stochastic passes", "1"),
+    "input_mask": ("label-lesion_desc-input_mask", "The given lesion mask that was judged", "1"),
+    "lesion_numbers": (
+        "desc-lesions_dseg",
+        "Connected parts of the judged mask, then places that look missed, numbered as in *_lesions.tsv",
+        "1",
+    ),
+    "brain_mask": ("desc-brain_mask", "Brain, given or found by veridice", "1"),
+    "entropy": ("desc-entropy_uncertainty", "Entropy of the mean lesion probability", "bit"),
+    "variance": ("desc-variance_uncertainty", "Variance of the lesion probability over the stochastic passes", "1"),
+    "mutual_information": ("desc-mutualinformation_uncertainty", "Entropy of the mean minus mean entropy of the passes", "bit"),
+    "reconstruction": (
+        "desc-reconstruction_FLAIR",
+        "FLAIR rebuilt with the judged mask cut out; intensities of the crop scaled to [0, 1]",
+        "1",
+    ),
+    "reconstruction_error": ("desc-reconstruction_error", "FLAIR scaled to [0, 1] minus its reconstruction", "1"),
 }
-"""File names of the maps after the case's name; the FLAIR's own grid, hence no ``space`` entity."""
-
-MAP_MEANINGS = {
-    "lesion_mask": ("Lesion probability at 0.5 or above", "1"),
-    "lesion_probability": ("Mean lesion probability over the stochastic passes", "1"),
-    "input_mask": ("The given lesion mask that was judged", "1"),
-    "lesion_numbers": ("Connected parts of the judged mask, then places that look missed, numbered as in *_lesions.tsv", "1"),
-    "brain_mask": ("Brain, given or found by veridice", "1"),
-    "entropy": ("Entropy of the mean lesion probability", "bit"),
-    "variance": ("Variance of the lesion probability over the stochastic passes", "1"),
-    "mutual_information": ("Entropy of the mean minus mean entropy of the passes", "bit"),
-    "reconstruction": ("FLAIR rebuilt with the judged mask cut out; intensities of the crop scaled to [0, 1]", "1"),
-    "reconstruction_error": ("FLAIR scaled to [0, 1] minus its reconstruction", "1"),
-}
+"""File names of the maps after the case's name (the FLAIR's own grid, hence no ``space`` entity), meaning and unit."""
 UNKNOWN_TO_BIDS = (
     "records",
     "veridice.*",
@@ -91,7 +86,7 @@ def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
         OutputError: it would.
     """
     # Not Path.resolve, which fails on links that lead to themselves.
-    results = {os.path.realpath(folder / f"{file_stem(case)}_{name}.nii.gz") for name in MAP_NAMES.values()}
+    results = {os.path.realpath(folder / f"{file_stem(case)}_{name}.nii.gz") for name, _, _ in MAPS.values()}
     for path in inputs:
         if os.path.realpath(path) in results:
             raise OutputError(f"{path}: would be overwritten by a result of the same name; give another -o folder")
@@ -103,12 +98,12 @@ def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
 
 def write_maps(folder: Path, case: str, maps: dict[str, Volume], provenance: dict[str, Any]) -> dict[str, str]:
     """Write maps with a JSON sidecar each; returns their file names by map name."""
-    files = {name: f"{file_stem(case)}_{MAP_NAMES[name]}.nii.gz" for name in maps}
+    files = {name: f"{file_stem(case)}_{MAPS[name][0]}.nii.gz" for name in maps}
     # Compressing leaves Python's lock to the next map.
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda name: write_image(folder / files[name], _rounded(maps[name])), maps))
     for name, file in files.items():
-        description, units = MAP_MEANINGS[name]
+        _, description, units = MAPS[name]
         sidecar = {"Description": description, "Units": units, "SpatialReference": "orig", "Rounding": ROUNDING, **provenance}
         write_json(folder / file.replace(".nii.gz", ".json"), sidecar)
     return files

@@ -101,8 +101,7 @@ def validate_dataset(folder: Path) -> str:
         found = json.loads(done.stdout)["issues"]["issues"]
     except (OSError, ValueError, KeyError, TypeError, subprocess.TimeoutExpired) as error:
         return f"the data set was not validated: {VALIDATOR} failed ({type(error).__name__})"
-    errors = [issue for issue in found if issue.get("severity") == "error" and not _is_unfetched(folder, issue)]
-    if errors:
+    if errors := [issue for issue in found if issue.get("severity") == "error" and not _is_unfetched(folder, issue)]:
         first = "; ".join(f"{issue.get('code')} {issue.get('location', '')}".strip() for issue in errors[:3])
         raise InputError(f"{folder}: no valid BIDS, {len(errors)} errors ({first}); mend them or give --skip-bids-validation")
     return ""
@@ -220,16 +219,9 @@ def describe_scans(folder: Path, scans: Sequence[BidsScan]) -> pd.DataFrame:
     column = next((name for name in SITES if name in participants), None)
     sites = participants[column].to_dict() if column else {}
     times: dict[Path, dict[Any, str]] = {}
-    rows = []
-    for scan in scans:
-        rows.append(
-            {
-                "scan": scan.name,
-                "site": sites.get(f"sub-{scan.subject}"),
-                "scanner": _scanner(scan.flair),
-                "acquired": _acquired(folder, scan, times),
-            }
-        )
+    rows = [
+        (scan.name, sites.get(f"sub-{scan.subject}"), _scanner(scan.flair), _acquired(folder, scan, times)) for scan in scans
+    ]
     return pd.DataFrame(rows, columns=["scan", "site", "scanner", "acquired"])
 
 

@@ -35,8 +35,7 @@ def read_manifest(table: Path, root: Path, splits: bool = True) -> list[Case]:
         raise InputError(f"{table}: not a CSV table ({' '.join(str(error).split())}); save it as UTF-8 CSV") from error
     if not splits:
         rows["split"] = ""
-    missing = {"id", "patient", "split"} - set(rows.columns)
-    if missing:
+    if missing := {"id", "patient", "split"} - set(rows.columns):
         raise InputError(f"{table}: columns {', '.join(sorted(missing))} are missing")
     cases = []
     for row in rows.to_dict("records"):
@@ -80,8 +79,7 @@ def read_dataset(layout: str, root: Path) -> Reading:
         if "derivatives" in place.relative_to(root).parts:
             continue
         found = find(place, root)
-        missing = [name for name in ("flair", "mask") if getattr(found, name) is None]
-        if missing:
+        if missing := [name for name in ("flair", "mask") if getattr(found, name) is None]:
             left_out.append(f"{found.id}: no {' and no '.join(missing)} in {place.relative_to(root)}")
         else:
             cases.append(found)
@@ -95,11 +93,8 @@ def _first(folder: Path, *patterns: str) -> Path | None:
     return next((file for pattern in patterns for file in sorted(folder.glob(pattern)) if file.is_file()), None)
 
 
-Files = tuple[Path | None, Path | None, Path | None]
-"""FLAIR, T1w and mask of a case."""
-
-
-def _files(folder: Path, *patterns: Sequence[str]) -> Files:
+def _files(folder: Path, *patterns: Sequence[str]) -> tuple[Path | None, Path | None, Path | None]:
+    """FLAIR, T1w and mask of a case."""
     flair, t1, mask = (_first(folder, *kind) for kind in patterns)
     return flair, t1, mask
 

@@ -7,7 +7,6 @@ import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import dcm2niix
 import numpy as np
@@ -47,7 +46,9 @@ def read_dicom_folder(folder: Path, read: Callable[[Path], Volume]) -> Volume:
         done = _converted(folder, temporary)
         files = sorted(Path(temporary).glob("*.nii"))
         if len(files) != 1 or UNEVEN in done.stdout:
-            _require_content(folder)
+            # A slice may be only a pointer to content that was not fetched.
+            for path in sorted(path for path in folder.iterdir() if path.is_file() or is_unfetched_link(path)):
+                require_content(path)
         if not files:
             code = f", dcm2niix says {done.returncode}" if done.returncode else ""
             raise InputError(f"{folder}: holds no DICOM series that can be read{code}; give the folder of one")
@@ -69,13 +70,6 @@ def _converted(folder: Path, temporary: str) -> subprocess.CompletedProcess[byte
         raise InputError(f"{folder}: dcm2niix took over {SECONDS} s; convert the series to .nii.gz") from error
     except OSError as error:
         raise InputError(f"{folder}: dcm2niix cannot be run ({error.strerror}); convert the series to .nii.gz") from error
-
-
-def _require_content(folder: Path) -> None:
-    """Make sure that no slice is only a pointer to content that was not fetched."""
-    for path in sorted(folder.iterdir()):
-        if path.is_file() or is_unfetched_link(path):
-            require_content(path)
 
 
 def _what_is_wrong(folder: Path, volumes: int) -> str:
@@ -122,16 +116,9 @@ def _slice_positions(folder: Path) -> dict[str, list[float]]:
             with contextlib.suppress(RuntimeError, ValueError):  # no DICOM, or none of a slice
                 reader.SetFileName(str(file))
                 reader.ReadImageInformation()
-                place, directions = (
-                    np.array([float(number) for number in reader.GetMetaData(tag).split("\\")])
-                    for tag in (POSITION, DIRECTIONS)
-                )
+                place, directions = (np.array(reader.GetMetaData(tag).split("\\"), float) for tag in (POSITION, DIRECTIONS))
                 normal = np.cross(directions[:3], directions[3:])
                 found.setdefault(reader.GetMetaData(SERIES), []).append(float(normal @ place))
     finally:
         sitk.ProcessObject.SetGlobalWarningDisplay(shown)
     return found
-
-
-def _numbers(text: str) -> np.ndarray[Any, np.dtype[np.float64]]:
-    return np.array([float(number) for number in text.split("\\")])

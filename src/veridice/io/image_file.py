@@ -77,12 +77,8 @@ def _in_one_line(path: Path) -> Iterator[None]:
         yield
     except (ImageFileError, HeaderDataError, MGHError, KeyError) as error:
         raise InputError(f"{path}: not a readable image file ({_one_line(error)}); export or convert it again") from error
-    except PermissionError:
-        raise
-    except (WrapStructError, zlib.error, EOFError, ValueError, TypeError, OverflowError) as error:
-        raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
-    except OSError as error:
-        if error.errno is not None:
+    except (WrapStructError, zlib.error, EOFError, ValueError, TypeError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
             raise
         raise InputError(f"{path}: damaged or cut short ({_one_line(error)}); copy or download it again") from error
     except MemoryError as error:
@@ -140,14 +136,16 @@ def _check_header(found: ImageHeader) -> int:
         raise InputError(
             f"{path}: holds {int(np.prod(shape[3:]))} volumes; extract one (for example: fslroi {path.name} out 0 1)"
         )
-    if header.get_data_dtype().kind not in "iuf":
-        raise InputError(f"{path}: voxels are {_type_name(header)}; one real number a voxel is needed: convert it")
+    dtype = header.get_data_dtype()
+    if dtype.kind not in "iuf":
+        name = "RGB colours" if dtype.fields else "complex numbers" if dtype.kind == "c" else str(dtype)
+        raise InputError(f"{path}: voxels are {name}; one real number a voxel is needed: convert it")
     if not _is_placed(found):
         raise GeometryError(f"{path}: its header does not say where it lies in space; convert from DICOM again")
     if found.is_nifti and not found.is_pair and header.get_data_offset() < header.single_vox_offset:
         raise InputError(f"{path}: says that its voxels begin within the header; convert it again")
     count = int(np.prod([int(n) for n in shape], dtype=object))
-    promised = count * header.get_data_dtype().itemsize
+    promised = count * dtype.itemsize
     room = found.voxel_file.stat().st_size * (MAXIMUM_DEFLATE_RATIO if found.zipped else 1)
     if promised > room:
         raise InputError(
@@ -237,15 +235,9 @@ def header_doubts(path: Path) -> tuple[Notice, ...]:
             if apart > APART_MM:
                 text = f"{name}: qform and sform put it up to {apart:.1f} mm apart; the sform was taken: check the sides"
                 said.append(Notice("qform", text))
-    units = UNITS.get(int(header["xyzt_units"]) % 8)
-    if units:
+    if units := UNITS.get(int(header["xyzt_units"]) % 8):
         said.append(Notice("units", f"{name}: its header gives lengths in {units}; they were taken for millimetres"))
     return tuple(said)
-
-
-def _type_name(header: Any) -> str:
-    dtype = header.get_data_dtype()
-    return "RGB colours" if dtype.fields else "complex numbers" if dtype.kind == "c" else str(dtype)
 
 
 def _one_line(error: BaseException) -> str:

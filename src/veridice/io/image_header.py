@@ -26,6 +26,8 @@ POINTERS = {
 """How files begin that stand for content that lies elsewhere, and what fetches it."""
 ANNEX = ".git/annex/"
 SINGLE, SINGLE_2, PAIR, PAIR_2 = b"n+1", b"n+2", b"ni1", b"ni2"
+PAIRS = (nib.Nifti1Pair, nib.Nifti2Pair)
+"""Classes of nibabel for headers whose voxels lie in a file of their own."""
 
 
 @dataclass(frozen=True)
@@ -103,29 +105,18 @@ def read_header(path: Path) -> ImageHeader:
     """
     require_content(path)
     head, zipped = _head(path)
-    kind = _kind(head)
-    if kind in (nib.Nifti1Pair, nib.Nifti2Pair):
-        voxels = _partner(path, "img")
-        return _parsed(path, kind, head, path, voxels, _head(voxels)[1])
-    if kind is None and _suffix(path) in (".img", ".img.gz"):
+    kind, header_file, voxel_file = _kind(head), path, path
+    if kind in PAIRS:
+        voxel_file = _partner(path, "img")
+        zipped = _head(voxel_file)[1]
+    elif kind is None and _suffix(path) in (".img", ".img.gz"):
         header_file = _partner(path, "hdr")
-        head, _ = _head(header_file)
-        kind = _kind(head)
-        if kind in (nib.Nifti1Pair, nib.Nifti2Pair):
-            return _parsed(path, kind, head, header_file, path, zipped)
-        kind = None
+        head = _head(header_file)[0]
+        kind = _kind(head) if _kind(head) in PAIRS else None
     if kind is None:
         raise _unknown(path, head)
-    return _parsed(path, kind, head, path, path, zipped)
-
-
-def _parsed(path: Path, kind: Any, head: bytes, header_file: Path, voxel_file: Path, zipped: bool) -> ImageHeader:
-    if kind is nib.MGHImage:
-        header = nib.MGHImage.header_class(head)
-    else:
-        size = kind.header_class.template_dtype.itemsize
-        header = kind.header_class(head[:size])
-    return ImageHeader(path, kind, header, head, header_file, voxel_file, zipped)
+    size = None if kind is nib.MGHImage else kind.header_class.template_dtype.itemsize
+    return ImageHeader(path, kind, kind.header_class(head[:size]), head, header_file, voxel_file, zipped)
 
 
 def _kind(head: bytes) -> Any:

@@ -42,7 +42,7 @@ def read_filled(path: Path, grid: Geometry | None = None) -> tuple[Volume, tuple
             constant, or larger than the memory at hand.
         GeometryError: the affine is missing or singular, or the scan lies on another grid.
     """
-    volume = _read(path)
+    volume = read_map(path)
     if grid is not None:
         volume = _on_grid(path, volume, grid, "register and resample it to the FLAIR first (for example with flirt)")
     volume, notices = _filled(path, volume)
@@ -85,7 +85,7 @@ def read_label(path: Path, grid: Geometry, label: int) -> Mask:
     Raises:
         InputError, GeometryError: as :func:`read_mask`.
     """
-    volume = _on_grid(path, _read(path), grid, "resample it to the FLAIR with nearest neighbour")
+    volume = _on_grid(path, read_map(path), grid, "resample it to the FLAIR with nearest neighbour")
     return np.asarray(volume.voxels == label)
 
 
@@ -98,7 +98,7 @@ def read_mask(path: Path, grid: Geometry, ignored_label: int | None = None) -> V
         InputError: as :func:`read_image`, or more than two values.
         GeometryError: another grid than the FLAIR's.
     """
-    volume = _on_grid(path, _read(path), grid, "resample it to the FLAIR with nearest neighbour")
+    volume = _on_grid(path, read_map(path), grid, "resample it to the FLAIR with nearest neighbour")
     if ignored_label is not None:
         volume = volume.with_voxels(np.where(volume.voxels == ignored_label, 0, volume.voxels))
     values = np.unique(volume.voxels)
@@ -106,11 +106,6 @@ def read_mask(path: Path, grid: Geometry, ignored_label: int | None = None) -> V
         shown = ", ".join(f"{v:g}" for v in values[:4])
         raise InputError(f"{path}: not a binary mask, its values are {shown}...; threshold it to 0 and 1 first")
     return volume.with_voxels(volume.voxels > 0)
-
-
-def read_map(path: Path) -> Volume:
-    """Read a map that was stored by veridice: like :func:`read_image`, but constant maps are welcome."""
-    return _read(path)
 
 
 def write_image(path: Path, volume: Volume) -> None:
@@ -133,7 +128,8 @@ def _on_grid(path: Path, volume: Volume, grid: Geometry, mend: str) -> Volume:
     return placed
 
 
-def _read(path: Path) -> Volume:
+def read_map(path: Path) -> Volume:
+    """Read a map that was stored by veridice: like :func:`read_image`, but constant maps are welcome."""
     try:
         return read_dicom_folder(path, read_file) if path.is_dir() else read_file(path)
     except OSError as error:

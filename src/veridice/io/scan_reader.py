@@ -51,20 +51,15 @@ def read_scan(flair: Path, t1: Path | None = None, brain: Path | None = None, re
 
 
 def _with_t1(scan: Scan, path: Path, registration: bool) -> Scan:
-    image, filled = _t1_in_order(path, scan.flair.geometry)
-    scan = _placed(_noted(scan, (*header_doubts(path), *filled)), even_image(image), registration)
+    image, filled = read_filled(path)
+    # On the FLAIR's own grid where it lies there, whatever the order of its voxels.
+    placed = image.on(scan.flair.geometry)
+    if placed is None:
+        require_no_template(str(path), image.geometry, scan.flair.geometry)
+    scan = _placed(_noted(scan, (*header_doubts(path), *filled)), even_image(placed or image), registration)
     if scan.t1 is not None and scan.t1.voxels.min() == scan.t1.voxels.max():
         raise GeometryError(f"{path}: does not meet the FLAIR where its header puts it; check that both are of one scan")
     return scan
-
-
-def _t1_in_order(path: Path, flair: Geometry) -> tuple[Volume, tuple[Notice, ...]]:
-    """The T1w, on the FLAIR's own grid where it lies there, whatever the order of its voxels; and what was filled in."""
-    t1, filled = read_filled(path)
-    if (same := t1.on(flair)) is not None:
-        return same, filled
-    require_no_template(str(path), t1.geometry, flair)
-    return t1, filled
 
 
 def _placed(scan: Scan, t1: Volume, registration: bool) -> Scan:
@@ -129,7 +124,9 @@ def _on_flair(path: Path, scan: Scan, mask: Volume) -> tuple[Volume, tuple[Notic
         lost = f"; {outside:.0%} of what it marks lies outside the FLAIR" if outside >= WORTH_A_WORD else ""
         differs = difference(mask.geometry, flair)
         said, alignment = f"{name} was resampled to the FLAIR's grid, from which its own differs: {differs}{lost}", None
-    share = _averaged(mask, flair)
+    # Shares of voxels, smoothed to the width of the FLAIR's where these are wider: thick slices are averages.
+    step = np.abs(np.linalg.inv(mask.affine[:3, :3]) @ flair.affine[:3, :3]).max(axis=1)
+    share = mask.with_voxels(ndimage.gaussian_filter(mask.voxels.astype(np.float32), np.maximum(0, (step - 1) / 2)))
     moved = resample_to(share, flair) if alignment is None else resample_aligned(share, alignment, flair)
     return Volume(moved.voxels >= HALF, flair), (Notice("mask_resampled", said),)
 
@@ -148,9 +145,3 @@ def _share_outside(path: Path, mask: Volume, flair: Geometry) -> float:
             "check that both are of one scan"
         )
     return outside
-
-
-def _averaged(mask: Volume, coarser: Geometry) -> Volume:
-    """Shares of voxels, smoothed to the width of those of ``coarser`` where they are wider: thick slices are averages."""
-    step = np.abs(np.linalg.inv(mask.affine[:3, :3]) @ coarser.affine[:3, :3]).max(axis=1)
-    return mask.with_voxels(ndimage.gaussian_filter(mask.voxels.astype(np.float32), np.maximum(0, (step - 1) / 2)))

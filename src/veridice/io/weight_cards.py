@@ -8,8 +8,9 @@ from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from veridice.config import Frozen
 from veridice.errors import WeightsError
 
 if TYPE_CHECKING:
@@ -21,10 +22,8 @@ NAMES = ("brain", "segmenter", "reconstructor", "regressor-image", "regressor-un
 """The networks that a judgement needs, by file name."""
 
 
-class WeightCard(BaseModel):
+class WeightCard(Frozen):
     """What a weights file is, where it comes from and how good it was; stored beside it as JSON."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     kind: WeightKind

@@ -7,7 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "catalogue": "LESION_COLUMNS MEASURES Measure PAGE_SCORES STUDY_COLUMNS label",
-    "failure_detection": "FAILURE_DICE Flags Interval fit_dice_map spearman",
+    "failure_detection": "FAILURE_DICE Flags fit_dice_map percentiles spearman",
     "maps": "GridMaps PackedMasks StochasticMaps union unpacked",
     "overlap": "dice",
     "scores": "SCORES SUM_GRID all_scores error_map lesion_count lesion_volume_ml mean_pairwise_dice voxelwise_sum",

@@ -20,6 +20,7 @@ Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
 FAILURE_DICE = 0.75
 """A segmentation below this failed (paper, Quality control)."""
+COVERAGE = 0.95
 
 
 @dataclass(frozen=True)
@@ -103,13 +104,17 @@ class Interval:
     high: float
 
 
+def percentiles(values: Numbers) -> Interval:
+    """Percentile interval (:data:`COVERAGE`) of what is finite."""
+    finite = values[np.isfinite(values)]
+    if not len(finite):
+        return Interval(np.nan, np.nan)
+    low, high = np.quantile(finite, [(1 - COVERAGE) / 2, (1 + COVERAGE) / 2])
+    return Interval(float(low), float(high))
+
+
 def bootstrap(
-    statistic: Callable[..., float],
-    *columns: Any,
-    clusters: Any = None,
-    coverage: float = 0.95,
-    resamples: int = 2000,
-    seed: int = 0,
+    statistic: Callable[..., float], *columns: Any, clusters: Any = None, resamples: int = 2000, seed: int = 0
 ) -> Interval:
     """Percentile bootstrap (Efron 1979) of a statistic of paired columns (cases,), drawn by whole clusters.
 
@@ -126,8 +131,4 @@ def bootstrap(
     for _ in range(resamples):
         drawn = np.concatenate([groups[number] for number in generator.integers(len(groups), size=len(groups))])
         values.append(statistic(*(array[drawn] for array in arrays)))
-    finite = np.asarray(values)[np.isfinite(values)]
-    if not len(finite):
-        return Interval(np.nan, np.nan)
-    low, high = np.quantile(finite, [(1 - coverage) / 2, (1 + coverage) / 2])
-    return Interval(float(low), float(high))
+    return percentiles(np.asarray(values))

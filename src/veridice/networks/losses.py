@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Literal
 
 import torch
@@ -85,7 +86,7 @@ def mean_difference(prediction: Tensor, target: Tensor, hole: Tensor) -> Tensor:
 def ssim_map(prediction: Tensor, target: Tensor, form: SsimForm = "windowed", window: int = 7) -> Tensor:
     """Local structural similarity of two images (batch, 1, x, y, z), one value a window position."""
     prediction, target = prediction.float(), target.float()
-    average = _window_average(window)
+    average = partial(_window_means, window=window)
     mean_p, mean_t = average(prediction), average(target)
     variance_p = (average(prediction * prediction) - mean_p**2).clamp_min(0.0)
     variance_t = (average(target * target) - mean_t**2).clamp_min(0.0)
@@ -101,20 +102,12 @@ def ssim_map(prediction: Tensor, target: Tensor, form: SsimForm = "windowed", wi
     return luminance * contrast * structure
 
 
-def _window_average(window: int) -> nn.Module:
-    return nn.AdaptiveAvgPool3d(1) if window == 0 else _SeparableAverage(window)
-
-
-class _SeparableAverage(nn.Module):
-    """Mean over a cube, one axis after the other; only windows that lie wholly inside."""
-
-    def __init__(self, window: int) -> None:
-        super().__init__()
-        self.window = window
-
-    def forward(self, image: Tensor) -> Tensor:
-        for axis in range(3):
-            size = [1, 1, 1]
-            size[axis] = min(self.window, image.shape[2 + axis])
-            image = functional.avg_pool3d(image, (size[0], size[1], size[2]), stride=1)
-        return image
+def _window_means(image: Tensor, window: int) -> Tensor:
+    """Means over cubes, one axis after the other, of windows that lie wholly inside; 0: over the whole volume."""
+    if not window:
+        return functional.adaptive_avg_pool3d(image, 1)
+    for axis in range(3):
+        size = [1, 1, 1]
+        size[axis] = min(window, image.shape[2 + axis])
+        image = functional.avg_pool3d(image, (size[0], size[1], size[2]), stride=1)
+    return image

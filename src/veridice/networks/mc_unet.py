@@ -126,11 +126,7 @@ class McUnet(nn.Module):
         for decode, skip in zip(self.decoder, reversed(skips[:-1]), strict=True):
             features = decode(features, skip, drop)
             scales.append(features)
-        logits: Tensor | None = None
-        for head, scale in zip(self.heads, scales[-HEADS:], strict=True):
-            level = head(scale)
-            if logits is not None:
-                level = level + functional.interpolate(logits, size=scale.shape[2:], mode="trilinear")
-            logits = level
-        assert logits is not None
+        logits, *finer = (head(scale) for head, scale in zip(self.heads, scales[-HEADS:], strict=True))
+        for level in finer:
+            logits = level + functional.interpolate(logits, size=level.shape[2:], mode="trilinear")
         return depth_to_space(logits, self.stem) if self.stem > 1 else logits

@@ -43,12 +43,8 @@ def measures(table: pd.DataFrame, min_dice: float | None) -> dict[str, dict[str,
         values = table[name].to_numpy(np.float64, na_value=np.nan)
         values = values[np.isfinite(values)]
         if len(values) and not pd.api.types.is_bool_dtype(table[name]):
-            mark = min_dice if name == "predicted_dice" else None
-            found[name] = {
-                "label": label(name),
-                "mark": mark,
-                **_axis(MEASURES.get(name), float(values.min()), float(values.max())),
-            }
+            axis = _axis(MEASURES.get(name), float(values.min()), float(values.max()))
+            found[name] = {"label": label(name), "mark": min_dice if name == "predicted_dice" else None, **axis}
     return found
 
 

@@ -31,23 +31,20 @@ def write_report(assessment_file: Path, picture: bytes, grid: str, output: Path)
     """
     assessment = read_assessment(assessment_file)
     script = Markup(resources.files("veridice.report").joinpath("templates/rating.js").read_text(encoding="utf-8"))  # noqa: S704 (ours)
-    html = (
-        page_environment("veridice.report")
-        .get_template("report.html.j2")
-        .render(
-            a=assessment,
-            stem=file_stem(assessment.case),
-            rating_script=script,
-            rating_script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-            mosaic=base64.b64encode(picture).decode("ascii"),
-            scores=[(label(name), _shown(assessment, name), MEASURES[name].meaning) for name in PAGE_SCORES],
-            grid=grid,
-            verdict_words=VERDICT_WORDS[assessment.verdict],
-            reason=reason(assessment),
-            promise=promise(assessment.model),
-            given="input_mask" in assessment.maps,
-            **_lesion_tables(assessment_file, assessment),
-        )
+    template = page_environment("veridice.report").get_template("report.html.j2")
+    html = template.render(
+        a=assessment,
+        stem=file_stem(assessment.case),
+        rating_script=script,
+        rating_script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        mosaic=base64.b64encode(picture).decode("ascii"),
+        scores=[(label(name), _shown(assessment, name), MEASURES[name].meaning) for name in PAGE_SCORES],
+        grid=grid,
+        verdict_words=VERDICT_WORDS[assessment.verdict],
+        reason=reason(assessment),
+        promise=promise(assessment.model),
+        given="input_mask" in assessment.maps,
+        **_lesion_tables(assessment_file, assessment),
     )
     output.write_text(html, encoding="utf-8")
 

@@ -34,6 +34,5 @@ def write_thumbnail(flair: Volume, mask: Volume, transform: GridTransform, outpu
         outlined(panel.picture(index, size), [(marked[:, :, index], MASK_COLOUR)])
         for index in reversed(lesion_slices(marked, SLICES))
     ]
-    Image.fromarray(np.concatenate([np.array(picture) for picture in pictures], axis=1)).quantize(64).save(
-        output, optimize=True
-    )
+    row = np.concatenate([np.array(picture) for picture in pictures], axis=1)
+    Image.fromarray(row).quantize(64).save(output, optimize=True)

@@ -6,8 +6,8 @@ May be imported by training, cohort, experiment and cli.
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "cohorts": "COHORTS Cohort MIX custom_cohort simulate_each write_cohort",
-    "donors": "all_donors choose_donors donor_names load_lesions people_of",
+    "cohorts": "COHORTS Cohort MIX custom_cohort write_cohort",
+    "donors": "choose_donors donor_names donors_by_name load_lesions people_of",
     "ood_scans": "make_odd possible",
     "patient": "simulate_patient",
     "plan": "PatientPlan",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import nibabel as nib
@@ -21,40 +20,33 @@ from veridice.types import Voxels
 LARGEST_STORED = 32000
 
 
-@dataclass(frozen=True)
-class Frame:
-    """Where the voxels of an acquisition lie: its middle is the canvas's middle, its axes are the canvas's."""
+def sample(canvas: Voxels, plan: AcquisitionPlan) -> Voxels:
+    """Down-sample a canvas (1 mm): every slice is the mean of layers at most 1 mm apart, as a slice profile is."""
+    # Slices first: thick ones leave least to do for the other axes.
+    for axis in sorted(range(3), key=lambda a: a != plan.slice_axis):
+        count, spacing = plan.matrix[axis], plan.voxel_spacing[axis]
+        layers = max(1, int(np.ceil(spacing - 0.3)))
+        places = (np.arange(count * layers) + 0.5) / layers - count / 2
+        fine = interpolate_axis(canvas, places * spacing + (canvas.shape[axis] - 1) / 2, axis)
+        canvas = fine if layers == 1 else _mean_of_layers(fine, layers, axis)
+    return canvas
 
-    plan: AcquisitionPlan
 
-    @property
-    def geometry(self) -> Geometry:
-        """Geometry in millimetres; the middle is the origin, tilted slices give an oblique affine."""
-        affine = np.eye(4)
-        affine[:3, :3] = turn(self.plan.tilt) * np.array(self.plan.voxel_spacing)
-        middle = (np.array(self.plan.matrix) - 1) / 2
-        affine[:3, 3] = [-sum(affine[i, j] * middle[j] for j in range(3)) for i in range(3)]
-        return Geometry(self.plan.matrix, affine.round(6))
+def stored(voxels: np.ndarray[Any, Any], plan: AcquisitionPlan) -> Volume:
+    """The volume in the orientation in which it is stored.
 
-    def sample(self, canvas: Voxels) -> Voxels:
-        """Down-sample a canvas (1 mm): every slice is the mean of layers at most 1 mm apart, as a slice profile is."""
-        # Slices first: thick ones leave least to do for the other axes.
-        for axis in sorted(range(3), key=lambda a: a != self.plan.slice_axis):
-            count, spacing = self.plan.matrix[axis], self.plan.voxel_spacing[axis]
-            layers = max(1, int(np.ceil(spacing - 0.3)))
-            places = (np.arange(count * layers) + 0.5) / layers - count / 2
-            fine = interpolate_axis(canvas, places * spacing + (canvas.shape[axis] - 1) / 2, axis)
-            canvas = fine if layers == 1 else _mean_of_layers(fine, layers, axis)
-        return canvas
-
-    def stored(self, voxels: np.ndarray[Any, Any]) -> Volume:
-        """The volume in the orientation in which it is stored."""
-        image = nib.Nifti1Image(voxels, self.geometry.affine)
-        turn = nib.orientations.ornt_transform(
-            nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(self.plan.orientation)
-        )
-        turned = image.as_reoriented(turn)
-        return Volume(np.asarray(turned.dataobj), Geometry(turned.shape, turned.affine))
+    Its middle is the canvas's middle and the origin, its axes are the canvas's; tilted slices give an oblique affine.
+    """
+    affine = np.eye(4)
+    affine[:3, :3] = turn(plan.tilt) * np.array(plan.voxel_spacing)
+    middle = (np.array(plan.matrix) - 1) / 2
+    affine[:3, 3] = [-sum(affine[i, j] * middle[j] for j in range(3)) for i in range(3)]
+    image = nib.Nifti1Image(voxels, affine.round(6))
+    order = nib.orientations.ornt_transform(
+        nib.orientations.io_orientation(image.affine), nib.orientations.axcodes2ornt(plan.orientation)
+    )
+    turned = image.as_reoriented(order)
+    return Volume(np.asarray(turned.dataobj), Geometry(turned.shape, turned.affine))
 
 
 def _mean_of_layers(fine: Voxels, layers: int, axis: int) -> Voxels:
@@ -66,29 +58,28 @@ def _mean_of_layers(fine: Voxels, layers: int, axis: int) -> Voxels:
     return np.asarray(total / np.float32(layers))
 
 
-def acquire(canvas: Voxels, frame: Frame, keep: Voxels | None) -> Volume:
+def acquire(canvas: Voxels, plan: AcquisitionPlan, keep: Voxels | None) -> Volume:
     """Take an image of ``canvas`` (white matter 1) as planned.
 
     Args:
         canvas: (x, y, z) ideal image.
-        frame: the acquisition.
+        plan: the acquisition.
         keep: (x, y, z) brain mask on the canvas; what lies outside becomes 0 after the scan (skull stripping).
 
     Returns:
         int16 volume in the scanner's grid.
     """
-    plan = frame.plan
     rng = np.random.default_rng(plan.seed)
     field = smooth_field(canvas.shape, max(canvas.shape) / 2.5, rng)
-    image = frame.sample(canvas * np.exp(plan.bias * np.clip(field, -1.5, 1.5)))
+    image = sample(canvas * np.exp(plan.bias * np.clip(field, -1.5, 1.5)), plan)
     if plan.gibbs:
         image = _truncate_k_space(image, plan)
     image = _disturb(image, plan, rng)
     real, imaginary = (rng.standard_normal(image.shape, dtype=np.float32) / np.float32(plan.snr) for _ in range(2))
     image = np.sqrt((image + real) ** 2 + imaginary**2)
     if keep is not None:
-        image = image * (frame.sample(keep) >= 0.5)
-    return frame.stored(np.clip(np.round(image * plan.scale), 0, LARGEST_STORED).astype(np.int16))
+        image = image * (sample(keep, plan) >= 0.5)
+    return stored(np.clip(np.round(image * plan.scale), 0, LARGEST_STORED).astype(np.int16), plan)
 
 
 def _truncate_k_space(image: Voxels, plan: AcquisitionPlan) -> Voxels:

@@ -85,17 +85,8 @@ def shape_head(anatomy: Anatomy, plan: DeformationPlan) -> Head:
     if anatomy.images is not None:
         own = anatomy.images[:, ::-1] if plan.mirrored else anatomy.images
         images = np.stack([_spread(_resample(image, points), shown) for image in own])
-    return Head(
-        fluid,
-        grey,
-        white,
-        ventricles,
-        ventricle_distance=distance_mm(ventricles < 0.5),
-        depth=distance_mm(fluid + grey + white >= 0.5),
-        images=images,
-        shown=shown,
-        coordinates=points,
-    )
+    wall, depth = distance_mm(ventricles < 0.5), distance_mm(fluid + grey + white >= 0.5)
+    return Head(fluid, grey, white, ventricles, wall, depth, images=images, shown=shown, coordinates=points)
 
 
 def _spread(values: np.ndarray[Any, Any], shown: Mask) -> Voxels:

@@ -30,7 +30,9 @@ def paint(head: Head, lesion: Voxels, plan: PatientPlan) -> tuple[Voxels, Voxels
     if head.images is not None:
         flair, t1 = (_real(head, number, contrast) for number, contrast in enumerate((plan.flair, plan.t1)))
     else:
-        structure = _fine_structure(head.shape, rng)
+        # What makes tissue uneven: fine grain, coarser mottling and slow drifts, of unit deviation.
+        grain = ndimage.gaussian_filter(rng.standard_normal(head.shape, dtype=np.float32), 0.7) * 3.0
+        structure = 0.6 * grain + 0.6 * smooth_field(head.shape, 4.0, rng) + 0.5 * smooth_field(head.shape, 25.0, rng)
         flair, t1 = (_healthy(head, contrast, structure) for contrast in (plan.flair, plan.t1))
     flair = _add_mimics(flair, head, lesion, plan.flair, plan.mimics)
     between = smooth_field(head.shape, 9.0, rng)
@@ -49,12 +51,6 @@ def paint(head: Head, lesion: Voxels, plan: PatientPlan) -> tuple[Voxels, Voxels
 def _quantile(share: float) -> float:
     """Level of a roughly normal field above which about ``share`` of it lies."""
     return float("inf") if share <= 0 else 2.5 * (0.5 - share)
-
-
-def _fine_structure(shape: tuple[int, int, int], rng: np.random.Generator) -> Voxels:
-    """What makes tissue uneven: fine grain, coarser mottling and slow drifts, of unit deviation."""
-    grain = ndimage.gaussian_filter(rng.standard_normal(shape, dtype=np.float32), 0.7) * 3.0
-    return 0.6 * grain + 0.6 * smooth_field(shape, 4.0, rng) + 0.5 * smooth_field(shape, 25.0, rng)
 
 
 def _healthy(head: Head, contrast: ContrastPlan, structure: Voxels) -> Voxels:

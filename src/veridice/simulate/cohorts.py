@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from veridice._version import __version__
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import held, is_new, write_json, write_text
 from veridice.io.nifti import write_image
-from veridice.parallel import ProcessDiedError, in_processes
+from veridice.parallel import do_missing
 from veridice.simulate.donors import choose_donors
-from veridice.simulate.patient import SimulatedPatient, simulate_patient
+from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan, draw_plan
 from veridice.simulate.scanners import ANY, SCANNERS
 from veridice.simulate.severity import SEVERITIES, Severity
@@ -78,15 +78,6 @@ COHORTS = {
 """Seeds and shares are fixed before any network that ships is trained."""
 
 
-def simulate_each(tasks: Sequence[Any], work: Callable[[Any], Any], jobs: int, on_step: Callable[[], None]) -> Iterator[Any]:
-    """Do ``work`` on every task in ``jobs`` processes; results come as they are ready."""
-    for _, result in in_processes(tasks, work, jobs) if jobs > 1 else ((task, work(task)) for task in tasks):
-        if isinstance(result, ProcessDiedError):
-            raise result
-        yield result
-        on_step()
-
-
 def write_cohort(
     folder: Path, cohort: Cohort, count: int, jobs: int = 1, on_step: Callable[[], None] = lambda: None
 ) -> list[PatientPlan]:
@@ -101,11 +92,7 @@ def write_cohort(
             _claim(folder, cohort)
             width = max(3, len(str(count)))
             tasks = [(folder, f"sub-{plan.index + 1:0{width}d}", plan) for plan in plans]
-            waiting = [task for task in tasks if not _is_done(*task)]
-            for _ in range(len(tasks) - len(waiting)):
-                on_step()
-            for _ in simulate_each(waiting, _write_patient, jobs, on_step):
-                pass
+            do_missing(tasks, _is_done, _write_patient, jobs, on_step)
             _write_tables(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); give another -o folder") from error
@@ -156,14 +143,15 @@ def _names(folder: Path, subject: str) -> tuple[Path, Path, Path]:
     return folder / subject / "anat", truth, truth / f"{subject}_desc-simulation_parameters.json"
 
 
-def _is_done(folder: Path, subject: str, plan: PatientPlan) -> bool:
+def _is_done(task: tuple[Path, str, PatientPlan]) -> bool:
+    folder, subject, plan = task
     parameters = _names(folder, subject)[2]
     with suppress(OSError, ValueError, KeyError):
         return bool(json.loads(parameters.read_text(encoding="utf-8"))["plan"] == plan.model_dump(mode="json"))
     return False
 
 
-def _write_patient(task: tuple[Path, str, PatientPlan]) -> str:
+def _write_patient(task: tuple[Path, str, PatientPlan]) -> None:
     """Simulate one patient into a hidden folder, then move it to its place; the parameters come last."""
     folder, subject, plan = task
     patient = simulate_patient(plan)
@@ -183,7 +171,6 @@ def _write_patient(task: tuple[Path, str, PatientPlan]) -> str:
         for file in sorted(stage.iterdir()):
             file.replace((truth if "_label-" in file.name else scans) / file.name)
     write_json(parameters, {"lesion_load_ml": round(patient.lesion_load_ml, 4), "plan": plan.model_dump(mode="json")})
-    return subject
 
 
 def _sidecar(plan: PatientPlan, kind: str) -> dict[str, Any]:
@@ -202,21 +189,13 @@ def _write_tables(folder: Path) -> None:
     rows = []
     for file in sorted((folder / TRUTH).glob("sub-*/anat/*_parameters.json")):
         with suppress(ValueError, KeyError):  # a damaged one that was not asked for
-            rows.append(_row(file.name.split("_")[0], json.loads(file.read_text(encoding="utf-8"))))
+            record = json.loads(file.read_text(encoding="utf-8"))
+            plan = PatientPlan.model_validate(record["plan"])
+            drawn = plan.model_dump(include={"severity", "scanner", "whole_head"})
+            made = {"lesion_load_ml": record["lesion_load_ml"], "donors": " ".join(plan.donors)}
+            rows.append({"participant_id": file.name.split("_")[0], **drawn, **made})
     write_text(folder / "participants.tsv", pd.DataFrame(rows).to_csv(sep="\t", index=False))
     write_json(folder / "participants.json", COLUMNS)
-
-
-def _row(subject: str, record: dict[str, Any]) -> dict[str, Any]:
-    plan = PatientPlan.model_validate(record["plan"])
-    return {
-        "participant_id": subject,
-        "severity": plan.severity,
-        "scanner": plan.scanner,
-        "whole_head": plan.whole_head,
-        "lesion_load_ml": record["lesion_load_ml"],
-        "donors": " ".join(plan.donors),
-    }
 
 
 COLUMNS = {
@@ -234,23 +213,18 @@ def custom_cohort(name: str, seed: int | None, donors: str | None, severity: str
     Raises:
         InputError: a name that is not known.
     """
-    if name not in COHORTS:
-        raise InputError(f"cohort '{name}': unknown; use one of {', '.join(COHORTS)}")
-    if severity is not None and severity not in SEVERITIES:
-        raise InputError(f"severity '{severity}': unknown; use one of {', '.join(SEVERITIES)}")
-    if scanner is not None and scanner not in (ANY, *SCANNERS):
-        raise InputError(f"scanner '{scanner}': unknown; use one of {', '.join((ANY, *SCANNERS))}")
+    asked = {"cohort": (name, COHORTS), "severity": (severity, SEVERITIES), "scanner": (scanner, (ANY, *SCANNERS))}
+    for what, (value, known) in asked.items():
+        if value is not None and value not in known:
+            raise InputError(f"{what} '{value}': unknown; use one of {', '.join(known)}")
     base = COHORTS[name]
     shares = tuple(float(s == severity) for s in SEVERITIES) if severity else base.severity_shares
     choose_donors(donors or base.donors)
-    return Cohort(
-        base.name if (seed, donors, severity, scanner) == (None,) * 4 else f"{base.name}, altered",
-        base.seed if seed is None else seed,
-        donors or base.donors,
-        (shares[0], shares[1], shares[2], shares[3]),
-        (scanner,) if scanner else base.scanners,
-        base.patients,
+    return replace(
+        base,
+        name=base.name if (seed, donors, severity, scanner) == (None,) * 4 else f"{base.name}, altered",
+        seed=base.seed if seed is None else seed,
+        donors=donors or base.donors,
+        severity_shares=(shares[0], shares[1], shares[2], shares[3]),
+        scanners=(scanner,) if scanner else base.scanners,
     )
-
-
-__all__ = ["COHORTS", "Cohort", "SimulatedPatient", "custom_cohort", "simulate_each", "write_cohort"]

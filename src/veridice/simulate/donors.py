@@ -74,6 +74,12 @@ def all_donors() -> tuple[Donor, ...]:
     return tuple(Donor(**row) for row in rows)
 
 
+@cache
+def donors_by_name() -> dict[str, Donor]:
+    """The same by their names in the records of simulated patients."""
+    return {donor.name: donor for donor in all_donors()}
+
+
 def donor_names() -> set[str]:
     """What may be asked for: splits and people."""
     return {donor.split for donor in all_donors()} | {donor.person for donor in all_donors()}

@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.simulate.anatomy import Head
-from veridice.simulate.donors import all_donors, load_lesions
+from veridice.simulate.donors import donors_by_name, load_lesions
 from veridice.simulate.fields import smooth_field
 from veridice.simulate.plan import LesionPlan
 from veridice.types import Voxels
@@ -47,7 +47,9 @@ def make_lesions(head: Head, plan: LesionPlan) -> Voxels:
     if plan.load_ml <= 0:
         return lesion
     rng = np.random.default_rng(plan.seed)
-    room = _room(head)
+    # Lesions may be in white matter and, partly, in deep grey matter; sharp towards the ventricles.
+    deep = np.clip((head.depth - 12) / 10, 0, 1)
+    room = (np.clip(1.6 * head.white + 0.35 * deep * head.grey, 0, 1) * (head.ventricles < 0.5)).astype(np.float32)
     aim = plan.load_ml * ML
     candidates = [*_donated(head, plan, rng), *_grown(head, room, plan, rng)]
     waiting = [candidates[number] for number in rng.permutation(len(candidates))]
@@ -104,18 +106,10 @@ def _without_crumbs(lesion: Voxels) -> Voxels:
     return np.where(lost, 0, lesion).astype(np.float32)
 
 
-def _room(head: Head) -> Voxels:
-    """Where lesions may be: white matter and, partly, deep grey matter; sharp towards the ventricles."""
-    deep = np.clip((head.depth - 12) / 10, 0, 1)
-    room = np.clip(1.6 * head.white + 0.35 * deep * head.grey, 0, 1) * (head.ventricles < 0.5)
-    return room.astype(np.float32)
-
-
 def _donated(head: Head, plan: LesionPlan, rng: np.random.Generator) -> Iterator[Candidate]:
-    by_name = {donor.name: donor for donor in all_donors()}
     for name, mirrored in zip(plan.donors, plan.mirrored, strict=True):
         shift = rng.integers(-4, 5, 3)
-        template = np.roll(load_lesions(by_name[name]), tuple(shift), axis=(0, 1, 2))
+        template = np.roll(load_lesions(donors_by_name()[name]), tuple(shift), axis=(0, 1, 2))
         soft = head.warp(template, mirrored)
         # Grown or shrunk by moving the level of the border.
         soft = np.clip(soft + rng.uniform(-0.25, 0.25), 0, 1) * (soft > 0.02)

@@ -50,9 +50,8 @@ def _lump(inside: Mask, spacing: Array, parameters: Parameters, rng: np.random.G
     return distance - np.float32(parameters["radius_mm"]) * (1 + 0.15 * uneven), depth
 
 
-def with_mass(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
+def with_mass(voxels: Voxels, spacing: Array, parameters: Parameters, rng: np.random.Generator) -> Voxels:
     """A mass of ``radius_mm`` with a dark, uneven core and bright oedema around it (FLAIR)."""
-    rng = np.random.default_rng(int(parameters["seed"]))
     inside = head_mask(voxels)
     _, middle, high = levels(voxels, inside)
     edge, _ = _lump(inside, spacing, parameters, rng)
@@ -68,9 +67,8 @@ def with_mass(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
     return np.where(kept, np.clip(changed, voxels.min(), max(2 * high, high + 1)), voxels).astype(np.float32)
 
 
-def with_cavity(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
+def with_cavity(voxels: Voxels, spacing: Array, parameters: Parameters, rng: np.random.Generator) -> Voxels:
     """A hole of ``radius_mm`` full of dark fluid with a thin bright border: an old large infarct, a resection."""
-    rng = np.random.default_rng(int(parameters["seed"]))
     inside = head_mask(voxels)
     low, middle, _ = levels(voxels, inside)
     edge, _ = _lump(inside, spacing, parameters, rng)
@@ -80,9 +78,8 @@ def with_cavity(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxel
     return np.where(inside & (voxels > voxels.min()), changed, voxels).astype(np.float32)
 
 
-def as_ct(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
+def as_ct(voxels: Voxels, spacing: Array, parameters: Parameters, rng: np.random.Generator) -> Voxels:
     """Hounsfield units: bright bone around a brain with almost no contrast, air at -1000; or a brain window of them."""
-    rng = np.random.default_rng(int(parameters["seed"]))
     inside = head_mask(voxels)
     low, middle, high = levels(voxels, inside)
     # Around a stripped brain the bone is added; in a whole head it lies under the skin.
@@ -103,9 +100,8 @@ def _relative(shape: tuple[int, ...]) -> tuple[Array, Array, Array]:
     return x[:, None, None], y[None, :, None], z[None, None, :]
 
 
-def a_knee(shape: tuple[int, int, int], parameters: Parameters) -> Voxels:
+def a_knee(shape: tuple[int, int, int], parameters: Parameters, rng: np.random.Generator) -> Voxels:
     """Two bright bones with a gap, muscle and fat around them."""
-    rng = np.random.default_rng(int(parameters["seed"]))
     x, y, z = _relative(shape)
     across = np.sqrt((x / parameters["width"]) ** 2 + (y / parameters["width"]) ** 2)
     limb = (across < 0.95) & (np.abs(z) < 2)
@@ -115,9 +111,8 @@ def a_knee(shape: tuple[int, int, int], parameters: Parameters) -> Voxels:
     return _finished(tissue, 0.05, rng)
 
 
-def an_abdomen(shape: tuple[int, int, int], parameters: Parameters) -> Voxels:
+def an_abdomen(shape: tuple[int, int, int], parameters: Parameters, rng: np.random.Generator) -> Voxels:
     """A wide body with a rim of fat, and some organs of different brightness in it."""
-    rng = np.random.default_rng(int(parameters["seed"]))
     x, y, z = _relative(shape)
     body = np.sqrt(x**2 + (y / (0.75 * parameters["width"])) ** 2) + 0 * z
     tissue = np.where(body < 0.95, np.where(body > 0.82, 0.95, 0.3), 0.0)
@@ -128,9 +123,8 @@ def an_abdomen(shape: tuple[int, int, int], parameters: Parameters) -> Voxels:
     return _finished(tissue, 0.06, rng)
 
 
-def a_phantom(shape: tuple[int, int, int], parameters: Parameters) -> Voxels:
+def a_phantom(shape: tuple[int, int, int], parameters: Parameters, rng: np.random.Generator) -> Voxels:
     """An even ball or cylinder of water, with or without rods, as scanners are tested with."""
-    rng = np.random.default_rng(int(parameters["seed"]))
     x, y, z = _relative(shape)
     ball = parameters["ball"] > 0.5
     vessel = (x**2 + y**2 + (z**2 if ball else 0 * z)) < 0.8

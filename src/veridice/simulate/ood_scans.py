@@ -64,38 +64,34 @@ def possible(scan: Scan) -> list[str]:
     return [kind for kind, corruption in CORRUPTIONS.items() if scan.t1 is not None or not corruption.needs_t1]
 
 
-def _seed(rng: Rng) -> float:
-    return float(rng.integers(2**31))
-
-
-def _nothing(_rng: Rng) -> Parameters:
-    return {}
-
-
 def _uniform(**ranges: tuple[float, float]) -> Callable[[Rng], Parameters]:
     """Draws a number from each range, and a seed."""
 
     def draw(rng: Rng) -> Parameters:
-        return {**{name: float(rng.uniform(*ends)) for name, ends in ranges.items()}, "seed": _seed(rng)}
+        return {**{name: float(rng.uniform(*ends)) for name, ends in ranges.items()}, "seed": float(rng.integers(2**31))}
 
     return draw
 
 
-def _flair(change: Callable[[Voxels, Array, Parameters], Voxels]) -> Callable[[Scan, Parameters], Scan]:
-    """Changes the FLAIR's voxels alone."""
+def _of_seed(parameters: Parameters) -> Rng:
+    return np.random.default_rng(int(parameters["seed"]))
+
+
+def _flair(change: Callable[[Voxels, Array, Parameters, Rng], Voxels]) -> Callable[[Scan, Parameters], Scan]:
+    """Changes the FLAIR's voxels alone, by chance as the drawn seed has it."""
 
     def apply(scan: Scan, parameters: Parameters) -> Scan:
         spacing = np.array(scan.flair.geometry.voxel_spacing)
-        return replace(scan, flair=scan.flair.with_voxels(change(scan.flair.voxels, spacing, parameters)))
+        return replace(scan, flair=scan.flair.with_voxels(change(scan.flair.voxels, spacing, parameters, _of_seed(parameters))))
 
     return apply
 
 
-def _object(make: Callable[[tuple[int, int, int], Parameters], Voxels]) -> Callable[[Scan, Parameters], Scan]:
+def _object(make: Callable[[tuple[int, int, int], Parameters, Rng], Voxels]) -> Callable[[Scan, Parameters], Scan]:
     """Puts something else into the FLAIR's grid; there is no T1w of it."""
 
     def apply(scan: Scan, parameters: Parameters) -> Scan:
-        return Scan(scan.flair.with_voxels(make(scan.flair.shape, parameters)))
+        return Scan(scan.flair.with_voxels(make(scan.flair.shape, parameters, _of_seed(parameters))))
 
     return apply
 
@@ -116,15 +112,14 @@ def _background(voxels: Voxels) -> Array:
     return padding if padding.mean() > 0.3 else np.zeros_like(padding)
 
 
-def _inverted(voxels: Voxels, _spacing: Array, parameters: Parameters) -> Voxels:
+def _inverted(voxels: Voxels, _spacing: Array, parameters: Parameters, _rng: Rng) -> Voxels:
     inside = head_mask(voxels)
     low, _, high = levels(voxels, inside)
     share = np.clip((voxels - low) / (high - low), 0, 1)
     return np.where(inside, low + (high - low) * (1.05 - share) ** parameters["gamma"], voxels).astype(np.float32)
 
 
-def _noisy(voxels: Voxels, _spacing: Array, parameters: Parameters) -> Voxels:
-    rng = np.random.default_rng(int(parameters["seed"]))
+def _noisy(voxels: Voxels, _spacing: Array, parameters: Parameters, rng: Rng) -> Voxels:
     middle = levels(voxels, head_mask(voxels))[1]
     real, imaginary = rng.normal(0, middle / parameters["snr"], (2, *voxels.shape))
     return np.where(_background(voxels), voxels, np.hypot(voxels + real, imaginary)).astype(np.float32)
@@ -134,8 +129,7 @@ MOVES = 6
 """Movements while the middle of k-space is read."""
 
 
-def _moved(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
-    rng = np.random.default_rng(int(parameters["seed"]))
+def _moved(voxels: Voxels, spacing: Array, parameters: Parameters, rng: Rng) -> Voxels:
     signs = rng.choice([-1.0, 1.0], (2, MOVES, 3)) * rng.uniform(0.5, 1.0, (2, MOVES, 3))
     times = 0.2 + 0.6 * (np.arange(MOVES) + rng.uniform(size=MOVES)) / MOVES
     motion = tio.Motion(
@@ -144,14 +138,13 @@ def _moved(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
     return _by_torchio(voxels, spacing, motion)
 
 
-def _ghosted(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
+def _ghosted(voxels: Voxels, spacing: Array, parameters: Parameters, _rng: Rng) -> Voxels:
     axis, count = int(parameters["axis"]), int(parameters["ghosts"])
     return _by_torchio(voxels, spacing, tio.Ghosting(count, axis=axis, intensity=parameters["intensity"], restore=0.0))
 
 
-def _spiked(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
-    places = np.random.default_rng(int(parameters["seed"])).uniform(0.35, 0.48, (2, 3))
-    return _by_torchio(voxels, spacing, tio.Spike(places, parameters["intensity"]))
+def _spiked(voxels: Voxels, spacing: Array, parameters: Parameters, rng: Rng) -> Voxels:
+    return _by_torchio(voxels, spacing, tio.Spike(rng.uniform(0.35, 0.48, (2, 3)), parameters["intensity"]))
 
 
 def _by_torchio(voxels: Voxels, spacing: Array, artefact: tio.Transform) -> Voxels:
@@ -161,11 +154,11 @@ def _by_torchio(voxels: Voxels, spacing: Array, artefact: tio.Transform) -> Voxe
     return np.abs(np.asarray(artefact(image).data[0].numpy(), np.float32))
 
 
-def _blurred(voxels: Voxels, spacing: Array, parameters: Parameters) -> Voxels:
+def _blurred(voxels: Voxels, spacing: Array, parameters: Parameters, _rng: Rng) -> Voxels:
     return np.asarray(ndimage.gaussian_filter(voxels, parameters["sigma_mm"] / spacing), np.float32)
 
 
-def _saturated(voxels: Voxels, _spacing: Array, parameters: Parameters) -> Voxels:
+def _saturated(voxels: Voxels, _spacing: Array, parameters: Parameters, _rng: Rng) -> Voxels:
     """Unsigned bytes of a scan that was not scaled before."""
     inside = head_mask(voxels)
     low = float(voxels.min())
@@ -173,8 +166,7 @@ def _saturated(voxels: Voxels, _spacing: Array, parameters: Parameters) -> Voxel
     return np.round(np.clip((voxels - low) / (top - low), 0, 1) * 255).astype(np.float32)
 
 
-def _only_noise(voxels: Voxels, _spacing: Array, parameters: Parameters) -> Voxels:
-    rng = np.random.default_rng(int(parameters["seed"]))
+def _only_noise(voxels: Voxels, _spacing: Array, parameters: Parameters, rng: Rng) -> Voxels:
     noise = rng.normal(0, 100, (2, *voxels.shape))
     smooth = ndimage.gaussian_filter(noise, (0, *[parameters["smooth"]] * 3)) if parameters["smooth"] > 0.5 else noise
     return np.hypot(*smooth).astype(np.float32)
@@ -232,6 +224,7 @@ def _both(first: Callable[[Rng], Parameters], second: Callable[[Rng], Parameters
     return lambda rng: {**first(rng), **second(rng)}
 
 
+NOTHING = _integers()
 MASS = _uniform(
     radius_mm=(15, 30), depth=(0.35, 0.8), rim=(1.2, 1.9), core=(0.2, 1.3), rim_mm=(3, 10), oedema=(1.3, 1.8), oedema_mm=(8, 22)
 )
@@ -239,8 +232,8 @@ CAVITY = _uniform(radius_mm=(20, 35), depth=(0.3, 0.7), fluid=(0, 0.3), border_m
 CT = _both(_uniform(bone_mm=(5, 9), contrast=(4, 9), noise=(2, 6)), _integers(window=(0, 2)))
 BODY = _uniform(width=(0.75, 1.0))
 CORRUPTIONS: dict[str, Corruption] = {
-    "T1w given as FLAIR": Corruption(_nothing, _t1_as_flair, needs_t1=True),
-    "FLAIR and T1w exchanged": Corruption(_nothing, _exchanged, needs_t1=True),
+    "T1w given as FLAIR": Corruption(NOTHING, _t1_as_flair, needs_t1=True),
+    "FLAIR and T1w exchanged": Corruption(NOTHING, _exchanged, needs_t1=True),
     "inverted contrast": Corruption(_uniform(gamma=(0.7, 1.4)), _flair(_inverted)),
     "CT": Corruption(CT, _flair(as_ct)),
     "heavy noise": Corruption(_uniform(snr=(1.0, 2.5)), _flair(_noisy)),

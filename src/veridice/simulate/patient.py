@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from veridice.imaging.volume import Volume
-from veridice.simulate.acquisition import Frame, acquire
+from veridice.simulate.acquisition import acquire, sample, stored
 from veridice.simulate.anatomy import shape_head
 from veridice.simulate.appearance import paint
-from veridice.simulate.donors import all_donors, load_anatomy
+from veridice.simulate.donors import donors_by_name, load_anatomy
 from veridice.simulate.lesions import make_lesions
 from veridice.simulate.plan import PatientPlan
 
@@ -40,18 +40,16 @@ class SimulatedPatient:
 
 def simulate_patient(plan: PatientPlan) -> SimulatedPatient:
     """Make the patient that ``plan`` describes."""
-    donor = next(donor for donor in all_donors() if donor.name == plan.anatomy)
-    head = shape_head(load_anatomy(donor), plan.deformation)
+    head = shape_head(load_anatomy(donors_by_name()[plan.anatomy]), plan.deformation)
     lesion = make_lesions(head, plan.lesions)
     flair, t1 = paint(head, lesion, plan)
     brain = head.brain.astype(np.float32)
     keep = None if plan.whole_head else brain
-    flair_frame = Frame(plan.flair_acquisition)
-    t1_frame = Frame(plan.t1_acquisition)
+    scanner = plan.flair_acquisition
     return SimulatedPatient(
         plan,
-        flair=acquire(flair, flair_frame, keep),
-        t1=acquire(t1, t1_frame, keep),
-        lesions=flair_frame.stored((flair_frame.sample(lesion) >= 0.5).astype(np.uint8)),
-        brain=flair_frame.stored((flair_frame.sample(brain) >= 0.5).astype(np.uint8)),
+        flair=acquire(flair, scanner, keep),
+        t1=acquire(t1, plan.t1_acquisition, keep),
+        lesions=stored((sample(lesion, scanner) >= 0.5).astype(np.uint8), scanner),
+        brain=stored((sample(brain, scanner) >= 0.5).astype(np.uint8), scanner),
     )

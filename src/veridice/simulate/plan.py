@@ -6,8 +6,9 @@ import math
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from veridice.config import Frozen
 from veridice.simulate.donors import Donor
 from veridice.simulate.scanners import AcquisitionPlan, draw_acquisitions
 from veridice.simulate.severity import RANGES, Severity, SeverityRanges, uniform
@@ -16,13 +17,7 @@ Style = Literal["sclerosis", "ageing", "mixed"]
 Triple = tuple[float, float, float]
 
 
-class Plan(BaseModel):
-    """Base of all drawn parameters: immutable, JSON-ready."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DeformationPlan(Plan):
+class DeformationPlan(Frozen):
     """From the template box to this head."""
 
     rotation: Triple = Field(description="about x, y, z, radians")
@@ -34,7 +29,7 @@ class DeformationPlan(Plan):
     seed: int
 
 
-class LesionPlan(Plan):
+class LesionPlan(Frozen):
     """Where lesions come from and how much of them there is."""
 
     load_ml: float = Field(description="aimed at; the true volume is counted in the mask")
@@ -46,7 +41,7 @@ class LesionPlan(Plan):
     seed: int
 
 
-class ContrastPlan(Plan):
+class ContrastPlan(Frozen):
     """Mean intensities of one image; white matter is 1."""
 
     csf: float
@@ -60,7 +55,7 @@ class ContrastPlan(Plan):
     seed: int
 
 
-class MimicPlan(Plan):
+class MimicPlan(Frozen):
     """Bright places that are no lesions (FLAIR), each as a share of the lesions' contrast; 0 where there is none."""
 
     rim: float = Field(description="thin normal rim of the ventricles")
@@ -73,7 +68,7 @@ class MimicPlan(Plan):
     seed: int
 
 
-class PatientPlan(Plan):
+class PatientPlan(Frozen):
     """All that makes one simulated patient."""
 
     index: int

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from veridice.config import Frozen
 from veridice.simulate.severity import SeverityRanges, uniform
 
 Axis = Literal["sagittal", "coronal", "axial"]
@@ -25,56 +26,41 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Scanner:
-    """One row of the paper's Table 3: name, protocols and number of patients."""
+    """One row of the paper's Table 3: protocols and number of patients."""
 
-    name: str
     t1: Protocol
     flair: Protocol
     patients: int
 
 
-def _same(name: str, protocol: Protocol, patients: int) -> Scanner:
-    return Scanner(name, protocol, protocol, patients)
+def _same(protocol: Protocol, patients: int) -> Scanner:
+    return Scanner(protocol, protocol, patients)
 
 
-SCANNERS: dict[str, Scanner] = {
-    scanner.name: scanner
-    for scanner in (
-        _same("utrecht", Protocol((0.96, 0.95, 3.0), (240, 240, 48), "axial"), 20),
-        _same("singapore", Protocol((1.0, 1.0, 3.0), (232, 256, 48), "axial"), 20),
-        # The table's 132x256x83 at 0.98x0.98x1.20 mm: 132 voxels of 1.2 mm from ear to ear, 83 of 3 mm in the released
-        # data; as printed, 83 slices of 1.2 mm would end half-way through the head, so the axes are those of the data.
-        _same("amsterdam", Protocol((1.2, 0.98, 3.0), (132, 256, 83), "axial"), 20),
-        _same("isbi", Protocol((1.0, 1.0, 1.0), (181, 217, 181), "axial"), 5),
-        Scanner(
-            "msseg-ingenia",
-            Protocol((0.85, 0.74, 0.74), (261, 336, 336), "sagittal"),
-            Protocol((0.70, 0.74, 0.74), (261, 336, 336), "sagittal"),
-            5,
-        ),
-        Scanner(
-            "msseg-verio",
-            Protocol((1.0, 1.0, 1.0), (176, 256, 256), "sagittal"),
-            Protocol((1.1, 0.5, 0.5), (144, 512, 512), "sagittal"),
-            5,
-        ),
-        Scanner(
-            "lesjak-trio",
-            Protocol((0.42, 0.42, 3.3), (512, 512, 56), "axial"),
-            Protocol((0.8, 0.47, 0.47), (192, 512, 512), "sagittal"),
-            30,
-        ),
-    )
+SCANNERS = {
+    "utrecht": _same(Protocol((0.96, 0.95, 3.0), (240, 240, 48), "axial"), 20),
+    "singapore": _same(Protocol((1.0, 1.0, 3.0), (232, 256, 48), "axial"), 20),
+    # The table's 132x256x83 at 0.98x0.98x1.20 mm: 132 voxels of 1.2 mm from ear to ear, 83 of 3 mm in the released
+    # data; as printed, 83 slices of 1.2 mm would end half-way through the head, so the axes are those of the data.
+    "amsterdam": _same(Protocol((1.2, 0.98, 3.0), (132, 256, 83), "axial"), 20),
+    "isbi": _same(Protocol((1.0, 1.0, 1.0), (181, 217, 181), "axial"), 5),
+    "msseg-ingenia": Scanner(
+        Protocol((0.85, 0.74, 0.74), (261, 336, 336), "sagittal"), Protocol((0.70, 0.74, 0.74), (261, 336, 336), "sagittal"), 5
+    ),
+    "msseg-verio": Scanner(
+        Protocol((1.0, 1.0, 1.0), (176, 256, 256), "sagittal"), Protocol((1.1, 0.5, 0.5), (144, 512, 512), "sagittal"), 5
+    ),
+    "lesjak-trio": Scanner(
+        Protocol((0.42, 0.42, 3.3), (512, 512, 56), "axial"), Protocol((0.8, 0.47, 0.47), (192, 512, 512), "sagittal"), 30
+    ),
 }
 ANY = "any"
 """A protocol that is drawn, not named."""
 LARGEST_MATRIX = 300
 
 
-class AcquisitionPlan(BaseModel):
+class AcquisitionPlan(Frozen):
     """How one image is taken."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     voxel_spacing: tuple[float, float, float] = Field(description="mm along x, y, z of the scanner")
     matrix: tuple[int, int, int]

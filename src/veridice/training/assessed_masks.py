@@ -23,7 +23,7 @@ from veridice.inference.passes import Backend, choose_backend, deterministic_pas
 from veridice.io.atomic import staged_output, write_text
 from veridice.io.labelled_scan import read_labelled
 from veridice.metrics.overlap import dice
-from veridice.parallel import in_processes
+from veridice.parallel import do_missing
 from veridice.progress import Clock
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions
@@ -54,7 +54,7 @@ class KnownScan:
         group: donor group.
         scan: images.
         truth: true mask, FLAIR's grid.
-        judged: voxels that count, FLAIR's grid.
+        valid: voxels that count, FLAIR's grid.
         facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``,
             ``slice_thickness`` (mm), ``t1`` (whether there is one), ``brain`` (whose it is).
     """
@@ -263,18 +263,12 @@ def assess_all(
     """Judge masks of every scan into ``folder``, one file a scan, in ``jobs`` processes; what is there is kept."""
     folder.mkdir(parents=True, exist_ok=True)
     files = [folder / f"{task.name}.json" for task in tasks]
-    waiting = []
+    items = []
     for number, (task, file) in enumerate(zip(tasks, files, strict=True)):
-        if file.exists():
-            on_step()
-        else:
-            rng = np.random.default_rng([seed, number, 11])
-            waiting.append((task, other_patients[int(rng.integers(len(other_patients)))], rng, file))
+        rng = np.random.default_rng([seed, number, 11])
+        items.append((task, other_patients[int(rng.integers(len(other_patients)))], rng, file))
     work = partial(_assess_one, count=count, graded=graded, settings=settings)
-    for _, died in in_processes(waiting, work, jobs) if jobs > 1 else ((item, work(item)) for item in waiting):
-        if died is not None:
-            raise died
-        on_step()
+    do_missing(items, lambda item: item[3].exists(), work, jobs, on_step)
     tables: dict[str, list[dict[str, Any]]] = {"masks": [], "lesions": [], "scans": []}
     for file in files:
         for name, rows_of_scan in json.loads(file.read_text(encoding="utf-8")).items():

@@ -22,7 +22,8 @@ from veridice.errors import InputError
 from veridice.imaging.grid import fit_grid, grid_images, resample_to
 from veridice.io.atomic import replaced
 from veridice.io.labelled_scan import read_labelled, required_file, views
-from veridice.simulate.cohorts import COHORTS, simulate_each
+from veridice.parallel import do_missing
+from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import donor_names, people_of
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
@@ -107,17 +108,12 @@ def prepare_material(
     """
     cubes.mkdir(parents=True, exist_ok=True)
     groups = real_groups(cases, settings)
-    real = []
-    for case in (case for case in cases if settings.target == "lesion" or case.brain_mask is not None):
-        for stripped in views(case):
-            if groups[case.patient] not in settings.left_out:
-                real.append(_real_cube(case, settings, stripped, groups[case.patient], cubes))
+    used = [case for case in cases if settings.target == "lesion" or case.brain_mask is not None]
+    used = [case for case in used if groups[case.patient] not in settings.left_out]
+    real = [_real_cube(case, settings, strip, groups[case.patient], cubes) for case in used for strip in views(case)]
     simulated = [_simulated_case(plan, settings, cubes) for plan in plans]
-    waiting = [(plan, case.file) for plan, case in zip(plans, simulated, strict=True) if not case.file.exists()]
-    for _ in range(len(plans) - len(waiting)):
-        on_step()
-    for _ in simulate_each(waiting, partial(_simulate_cube, settings), settings.jobs, on_step):
-        pass
+    tasks = [(plan, case.file) for plan, case in zip(plans, simulated, strict=True)]
+    do_missing(tasks, lambda task: task[1].exists(), partial(_simulate_cube, settings), settings.jobs, on_step)
     return TrainingMaterial(tuple(real), tuple(simulated))
 
 
@@ -287,8 +283,5 @@ def vary_appearance(images: torch.Tensor, settings: DataSettings, rng: np.random
 
 def validation_examples(material: TrainingMaterial) -> list[Example]:
     """Every scan as it is, with hard labels."""
-    examples = []
-    for case in (*material.real, *material.simulated):
-        scan = case.read()
-        examples.append({**scan, "lesion": (scan["lesion"] >= 0.5).float(), "ignored": (scan["ignored"] >= 0.5).float()})
-    return examples
+    scans = (case.read() for case in (*material.real, *material.simulated))
+    return [{**scan, **{name: (scan[name] >= 0.5).float() for name in ("lesion", "ignored")}} for scan in scans]

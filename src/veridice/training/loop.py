@@ -44,11 +44,6 @@ class Goal:
     metric: str
     higher_is_better: bool
 
-    def better(self, value: float, best: float | None) -> bool:
-        if math.isnan(value):
-            return False
-        return best is None or (value > best if self.higher_is_better else value < best)
-
 
 @dataclass
 class Progression:
@@ -61,7 +56,8 @@ class Progression:
 
     def note(self, value: float, goal: Goal) -> bool:
         """Take in a validation; True when it is the best so far."""
-        if not goal.better(value, self.best):
+        better = self.best is None or (value > self.best if goal.higher_is_better else value < self.best)
+        if math.isnan(value) or not better:
             self.stale += 1
             return False
         self.best, self.best_step, self.stale = value, self.step, 0
@@ -103,15 +99,9 @@ def train_network(
     wrapped, optimiser = fabric.setup(network, optimiser)
     state = _resume(run, network, optimiser)
     remaining = Subset(examples, range(state.step * settings.batch_size * settings.devices, settings.examples))
-    loader = fabric.setup_dataloaders(
-        DataLoader(
-            remaining,
-            batch_size=settings.batch_size,
-            num_workers=settings.workers,
-            worker_init_fn=_one_thread,
-            multiprocessing_context="spawn" if settings.workers else None,
-        )
-    )
+    context = "spawn" if settings.workers else None
+    workers: dict[str, Any] = {"num_workers": settings.workers, "multiprocessing_context": context}
+    loader = fabric.setup_dataloaders(DataLoader(remaining, settings.batch_size, worker_init_fn=_one_thread, **workers))
     store = _Store(run, network, optimiser, state) if fabric.is_global_zero else None
     losses: list[float] = []
     with progress_bar(fabric.is_global_zero) as progress:

@@ -52,18 +52,10 @@ def _other_level(material: Material, rng: np.random.Generator) -> Mask:
     return material.probability >= LEVELS[rng.integers(len(LEVELS))]
 
 
-def _one_pass(material: Material, rng: np.random.Generator) -> Mask:
-    return np.asarray(material.passes[rng.integers(len(material.passes))])
-
-
 def _other_network(material: Material, rng: np.random.Generator) -> Mask:
     if not material.others:
         return _other_level(material, rng)
     return material.others[rng.integers(len(material.others))] >= 0.5
-
-
-def _damaged_truth(material: Material, rng: np.random.Generator) -> Mask:
-    return damage_mask(material.truth, rng)
 
 
 def _second_rater(material: Material, rng: np.random.Generator) -> Mask:
@@ -71,11 +63,10 @@ def _second_rater(material: Material, rng: np.random.Generator) -> Mask:
     wobble = ndimage.gaussian_filter(rng.standard_normal(material.truth.shape), 1.5)
     distance = ndimage.gaussian_filter(material.truth.astype(np.float32), rng.uniform(0.5, 1.0))
     drawn = distance + rng.uniform(0.1, 0.5) * wobble / wobble.std() * (distance > 0.05) >= rng.uniform(0.35, 0.6)
-    return _without_some(drawn, rng, rng.uniform(0.0, 0.3), small_only=True)
-
-
-def _damaged_own(material: Material, rng: np.random.Generator) -> Mask:
-    return damage_mask(material.probability >= 0.5, rng)
+    share = rng.uniform(0.0, 0.3)
+    labels, sizes = label_components(drawn)
+    small = sizes <= np.median(sizes) if len(sizes) else np.ones(0, bool)
+    return np.concatenate([[False], ~small | (rng.random(len(sizes)) >= share)])[labels]
 
 
 def _threshold(material: Material, rng: np.random.Generator) -> Mask:
@@ -112,33 +103,25 @@ def _grown_region(material: Material, rng: np.random.Generator) -> Mask:
     return np.asarray(sitk.GetArrayFromImage(grown) > 0)
 
 
-def _other_patient(material: Material, _rng: np.random.Generator) -> Mask:
-    return material.other_patient
-
-
 def _mirrored(material: Material, rng: np.random.Generator) -> Mask:
     """Left for right, as after a lost orientation."""
     return np.ascontiguousarray((material.truth if rng.random() < 0.5 else material.probability >= 0.5)[::-1])
 
 
-def _empty(material: Material, _rng: np.random.Generator) -> Mask:
-    return np.zeros(material.truth.shape, bool)
-
-
 KINDS: dict[str, tuple[Maker, float]] = {
     "other level": (_other_level, 1.0),
-    "one pass": (_one_pass, 0.5),
+    "one pass": (lambda material, rng: material.passes[rng.integers(len(material.passes))], 0.5),
     "other network": (_other_network, 2.5),
     "second rater": (_second_rater, 1.5),
-    "damaged truth": (_damaged_truth, 2.0),
-    "damaged own": (_damaged_own, 1.0),
+    "damaged truth": (lambda material, rng: damage_mask(material.truth, rng), 2.0),
+    "damaged own": (lambda material, rng: damage_mask(material.probability >= 0.5, rng), 1.0),
     "threshold": (_threshold, 1.5),
     "mixture": (_mixture, 1.0),
     "clusters": (_clusters, 0.7),
     "grown region": (_grown_region, 0.7),
-    "stranger": (_other_patient, 0.3),
+    "stranger": (lambda material, _rng: material.other_patient, 0.3),
     "mirrored": (_mirrored, 0.2),
-    "empty": (_empty, 0.2),
+    "empty": (lambda material, _rng: np.zeros_like(material.truth), 0.2),
 }
 """How each is made, and how often it is drawn relative to the others; our own mask comes beside them."""
 
@@ -174,19 +157,10 @@ def _cleaned(mask: Mask, rng: np.random.Generator) -> Mask:
     choice = rng.random()
     if choice < 0.3:
         return np.asarray(ndimage.binary_opening(mask))
-    return mask if choice < 0.5 else _larger_than(mask, int(rng.integers(SMALLEST_VOXELS, 30)))
-
-
-def _larger_than(mask: Mask, voxels: int) -> Mask:
+    if choice < 0.5:
+        return mask
     labels, sizes = label_components(mask)
-    return np.concatenate([[False], sizes >= voxels])[labels]
-
-
-def _without_some(mask: Mask, rng: np.random.Generator, share: float, small_only: bool) -> Mask:
-    labels, sizes = label_components(mask)
-    candidates = sizes <= np.median(sizes) if small_only and len(sizes) else np.ones(len(sizes), bool)
-    kept = ~candidates | (rng.random(len(sizes)) >= share)
-    return np.concatenate([[False], kept])[labels]
+    return np.concatenate([[False], sizes >= int(rng.integers(SMALLEST_VOXELS, 30))])[labels]
 
 
 def damage_mask(mask: Mask, rng: np.random.Generator) -> Mask:

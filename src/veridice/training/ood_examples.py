@@ -23,9 +23,8 @@ from veridice.io.atomic import write_text
 from veridice.io.labelled_scan import views
 from veridice.quality.ood import KNOWN, OodDetector, fit_ood_detector
 from veridice.simulate.cohorts import COHORTS
-from veridice.simulate.donors import all_donors
+from veridice.simulate.donors import donors_by_name
 from veridice.simulate.ood_scans import make_odd, possible
-from veridice.simulate.plan import PatientPlan
 from veridice.training.assessed_masks import KnownScan, patient_name, real_scan, simulated_scan
 from veridice.training.settings import DataSettings
 
@@ -70,9 +69,8 @@ def simulated_appearances(patients: int) -> list[Appearance]:
             enough = name == "validation" and len(appearances) >= BY_TURNS
             if plan.severity != BROKEN and not enough:
                 read = partial(_with_facts, partial(simulated_scan, plan, -1))
-                appearances.append(
-                    Appearance(patient_name(plan), _brain_of(plan), read, SIMULATED_KINDS, SIMULATED_KINDS * len(appearances))
-                )
+                person, first = donors_by_name()[plan.anatomy].person, SIMULATED_KINDS * len(appearances)
+                appearances.append(Appearance(patient_name(plan), person, read, SIMULATED_KINDS, first))
         index += 1
     return appearances[:patients]
 
@@ -88,10 +86,6 @@ def real_appearances(cases: Sequence[Case], settings: DataSettings) -> list[Appe
     return appearances
 
 
-def _brain_of(plan: PatientPlan) -> str:
-    return next(donor.person for donor in all_donors() if donor.kind == "anatomy" and donor.name == plan.anatomy)
-
-
 def _with_facts(read: Callable[[], KnownScan]) -> tuple[Scan, dict[str, Any]]:
     known = read()
     facts = {name: known.facts[name] for name in ("simulated", "severity", "whole_head")}
@@ -102,7 +96,7 @@ def look_at(appearance: Appearance, models: Models, backend: Backend, seed: int)
     """A row for the scan and one for each odd version: ``descriptors`` and ``features``, both None if there is nothing to see.
 
     Args:
-        look: the scan.
+        appearance: the scan.
         models: that look.
         backend: device and precision.
         seed: of what is drawn.

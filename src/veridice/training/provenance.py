@@ -15,14 +15,12 @@ from veridice.config import to_toml
 from veridice.errors import ConfigError
 from veridice.io.atomic import make_folder
 from veridice.io.weight_cards import NetworkKind, WeightCard
-from veridice.simulate.donors import all_donors
+from veridice.simulate.donors import donors_by_name
 from veridice.training.examples import planned_patients
 from veridice.training.loop import CHECKPOINT, Progression
 from veridice.training.settings import DataSettings, TrainingSettings, differing_fields, load_training_settings
 
 SETTINGS = "settings.toml"
-
-
 START = "started-from.txt"
 
 
@@ -40,12 +38,11 @@ def claim_folder(run: Path, settings: TrainingSettings, network: NetworkKind, or
     """
     stored, started = run / SETTINGS, run / START
     begun = origin.sha256 if origin else ""
-    if started.exists() and any(run.rglob(CHECKPOINT)) and started.read_text(encoding="utf-8").strip() != begun:
+    trained = any(run.rglob(CHECKPOINT))
+    if trained and started.exists() and started.read_text(encoding="utf-8").strip() != begun:
         raise ConfigError(f"{run}: was begun from other weights; train into another folder, or delete this one")
-    if stored.exists() and any(run.rglob(CHECKPOINT)):
-        changed = differing_fields(load_training_settings(str(stored)), settings, network)
-        if changed:
-            raise ConfigError(f"{run}: was begun with another {changed[0]}; train into another folder, or delete this one")
+    if trained and stored.exists() and (changed := differing_fields(load_training_settings(str(stored)), settings, network)):
+        raise ConfigError(f"{run}: was begun with another {changed[0]}; train into another folder, or delete this one")
     make_folder(run)
     stored.write_text(to_toml(settings), encoding="utf-8")
     started.write_text(f"{begun}\n", encoding="utf-8")
@@ -61,24 +58,31 @@ def describe_training(
     origin: WeightCard | None = None,
 ) -> dict[str, Any]:
     """The weight card of a finished training, without the checksum that :func:`save_network` adds."""
-    people = people_by_split(cases, settings.data)
+    card = origins(settings, cases)
     if origin is not None:
-        people = {split: sorted({*people[split], *origin.people.get(split, [])}) for split in people}
+        card["people"] = {split: sorted({*people, *origin.people.get(split, [])}) for split, people in card["people"].items()}
     return {
+        **card,
         "name": name,
         "kind": name.split("-")[0],
         "arguments": arguments,
-        "grid": settings.data.grid,
-        "configuration": settings.name,
         "data": describe_data(cases, settings.data),
-        "people": people,
         "started_from": origin.sha256 if origin else "",
         "steps": state.step,
         "best_step": state.best_step,
+        "metrics": {name: value for name, value in metrics.items() if not math.isnan(value)},
+    }
+
+
+def origins(settings: TrainingSettings, cases: Sequence[Case]) -> dict[str, Any]:
+    """What the cards of all weights of one configuration have in common."""
+    return {
+        "grid": settings.data.grid,
+        "configuration": settings.name,
+        "people": people_by_split(cases, settings.data),
         "seed": settings.seed,
         "commit": source_commit(),
         "created": datetime.now(UTC).strftime("%Y-%m-%d"),
-        "metrics": {name: value for name, value in metrics.items() if not math.isnan(value)},
         "version": __version__,
     }
 
@@ -93,10 +97,9 @@ def describe_data(cases: Sequence[Case], settings: DataSettings) -> str:
 
 def people_by_split(cases: Sequence[Case], settings: DataSettings) -> dict[str, list[str]]:
     """Patients and donors of simulated patients by split."""
-    person = {donor.name: donor.person for donor in all_donors()}
     people = {}
     for split, chosen in by_split(cases).items():
-        donors = {person[name] for plan in planned_patients(split, settings) for name in plan.donors}
+        donors = {donors_by_name()[name].person for plan in planned_patients(split, settings) for name in plan.donors}
         people[split] = sorted({case.patient for case in chosen} | donors)
     return people
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +12,6 @@ import pandas as pd
 from scipy import ndimage, stats
 from torch import nn
 
-from veridice._version import __version__
 from veridice.assessment.models import Models, load_models
 from veridice.case import Case
 from veridice.config import InferenceSettings
@@ -22,7 +20,7 @@ from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.labelled_scan import views
 from veridice.io.weight_cards import WeightCard
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.quality.calibration import CalibrationSet
 from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import OodDetector
@@ -42,7 +40,7 @@ from veridice.training.assessed_masks import (
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
-from veridice.training.provenance import people_by_split, source_commit
+from veridice.training.provenance import by_split, origins
 from veridice.training.regressors import fold_folders
 from veridice.training.settings import TrainingSettings
 from veridice.types import Mask
@@ -78,7 +76,8 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     predictor, lesion_model = fit_predictor(known.drawn, settings.seed), fit_lesion_model(known.lesions)
     checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
     checks = _judge(checked, stage.masks, settings, run / "validation")
-    kept = _simulated(_calibration_cohort(settings), stage.calibration_patients, models, folds)
+    apart_cohort = replace(COHORTS["validation"], name="calibration", donors=stage.calibration_donors, seed=CALIBRATION_SEED)
+    kept = _simulated(apart_cohort, stage.calibration_patients, models, folds)
     apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
     ood = learn_appearances(settings, cases, models, run / "looks")
     calibration = calibration_set(predictor, apart.drawn, _source(settings, apart.drawn))
@@ -97,9 +96,7 @@ def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models:
         folder: keeps what was seen, one file a scan.
     """
     appearances = [*simulated_appearances(settings.predictor.looks), *real_appearances(cases, settings.data)]
-    with progress_bar() as progress:
-        task = progress.add_task("looks", total=len(appearances), note="")
-        on_step = partial(progress.advance, task)
+    with counted("looks", len(appearances)) as on_step:
         rows = describe_all(appearances, models, choose_backend(InferenceSettings()), settings.seed, folder, on_step)
     return fit_to_looks(rows, settings.seed)
 
@@ -110,20 +107,15 @@ def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> C
 
 
 def _source(settings: TrainingSettings, known: pd.DataFrame) -> str:
-    people, kinds = len(people_of(settings.predictor.calibration_donors)), known["kind"].nunique()
+    donors, kinds = settings.predictor.calibration_donors, known["kind"].nunique()
+    people, brains = len(people_of(donors)), sum(donor.kind == "anatomy" for donor in choose_donors(donors))
     patients = f"{known['person'].nunique()} simulated patients of all severities, a fifth without T1w,"
-    return f"{patients} made of {people} people ({_brains(settings)} brains), {len(known)} masks of {kinds} kinds"
-
-
-def _brains(settings: TrainingSettings) -> int:
-    return sum(donor.kind == "anatomy" for donor in choose_donors(settings.predictor.calibration_donors))
+    return f"{patients} made of {people} people ({brains} brains), {len(known)} masks of {kinds} kinds"
 
 
 def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> AssessedMasks:
     inference = InferenceSettings(passes=settings.predictor.passes)
-    with progress_bar() as progress:
-        task = progress.add_task(f"masks, {folder.name}", total=len(tasks), note="")
-        on_step = partial(progress.advance, task)
+    with counted(f"masks, {folder.name}", len(tasks)) as on_step:
         shapes = other_patients(tasks[0].models.grid_shape[0])
         judged = assess_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, on_step)
     judged.write(folder.parent, folder.name)
@@ -132,13 +124,9 @@ def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Pa
 
 def other_patients(grid: int) -> list[Mask]:
     """Lesions of the training donors on the cube, about where they would lie."""
-    found = []
-    for donor in choose_donors("training"):
-        if donor.kind == "lesions":
-            lesions = load_lesions(donor).astype(np.float32)
-            shown = ndimage.zoom(lesions, [grid / n for n in lesions.shape], order=1, grid_mode=True, mode="nearest")
-            found.append(shown >= 128)
-    return found
+    maps = [load_lesions(donor).astype(np.float32) for donor in choose_donors("training") if donor.kind == "lesions"]
+    zoom = partial(ndimage.zoom, order=1, grid_mode=True, mode="nearest")
+    return [zoom(lesions, [grid / n for n in lesions.shape]) >= 128 for lesions in maps]
 
 
 def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models, folds: dict[int, nn.Module]) -> list[Task]:
@@ -152,18 +140,13 @@ def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models,
     for plan in planned_patients("train", data):
         group = plan.seed - COHORTS["training"].seed
         tasks.append(task(patient_name(plan), group, partial(simulated_scan, plan, group, has_t1(plan))))
-    train = [case for case in cases if case.split == "train"]
+    train = by_split(cases)["train"]
     groups = real_groups(train, settings.data)
     for case in train:
         for stripped in views(case):
             group, name = groups[case.patient], f"real-{case.id}{'-stripped' if stripped else ''}"
             tasks.append(task(name, group, partial(real_scan, case, settings.data, group, stripped)))
     return tasks
-
-
-def _calibration_cohort(settings: TrainingSettings) -> Cohort:
-    donors = settings.predictor.calibration_donors
-    return replace(COHORTS["validation"], name="calibration", donors=donors, seed=CALIBRATION_SEED)
 
 
 def _simulated(cohort: Cohort, patients: int, models: Models, folds: dict[int, nn.Module]) -> list[Task]:
@@ -190,17 +173,11 @@ def _card(
     }
     scans = masks["scan"].nunique()
     return {
-        "grid": settings.data.grid,
-        "configuration": settings.name,
+        **origins(settings, cases),
         "data": f"{len(masks)} masks of {masks['kind'].nunique()} kinds of {scans} scans; checked on {len(checks)} masks of "
         f"{checks['scan'].nunique()} simulated patients of other people",
-        "people": people_by_split(cases, settings.data),
         "learnt_from": {name: card.sha256 for name, card in models.cards.items()},
         "steps": 0,
         "best_step": 0,
-        "seed": settings.seed,
-        "commit": source_commit(),
-        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
         "metrics": metrics,
-        "version": __version__,
     }

@@ -100,15 +100,10 @@ def quality_case(
         damaged = other if rng.random() < 0.1 else damage_mask(source, rng)
         segmentation = damaged.astype(np.float32)
     mask = segmentation >= 0.5
-    maps = {
-        "flair": images[0],
-        "t1": images[1],
-        "segmentation": segmentation,
-        "entropy": passes.entropy,
-        "error": error_map(images[0], reconstruct(reconstructor, images[0], mask, backend)),
-    }
+    error = error_map(images[0], reconstruct(reconstructor, images[0], mask, backend))
+    shown = {"flair": images[0], "t1": images[1], "segmentation": segmentation, "entropy": passes.entropy, "error": error}
     true_dice = dice(mask & valid, truth & valid).dice
-    pooled = {name: pooled_map(map_, settings.pool) for name, map_ in maps.items()}
+    pooled = {name: pooled_map(map_, settings.pool) for name, map_ in shown.items()}
     return {**pooled, "dice": np.float32(true_dice)}
 
 

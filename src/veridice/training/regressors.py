@@ -21,7 +21,7 @@ from veridice.io.atomic import write_json
 from veridice.io.weight_cards import WeightCard, read_card
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.training.examples import Example, ExampleStream
 from veridice.training.loop import Goal, Progression, evaluate, train_network
 from veridice.training.provenance import claim_folder, describe_training
@@ -70,19 +70,15 @@ def fit_regressor(
         value: Tensor = criterion(model(batch["maps"]).float(), batch["dice"])
         return value
 
-    def validate(model: nn.Module) -> dict[str, float]:
-        return _dice_prediction_metrics(model, checks)
-
+    validate = partial(_dice_prediction_metrics, checks=checks)
     state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run, settings.seed)
     return network, state, evaluate(network, validate)
 
 
 def _dice_prediction_metrics(model: nn.Module, checks: QualityDataset) -> dict[str, float]:
     """Mean absolute error and correlation of predicted and true Dice; what predicting their mean would get, beside it."""
-    pairs = []
-    for index in range(len(checks)):
-        item = checks[index]
-        pairs.append((float(plain_pass(model, item["maps"], bf16=False)), float(item["dice"])))
+    items = (checks[index] for index in range(len(checks)))
+    pairs = [(float(plain_pass(model, item["maps"], bf16=False)), float(item["dice"])) for item in items]
     predicted, true = np.array(pairs).T
     correlated = predicted.std() > 0 and true.std() > 0
     return {
@@ -100,20 +96,11 @@ def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path,
     backend = choose_backend(InferenceSettings())
     counts = {"train": stage.train_cases, "validation": stage.validation_cases}
     files = {}
-    with progress_bar() as progress:
-        for offset, split in enumerate(counts):
-            task = progress.add_task(f"{split} segmentations", total=counts[split], note="")
-            material = split_material(settings, cases, split)
-            stream = ExampleStream(material, settings.data, 0, settings.seed + 2 + offset, counts[split])
-            files[split] = make_quality_cases(
-                run / "cases" / split,
-                stream,
-                segmenters,
-                reconstructor,
-                stage,
-                backend,
-                partial(progress.advance, task),
-            )
+    for offset, (split, count) in enumerate(counts.items()):
+        stream = ExampleStream(split_material(settings, cases, split), settings.data, 0, settings.seed + 2 + offset, count)
+        with counted(f"{split} segmentations", count) as on_step:
+            folder = run / "cases" / split
+            files[split] = make_quality_cases(folder, stream, segmenters, reconstructor, stage, backend, on_step)
     return files
 
 

@@ -11,11 +11,7 @@ from veridice.config import LARGEST_SEED, Settings, load_settings
 from veridice.errors import ConfigError
 
 RegressorInput = Literal["image", "uncertainty", "error"]
-
-
 Positive = Annotated[int, Field(ge=1)]
-
-
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -168,8 +164,7 @@ def without_group(settings: TrainingSettings, group: int) -> TrainingSettings:
 
 def with_steps(settings: TrainingSettings, network: str, steps: int) -> TrainingSettings:
     """The same training with at most so many optimiser steps for one network."""
-    stage: StageSettings = getattr(settings, network)
-    return settings.model_copy(update={network: stage.model_copy(update={"steps": steps})})
+    return _with_stage(settings, network, steps=steps)
 
 
 def on_whole_cubes(settings: TrainingSettings, network: str) -> TrainingSettings:
@@ -177,9 +172,12 @@ def on_whole_cubes(settings: TrainingSettings, network: str) -> TrainingSettings
 
     Instance normalisation sees other statistics in a patch than in the cube that prediction gives it.
     """
-    stage: StageSettings = getattr(settings, network)
-    whole = {"crop": 0, "batch_size": 1, "learning_rate": stage.learning_rate / 2}
-    return settings.model_copy(update={network: stage.model_copy(update=whole)})
+    rate = getattr(settings, network).learning_rate
+    return _with_stage(settings, network, crop=0, batch_size=1, learning_rate=rate / 2)
+
+
+def _with_stage(settings: TrainingSettings, network: str, **changes: float) -> TrainingSettings:
+    return settings.model_copy(update={network: getattr(settings, network).model_copy(update=changes)})
 
 
 RESUMABLE = frozenset({"manifest", "root", "cubes", "jobs", "steps", "checkpoint_every", "patience", "workers"})

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +20,7 @@ from veridice.metrics.overlap import dice
 from veridice.networks.losses import SegmentationLoss, SsimLoss, mean_difference, similarity_at_hole, ssim_map
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
-from veridice.progress import progress_bar
+from veridice.progress import counted
 from veridice.training.examples import (
     Example,
     ExampleStream,
@@ -49,8 +48,7 @@ def train_segmenter(
     origin = _begin(network, start, name)
     claim_folder(run, settings, "segmenter", origin)
     state = fit_segmenter(network, settings, cases, run)
-    metrics = {"dice": state.best or 0.0}
-    card = describe_training(name, arguments, settings, cases, state, metrics, origin)
+    card = describe_training(name, arguments, settings, cases, state, {"dice": state.best or 0.0}, origin)
     return [save_network(weights, network, card)]
 
 
@@ -132,11 +130,8 @@ def segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
 def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str) -> TrainingMaterial:
     """Real and simulated scans of one split on the cube; simulated once, with a progress bar."""
     plans = planned_patients(split, settings.data)
-    with progress_bar(bool(plans)) as progress:
-        task = progress.add_task(f"simulated {split} patients", total=len(plans), note="")
-        return prepare_material(
-            by_split(cases)[split], plans, settings.data, Path(settings.data.cubes), partial(progress.advance, task)
-        )
+    with counted(f"simulated {split} patients", len(plans), shown=bool(plans)) as on_step:
+        return prepare_material(by_split(cases)[split], plans, settings.data, Path(settings.data.cubes), on_step)
 
 
 def _material(settings: TrainingSettings, cases: Sequence[Case]) -> tuple[TrainingMaterial, list[Example]]:

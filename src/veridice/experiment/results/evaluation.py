@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from veridice.errors import InputError
-from veridice.experiment.results.resampling import Pool, draw_weights, percentiles, point, replicate
+from veridice.experiment.results.resampling import Pool, draw_weights, point, replicate
 from veridice.experiment.results.rules import KINDS, Rule, fit_rule
 from veridice.metrics import failure_detection as fd
 
@@ -34,6 +34,8 @@ COLUMNS = {
 }
 ORDER = ["fold", "split", "case", "method"]
 BASELINES = ("volume", "pairwise_dice")
+COMPARED = ("normalised_aurc", "mae")
+"""Measures of which lower is better, by which methods are compared on the same resamples."""
 CHOSEN = "chosen_on_validation"
 UNSEEN = "_unseen_scanner"
 """Ends the name of a method that was fitted anew without the judged case's data set."""
@@ -100,11 +102,8 @@ def judge(cases: pd.DataFrame) -> pd.DataFrame:
     for _, rows in check_cases(cases).groupby(["fold", "method"], sort=True):
         rule, test = _fit(rows), rows[rows["split"] == "test"]
         score = test["score"].to_numpy(float)
-        parts.append(
-            test.assign(
-                predicted_dice=rule.predicted_dice(score), confidence=rule.confidence(score), rejected=rule.rejected(score)
-            )
-        )
+        verdict = {"confidence": rule.confidence(score), "rejected": rule.rejected(score)}
+        parts.append(test.assign(predicted_dice=rule.predicted_dice(score), **verdict))
     return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True)
 
 
@@ -117,7 +116,10 @@ def judge_unseen_groups(cases: pd.DataFrame) -> pd.DataFrame:
     Raises:
         InputError: see :func:`check_cases`.
     """
-    table = _fitted_anew(check_cases(cases))
+    table = check_cases(cases)
+    anew = table["method"].str.endswith(UNSEEN)
+    table = table[anew | (table["kind"] == "score")].reset_index(drop=True)
+    table["method"] = table["method"].str.removesuffix(UNSEEN)
     test, parts = table["split"] == "test", []
     for group in sorted(table["dataset"].unique()) if table["dataset"].nunique() > 1 else ():
         ours = table["dataset"] == group
@@ -125,12 +127,6 @@ def judge_unseen_groups(cases: pd.DataFrame) -> pd.DataFrame:
         if folds:
             parts.append(judge(table[table["fold"].isin(folds) & (ours == test)]))
     return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True) if parts else table.iloc[:0]
-
-
-def _fitted_anew(cases: pd.DataFrame) -> pd.DataFrame:
-    anew = cases["method"].str.endswith(UNSEEN)
-    kept = cases[anew | (cases["kind"] == "score")]
-    return kept.assign(method=kept["method"].str.removesuffix(UNSEEN)).reset_index(drop=True)
 
 
 def _fit(rows: pd.DataFrame) -> Rule:
@@ -230,7 +226,7 @@ def fold_table(judged: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def ladder(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def ladder(judged: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
     """Every measure over the test cases of all folds, best normalised AURC first, with bootstrap intervals.
 
     ``_low`` and ``_high`` are 95 % percentile intervals over resampled patients. What was fitted on validation, the networks
@@ -239,16 +235,19 @@ def ladder(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.Dat
     rows = []
     for method, test in by_method(judged):
         known = pool(test)
-        drawn = replicate(known, draw_weights(test["patient"], resamples, seed))
+        drawn = replicate(known, draw_weights(test["patient"], resamples))
         counts = {"n": len(test), "patients": test["patient"].nunique(), "unscored": int(test["score"].isna().sum())}
         row: dict[str, Any] = {"method": method, "kind": test["kind"].iloc[0], **counts}
         for name, value in _measures(known).items():
             row[name] = value
             if name in drawn:
-                interval = percentiles(drawn[name])
+                interval = fd.percentiles(drawn[name])
                 row |= {f"{name}_low": interval.low, f"{name}_high": interval.high}
         rows.append(row)
-    return _best_first(pd.DataFrame(rows))
+    table = pd.DataFrame(rows)
+    # Rounded, so that the last bit of a sum does not decide the order of equals.
+    key = table["normalised_aurc"].round(9)
+    return table.assign(_key=key).sort_values(["_key", "method"], ignore_index=True).drop(columns="_key")
 
 
 def by_method(judged: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
@@ -257,40 +256,27 @@ def by_method(judged: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
     return [(str(method), rows.reset_index(drop=True)) for method, rows in groups]
 
 
-def _best_first(table: pd.DataFrame) -> pd.DataFrame:
-    # Rounded, so that the last bit of a sum does not decide the order of equals.
-    key = table["normalised_aurc"].round(9)
-    return table.assign(_key=key).sort_values(["_key", "method"], ignore_index=True).drop(columns="_key")
-
-
-def paired_gains(
-    judged: pd.DataFrame,
-    baselines: Sequence[str] = BASELINES,
-    measures: Sequence[str] = ("normalised_aurc", "mae"),
-    resamples: int = 2000,
-    seed: int = 0,
-) -> pd.DataFrame:
+def paired_gains(judged: pd.DataFrame, baselines: Sequence[str] = BASELINES, resamples: int = 2000) -> pd.DataFrame:
     """How much lower a measure is than the baseline's on the same resamples: above zero the method is better.
 
-    The measures must be ones of which lower is better. Baselines that are not in the table are left out.
+    Baselines that are not in the table are left out.
     """
     methods = by_method(judged)
     pools = {method: pool(test) for method, test in methods}
-    weights = draw_weights(methods[0][1]["patient"], resamples, seed)
+    weights = draw_weights(methods[0][1]["patient"], resamples)
     drawn = {method: replicate(known, weights) for method, known in pools.items()}
     points = {method: _measures(known) for method, known in pools.items()}
     rows = []
     for baseline in (name for name in baselines if name in pools):
-        for measure in measures:
+        for measure in COMPARED:
             for method in (name for name in pools if name != baseline):
-                interval = percentiles(drawn[baseline][measure] - drawn[method][measure])
+                ends = vars(fd.percentiles(drawn[baseline][measure] - drawn[method][measure]))
                 gain = points[baseline][measure] - points[method][measure]
-                ends = {"low": interval.low, "high": interval.high}
                 rows.append({"method": method, "baseline": baseline, "measure": measure, "gain": gain, **ends})
     return pd.DataFrame(rows, columns=["method", "baseline", "measure", "gain", "low", "high"])
 
 
-def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
     """What methods lose where nothing that they were fitted on was of the tested data set; see :func:`judge_unseen_groups`.
 
     ``loss`` is above zero where they are worse, with the 95 % interval over the same resampled patients.
@@ -302,13 +288,12 @@ def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 200
             continue
         both = test[test["case"].isin(others[method]["case"])]
         pools = [pool(both, test), pool(others[method])]
-        weights = draw_weights(both["patient"], resamples, seed)
+        weights = draw_weights(both["patient"], resamples)
         seen_draws, unseen_draws = (replicate(known, weights) for known in pools)
         points = [_measures(known) for known in pools]
-        for measure in ("normalised_aurc", "mae"):
+        for measure in COMPARED:
             seen, alone = (point[measure] for point in points)
-            interval = percentiles(unseen_draws[measure] - seen_draws[measure])
-            ends = {"loss": alone - seen, "low": interval.low, "high": interval.high}
+            ends = {"loss": alone - seen, **vars(fd.percentiles(unseen_draws[measure] - seen_draws[measure]))}
             rows.append({"method": method, "measure": measure, "n": len(both), "seen": seen, "unseen": alone, **ends})
     return pd.DataFrame(rows, columns=["method", "measure", "n", "seen", "unseen", "loss", "low", "high"])
 

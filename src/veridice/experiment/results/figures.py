@@ -118,14 +118,14 @@ def _mark_failures(axes: Axes, across: bool = False) -> None:
         axes.axvline(fd.FAILURE_DICE, **style)
 
 
-def figure2(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = ("entropy_sum", "error_sum")) -> None:
+def figure2(judged: pd.DataFrame, folder: Path) -> None:
     """The paper's Figure 2, ``figure2.png`` and ``.svg``: sums of a map against the true Dice, with the regression line and
     the 95 % confidence band of its mean; all test cases, by data set.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    methods = _present(judged, methods)
+    methods = _present(judged, ("entropy_sum", "error_sum"))
     if not methods:
         return
     with saved(folder, "figure2", len(methods), (4.2 * len(methods), 4.1)) as (figure, panels):
@@ -146,16 +146,9 @@ def figure2(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = ("entro
 
 def _scatter(axes: Axes, rows: pd.DataFrame, column: str) -> None:
     for number, (dataset, group) in enumerate(rows.groupby(rows["dataset"].fillna("").astype(str), sort=True)):
-        axes.scatter(
-            group[column],
-            group["dice"],
-            s=22,
-            marker=MARKERS[number % len(MARKERS)],
-            color=PALETTE[number % len(PALETTE)],
-            alpha=0.75,
-            linewidths=0,
-            label=label(str(dataset)) or "unnamed",
-        )
+        marker, colour = MARKERS[number % len(MARKERS)], PALETTE[number % len(PALETTE)]
+        style: dict[str, Any] = {"marker": marker, "color": colour, "s": 22, "alpha": 0.75, "linewidths": 0}
+        axes.scatter(group[column], group["dice"], label=label(str(dataset)) or "unnamed", **style)
 
 
 def _regression(axes: Axes, x: fd.Numbers, y: fd.Numbers) -> None:
@@ -179,17 +172,14 @@ def _shared_legend(figure: Figure, panels: Sequence[Axes]) -> None:
     figure.legend(list(entries.values()), list(entries), loc="outside lower center", ncols=min(4, len(entries)))
 
 
-REGRESSORS = ("regressor_image", "regressor_uncertainty", "regressor_error")
-
-
-def figure3(judged: pd.DataFrame, folder: Path, methods: Sequence[str] = REGRESSORS) -> None:
+def figure3(judged: pd.DataFrame, folder: Path) -> None:
     """The paper's Figure 3, ``figure3.png`` and ``.svg``: predicted against true Dice, one panel for each method, with the
     identity and the 0.75 below which a segmentation is rejected and has failed.
 
     Raises:
         OutputError: the folder cannot be written.
     """
-    methods = _present(judged, methods)
+    methods = _present(judged, ("regressor_image", "regressor_uncertainty", "regressor_error"))
     if not methods:
         return
     with saved(folder, "figure3", len(methods), (3.3 * len(methods), 4.3)) as (figure, panels):
@@ -236,7 +226,7 @@ def risk_coverage(judged: pd.DataFrame, folder: Path, methods: Sequence[str]) ->
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), title="normalised area", alignment="left")
 
 
-def calibration(judged: pd.DataFrame, folder: Path, methods: Sequence[str], bins: int = 5) -> None:
+def calibration(judged: pd.DataFrame, folder: Path, methods: Sequence[str]) -> None:
     """``calibration.png`` and ``.svg``: mean true Dice of equally large bins of predicted Dice, with 95 % bootstrap
     intervals over patients. Cases of equal predicted Dice share a bin.
 
@@ -247,7 +237,7 @@ def calibration(judged: pd.DataFrame, folder: Path, methods: Sequence[str], bins
     if not methods:
         return
     with saved(folder, "calibration", len(methods), (3.1 * len(methods), 3.7)) as (_, panels):
-        tables = [calibration_bins(_rows(judged, method), bins) for method in methods]
+        tables = [calibration_bins(_rows(judged, method)) for method in methods]
         limits = _dice_limits(*(table[column] for table in tables for column in ("predicted", "low")))
         for axes, method, table in zip(panels, methods, tables, strict=True):
             axes.plot([0, 1], [0, 1], color="#222222", linewidth=1)
@@ -272,5 +262,5 @@ def calibration_bins(rows: pd.DataFrame, bins: int = 5, resamples: int = 2000) -
     for _, group in rows.groupby(member, sort=True):
         interval = fd.bootstrap(lambda dice: float(dice.mean()), group["dice"], clusters=group["patient"], resamples=resamples)
         means = {"predicted": group["predicted_dice"].mean(), "true": group["dice"].mean()}
-        table.append({"n": len(group), **means, "low": interval.low, "high": interval.high})
+        table.append({"n": len(group), **means, **vars(interval)})
     return pd.DataFrame(table)

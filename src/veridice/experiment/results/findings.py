@@ -10,22 +10,16 @@ import numpy as np
 import pandas as pd
 
 from veridice.experiment.results.evaluation import by_method, pool
-from veridice.experiment.results.resampling import (
-    Weights,
-    draw_weights,
-    percentiles,
-    ratio,
-    replicate,
-    weighted_mean,
-    weighted_pearson,
-)
+from veridice.experiment.results.resampling import Weights, draw_weights, ratio, replicate, weighted_mean, weighted_pearson
 from veridice.metrics import scores
+from veridice.metrics.failure_detection import percentiles
 from veridice.types import Numbers
 
 Rows = dict[str, pd.DataFrame]
 """Judged test cases by method, in the same order of cases."""
 Statistic = Callable[[Rows, Weights], Numbers]
 """One number a resample."""
+Side = Literal["above", "below", "bound", "none"]
 IMAGE, UNCERTAINTY, ERROR = "regressor_image", "regressor_uncertainty", "regressor_error"
 ENTROPY_SUM, ERROR_SUM, NON_BOUNDARY = "entropy_sum", "error_sum", "non_boundary_entropy"
 FEWEST_FINITE = 0.95
@@ -49,7 +43,7 @@ class Claim:
     measured: str
     methods: tuple[str, ...]
     statistic: Statistic
-    side: Literal["above", "below", "bound", "none"] = "above"
+    side: Side = "above"
 
     def word(self, low: float, high: float) -> str:
         """Whether an interval is all on the claimed side of zero, all on the other one, or on both."""
@@ -65,7 +59,7 @@ class Claim:
         return "confirmed" if above == (self.side == "above") else "refuted"
 
 
-def findings(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.DataFrame:
+def findings(judged: pd.DataFrame, resamples: int = 2000) -> pd.DataFrame:
     """One row for each claim of the paper whose methods are there, over the test cases of all folds.
 
     Intervals (95 %, percentiles) are over resampled patients, as :func:`.ladder`'s: networks,
@@ -73,15 +67,14 @@ def findings(judged: pd.DataFrame, resamples: int = 2000, seed: int = 0) -> pd.D
     """
     rows, made = dict(by_method(judged)), []
     patients = judged.drop_duplicates("case").sort_values("case")["patient"]
-    weights = draw_weights(patients, resamples, seed) if len(patients) else np.empty((0, 0))
+    weights = draw_weights(patients, resamples) if len(patients) else np.empty((0, 0))
     for claim in (claim for claim in CLAIMS if set(claim.methods) <= set(rows)):
         drawn = claim.statistic(rows, weights)
         enough = np.isfinite(drawn).mean() >= FEWEST_FINITE
         interval = percentiles(drawn if enough else drawn[:0])
         value = float(claim.statistic(rows, np.ones((1, len(patients))))[0])
-        ends = {"value": value, "low": interval.low, "high": interval.high}
-        word = claim.word(interval.low, interval.high)
-        made.append({"paper": claim.text, "here": word, **ends, "n": len(patients), "measured": claim.measured})
+        told = {"paper": claim.text, "here": claim.word(interval.low, interval.high), "value": value, **vars(interval)}
+        made.append({**told, "n": len(patients), "measured": claim.measured})
     return pd.DataFrame(made, columns=["paper", "here", "value", "low", "high", "n", "measured"])
 
 
@@ -135,24 +128,47 @@ def _share_at_borders(rows: Rows, weights: Weights) -> Numbers:
     return ratio(weights @ (share * some), weights @ some) - 0.5
 
 
-def _compared(text: str, measured: str, measure: str, better: str, worse: str) -> Claim:
+MEASURED = {
+    "mae": "MAE from the {worse} minus that from the {better}",
+    "pearson_r": "r from the {better} minus that from the {worse}",
+    "recall_failures": "share of the failures that is found, minus that from the {worse}",
+    "dice_mean_after": "mean Dice of the accepted, minus that from the {worse}",
+    "normalised_aurc": "normalised AURC of the sum of the uncertainty minus that of the prediction",
+}
+"""What says which of two methods is better, in words."""
+SEEN = {IMAGE: "image", UNCERTAINTY: "uncertainty", ERROR: "error map", ENTROPY_SUM: "sum of the uncertainty"}
+
+
+def _compared(text: str, measure: str, better: str, worse: str) -> Claim:
     """A claim whose number is above zero where ``better`` is so."""
     sign = -1 if measure in ("mae", "normalised_aurc") else 1
     first, second = _measure(better, measure), _measure(worse, measure)
+    measured = MEASURED[measure].format(better=SEEN[better], worse=SEEN[worse])
     return Claim(text, measured, (better, worse), lambda rows, weights: sign * (first(rows, weights) - second(rows, weights)))
 
 
 RAW = "r of the raw score, fold by fold"
 RISE = "mean Dice of the accepted minus that of all"
 BIAS = "mean of predicted minus true Dice"
-AREA = "normalised AURC of the sum of the uncertainty minus that of the prediction"
+LINEAR = "r of predicted and true Dice"
+OF_ONE: dict[str, Callable[[str], Statistic]] = {
+    RAW: _of_score,
+    RISE: _rise,
+    BIAS: _bias,
+    LINEAR: lambda method: _measure(method, "pearson_r"),
+}
+"""What is measured of one method."""
+
+
+def _of_one(text: str, measured: str, method: str, side: Side = "above") -> Claim:
+    return Claim(text, measured, (method,), OF_ONE[measured](method), side)
+
+
 CLAIMS = (
-    Claim("The sum of the uncertainty goes with the Dice (r 0.52, 0.55)", RAW, (ENTROPY_SUM,), _of_score(ENTROPY_SUM)),
-    Claim("The sum of the error map does not (r -0.25, -0.32)", RAW, (ERROR_SUM,), _of_score(ERROR_SUM), "none"),
-    Claim(
-        "Sorting out by the sum of the uncertainty raises the Dice (0.819 to 0.833)", RISE, (ENTROPY_SUM,), _rise(ENTROPY_SUM)
-    ),
-    Claim("Sorting out by the sum of the error map does not (0.819 to 0.817)", RISE, (ERROR_SUM,), _rise(ERROR_SUM), "none"),
+    _of_one("The sum of the uncertainty goes with the Dice (r 0.52, 0.55)", RAW, ENTROPY_SUM),
+    _of_one("The sum of the error map does not (r -0.25, -0.32)", RAW, ERROR_SUM, "none"),
+    _of_one("Sorting out by the sum of the uncertainty raises the Dice (0.819 to 0.833)", RISE, ENTROPY_SUM),
+    _of_one("Sorting out by the sum of the error map does not (0.819 to 0.817)", RISE, ERROR_SUM, "none"),
     Claim(
         "Uncertainty is mostly at the borders",
         "mean share of the entropy within 1 voxel of the predicted border, minus one half; at least so much",
@@ -160,80 +176,31 @@ CLAIMS = (
         _share_at_borders,
         "bound",
     ),
-    Claim(
-        "The Dice can be predicted from the uncertainty (r 0.71)",
-        "r of predicted and true Dice",
-        (UNCERTAINTY,),
-        _measure(UNCERTAINTY, "pearson_r"),
-    ),
-    Claim(
-        "Sorting out by predictions from the uncertainty raises the Dice (0.82 to 0.84)",
-        RISE,
-        (UNCERTAINTY,),
-        _rise(UNCERTAINTY),
-    ),
-    Claim("Sorting out by predictions from the error map raises the Dice (0.82 to 0.84)", RISE, (ERROR,), _rise(ERROR)),
+    _of_one("The Dice can be predicted from the uncertainty (r 0.71)", LINEAR, UNCERTAINTY),
+    _of_one("Sorting out by predictions from the uncertainty raises the Dice (0.82 to 0.84)", RISE, UNCERTAINTY),
+    _of_one("Sorting out by predictions from the error map raises the Dice (0.82 to 0.84)", RISE, ERROR),
+    _compared("Predictions from the uncertainty are nearer than from the image (MAE 0.045, 0.054)", "mae", UNCERTAINTY, IMAGE),
     _compared(
-        "Predictions from the uncertainty are nearer than from the image (MAE 0.045, 0.054)",
-        "MAE from the image minus that from the uncertainty",
-        "mae",
-        UNCERTAINTY,
-        IMAGE,
+        "Predictions from the uncertainty are nearer than from the error map (MAE 0.045, 0.057)", "mae", UNCERTAINTY, ERROR
     ),
     _compared(
-        "Predictions from the uncertainty are nearer than from the error map (MAE 0.045, 0.057)",
-        "MAE from the error map minus that from the uncertainty",
-        "mae",
-        UNCERTAINTY,
-        ERROR,
+        "Predictions from the image have a lower r than from the uncertainty (0.57, 0.71)", "pearson_r", UNCERTAINTY, IMAGE
     ),
+    _compared("Predictions from the image have a lower r than from the error map (0.57, 0.73)", "pearson_r", ERROR, IMAGE),
+    _compared("From the error map more failures are found than from the uncertainty", "recall_failures", ERROR, UNCERTAINTY),
+    _compared("From the error map more failures are found than from the image", "recall_failures", ERROR, IMAGE),
+    _compared("The error map raises the Dice more than the uncertainty", "dice_mean_after", ERROR, UNCERTAINTY),
     _compared(
-        "Predictions from the image have a lower r than from the uncertainty (0.57, 0.71)",
-        "r from the uncertainty minus that from the image",
-        "pearson_r",
-        UNCERTAINTY,
-        IMAGE,
-    ),
-    _compared(
-        "Predictions from the image have a lower r than from the error map (0.57, 0.73)",
-        "r from the error map minus that from the image",
-        "pearson_r",
-        ERROR,
-        IMAGE,
-    ),
-    _compared(
-        "From the error map more failures are found than from the uncertainty",
-        "share of the failures that is found, minus that from the uncertainty",
-        "recall_failures",
-        ERROR,
-        UNCERTAINTY,
-    ),
-    _compared(
-        "From the error map more failures are found than from the image",
-        "share of the failures that is found, minus that from the image",
-        "recall_failures",
-        ERROR,
-        IMAGE,
-    ),
-    _compared(
-        "The error map raises the Dice more than the uncertainty",
-        "mean Dice of the accepted, minus that from the uncertainty",
-        "dice_mean_after",
-        ERROR,
-        UNCERTAINTY,
-    ),
-    _compared(
-        "Predictions from the uncertainty find failures better than its sum", AREA, "normalised_aurc", UNCERTAINTY, ENTROPY_SUM
+        "Predictions from the uncertainty find failures better than its sum", "normalised_aurc", UNCERTAINTY, ENTROPY_SUM
     ),
     _compared(
         "Predictions from the error map find failures better than the sum of the uncertainty",
-        AREA,
         "normalised_aurc",
         ERROR,
         ENTROPY_SUM,
     ),
-    Claim("Predictions from the image are too high", BIAS, (IMAGE,), _bias(IMAGE)),
-    Claim("Predictions from the uncertainty are too high", BIAS, (UNCERTAINTY,), _bias(UNCERTAINTY)),
-    Claim("Predictions from the error map are slightly too low", BIAS, (ERROR,), _bias(ERROR), "below"),
+    _of_one("Predictions from the image are too high", BIAS, IMAGE),
+    _of_one("Predictions from the uncertainty are too high", BIAS, UNCERTAINTY),
+    _of_one("Predictions from the error map are slightly too low", BIAS, ERROR, "below"),
 )
 """Williams et al., Results and Discussion; where text and Table 1 differ, both numbers or the text's."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from veridice.metrics.failure_detection import Flags, Interval
+from veridice.metrics.failure_detection import Flags
 from veridice.types import Numbers
 
 Weights = np.ndarray[tuple[int, int], np.dtype[np.float64]]
@@ -25,15 +25,6 @@ def draw_weights(clusters: Any, resamples: int = 2000, seed: int = 0) -> Weights
     groups = int(member.max()) + 1
     counts = [np.bincount(generator.integers(groups, size=groups), minlength=groups) for _ in range(resamples)]
     return np.asarray(np.stack(counts)[:, member], np.float64)
-
-
-def percentiles(values: Numbers, coverage: float = 0.95) -> Interval:
-    """Percentile interval of what is finite."""
-    finite = values[np.isfinite(values)]
-    if not len(finite):
-        return Interval(np.nan, np.nan)
-    low, high = np.quantile(finite, [(1 - coverage) / 2, (1 + coverage) / 2])
-    return Interval(float(low), float(high))
 
 
 @dataclass(frozen=True)

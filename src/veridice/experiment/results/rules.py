@@ -67,8 +67,7 @@ def fit_rule(score: Numbers, dice: Numbers, kind: Kind) -> Rule:
     known = np.isfinite(score)
     if kind == "dice":
         return Rule(_clipped(float(dice.mean())), 1.0, None, *_spread(score[known]))
-    correlation = spearman(score[known], dice[known]).r
-    direction = -1.0 if correlation < 0 else 1.0
+    direction = -1.0 if spearman(score[known], dice[known]).r < 0 else 1.0
     with warnings.catch_warnings():
         # scikit-learn warns wherever the direction is not significant, which sixteen cases seldom make it.
         warnings.simplefilter("ignore", UserWarning)

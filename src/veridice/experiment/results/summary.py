@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import base64
 import math
-from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -44,27 +44,14 @@ TABLES = (
     ("By group", "Within each data set and severity, for a few methods; all in groups.csv.", "groups"),
 )
 PICTURES = (
-    (
-        "Figure 1",
-        "Small, medium and large load among the first fold's test cases; left is the patient's right.",
-        "figure1",
-    ),
+    ("Figure 1", "Small, medium and large load among the first fold's test cases; left is the patient's right.", "figure1"),
     ("Figure 2", "Voxel-wise sums against true Dice.", "figure2"),
     ("Figure 3", "Predicted against true Dice.", "figure3"),
     ("Risk and coverage", "Mean 1 - Dice of the accepted cases, the most trusted first.", "risk-coverage"),
     ("Calibration", "Mean true Dice of bins of predicted Dice.", "calibration"),
 )
 
-
 IN_GROUPS = ("volume", "pairwise_dice", "combination", "veridice")
-
-
-@dataclass(frozen=True)
-class Shown:
-    """A table as text; each heading and cell with whether it is of numbers."""
-
-    columns: list[tuple[str, bool]]
-    rows: list[list[tuple[str, bool]]]
 
 
 def write_summary(name: str, data: str, results: Path) -> None:
@@ -75,26 +62,20 @@ def write_summary(name: str, data: str, results: Path) -> None:
         data: one sentence on which cases these are.
         results: folder of :func:`veridice.experiment.results.write.write_results`.
     """
-    html = (
-        page_environment("veridice.experiment.results")
-        .get_template("experiment.html.j2")
-        .render(
-            name=name,
-            data=data,
-            failure_dice=FAILURE_DICE,
-            tables=[(title, note, _shown(results / f"{file}.csv")) for title, note, file in TABLES],
-            pictures=[
-                (title, note, base64.b64encode(picture.read_bytes()).decode())
-                for title, note, file in PICTURES
-                if (picture := results / f"{file}.png").exists()  # not where none of its methods was asked for
-            ],
-        )
-    )
+    template = page_environment("veridice.experiment.results").get_template("experiment.html.j2")
+    tables = [(title, note, _shown(results / f"{file}.csv")) for title, note, file in TABLES]
+    pictures = [
+        (title, note, base64.b64encode(picture.read_bytes()).decode())
+        for title, note, file in PICTURES
+        if (picture := results / f"{file}.png").exists()  # not where none of its methods was asked for
+    ]
+    html = template.render(name=name, data=data, failure_dice=FAILURE_DICE, tables=tables, pictures=pictures)
     with staged_output(results) as stage:
         (stage / SUMMARY).write_text(html, encoding="utf-8")
 
 
-def _shown(path: Path) -> Shown:
+def _shown(path: Path) -> dict[str, list[Any]]:
+    """A table as text, ``columns`` and ``rows``; each heading and cell with whether it is of numbers."""
     table = _read(path)
     if path.stem == "ladder":
         table = table[[column for column in LADDER if column in table]].rename(columns=LADDER)
@@ -106,7 +87,7 @@ def _shown(path: Path) -> Shown:
         for row in table.itertuples(index=False)
     ]
     headings = [(str(column).replace("_", " "), number) for column, number in zip(table, numeric, strict=True)]
-    return Shown(headings, rows)
+    return {"columns": headings, "rows": rows}
 
 
 def _text(cell: object) -> str:

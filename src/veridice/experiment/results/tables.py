@@ -83,9 +83,6 @@ def read_cases(path: Path) -> pd.DataFrame:
     return table
 
 
-REFIT_NUMBERS = ("dice", "seen", "unseen")
-
-
 def read_refits(path: Path) -> pd.DataFrame:
     """Read the table of predictions with and without the scanner; texts as in :func:`read_cases`.
 
@@ -96,7 +93,7 @@ def read_refits(path: Path) -> pd.DataFrame:
         table = pd.read_csv(path, dtype=str, keep_default_na=False)
         return table.assign(
             **{name: table[name].map(_original) for name in ("case", "patient", "dataset")},
-            **{name: table[name].astype(float) for name in REFIT_NUMBERS},
+            **{name: table[name].astype(float) for name in ("dice", "seen", "unseen")},
         )
     except (OSError, ValueError, KeyError) as error:
         raise InputError(f"{path}: not a table of refits ({error}); run the experiment again") from error

@@ -29,11 +29,10 @@ def write_results(folder: Path) -> None:
         OutputError: ``folder`` cannot be written.
     """
     judged = write_tables(folder)
-    present = set(judged["method"])
     figures.figure2(judged, folder)
     figures.figure3(judged, folder)
-    figures.risk_coverage(judged, folder, [name for name in DRAWN if name in present])
-    figures.calibration(judged, folder, [name for name in CALIBRATED if name in present])
+    figures.risk_coverage(judged, folder, DRAWN)
+    figures.calibration(judged, folder, CALIBRATED)
 
 
 def write_tables(folder: Path) -> pd.DataFrame:
@@ -41,16 +40,20 @@ def write_tables(folder: Path) -> pd.DataFrame:
     cases = evaluation.check_cases(tables.read_cases(folder / CASES))
     refits = tables.read_refits(folder / tables.REFITS)
     names = sorted(cases["method"].unique())
-    candidates = [name for name in names if not name.startswith(SEES_VALIDATION) and name not in NO_CANDIDATES]
-    candidates = [name for name in candidates if not name.endswith(evaluation.UNSEEN)]
+    single = [name for name in names if not name.startswith(SEES_VALIDATION) and not name.endswith(evaluation.UNSEEN)]
+    candidates = [name for name in single if name not in NO_CANDIDATES]
     judged = evaluation.judge(evaluation.choose_on_validation(cases, candidates))
     folds = evaluation.fold_table(judged)
+    shift = evaluation.shift_table(judged, evaluation.judge_unseen_groups(cases))
+    if not refits.empty:
+        regressors = evaluation.shift_table(*evaluation.judged_refits(refits, REFITTED))
+        shift = pd.concat([shift, regressors], ignore_index=True)
     written = {
         "folds": folds,
         "ladder": evaluation.ladder(judged),
         "gains": evaluation.paired_gains(judged),
         "groups": evaluation.by_group(judged),
-        "shift": _shift(cases, judged, refits),
+        "shift": shift,
         "table1": paper.table1(folds),
         "findings": findings(judged),
         "judged": judged,
@@ -60,11 +63,3 @@ def write_tables(folder: Path) -> pd.DataFrame:
     for name in ("ladder", "table1", "findings", "groups"):
         tables.write_markdown(folder / f"{name}.md", written[name])
     return judged
-
-
-def _shift(cases: pd.DataFrame, judged: pd.DataFrame, refits: pd.DataFrame) -> pd.DataFrame:
-    shift = evaluation.shift_table(judged, evaluation.judge_unseen_groups(cases))
-    if refits.empty:
-        return shift
-    regressors = evaluation.shift_table(*evaluation.judged_refits(refits, REFITTED))
-    return pd.concat([shift, regressors], ignore_index=True)

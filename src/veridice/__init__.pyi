@@ -1,0 +1,15 @@
+from ._version import __version__ as __version__
+from .assessment.assess import assess_scan as assess_scan
+from .assessment.check import check as check
+from .assessment.models import load_models as load_models
+from .assessment.result import AssessmentResult as AssessmentResult
+from .case import Assessment as Assessment
+from .config import InferenceSettings as InferenceSettings
+from .errors import VeridiceError as VeridiceError
+from .imaging.volume import Geometry as Geometry
+from .imaging.volume import Volume as Volume
+from .io.nifti import read_image as read_image
+from .io.nifti import read_mask as read_mask
+from .io.nifti import write_image as write_image
+from .io.weight_cards import bundled_weights as bundled_weights
+from .metrics.overlap import dice as dice
