@@ -139,7 +139,7 @@ def test_choices_replace_those_of_the_cohort() -> None:
 
 
 def test_the_command_line_simulates_a_real_small_scan(tmp_path: Path) -> None:
-    assert cli.run([*SMALL, "--jobs=2", "-o", str(tmp_path)]) == 0
+    assert cli.run([*SMALL, "--jobs=1", "-o", str(tmp_path)]) == 0
     assert len(list(tmp_path.rglob("*.nii.gz"))) == 4
 
 
