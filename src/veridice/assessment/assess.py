@@ -106,42 +106,27 @@ def assess_masks(
     with clock.stage("lesions"):
         numbers, lesions, missed = list_lesions(best.mask, analysis)
     native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
-    voxel_ml = scan.flair.geometry.voxel_volume_ml
-    notices = (
-        *analysis.warnings,
-        *doubts,
-        *best.warnings,
-        *unusual,
-        *calibration_warnings(calibration, settings, limits),
-    )
+    doubtful = calibration_warnings(calibration, settings, limits)
+    notices = (*analysis.warnings, *doubts, *best.warnings, *unusual, *doubtful)
     assessment = Assessment(
         case=case,
         verdict=decision.verdict,
         predicted_dice=decision.predicted_dice,
         interval=decision.interval,
         coverage=settings.coverage,
-        calibration=Calibration(
-            source=calibration.source,
-            n=calibration.n,
-            simulated=calibration.simulated,
-        ),
+        calibration=Calibration(source=calibration.source, n=calibration.n, simulated=calibration.simulated),
         for_review=not known,
         decided_by=decision.decided_by,
         p_values=decision.p_values,
         judged_mask=best.name,
-        ranking=ranking(ranked, voxel_ml) if len(masks) > 1 else (),
+        ranking=ranking(ranked, scan.flair.geometry.voxel_volume_ml) if len(masks) > 1 else (),
         scores={
             **best.scores,
             "predicted_spread": decision.spread,
             "unfamiliarity": unfamiliarity(analysis, models.quality),
             **worth(decision, calibration, limits.min_dice, known),
         },
-        volumes_ml={
-            "judged_mask": lesion_volume_ml(best.mask, voxel_ml),
-            "own_mask": lesion_volume_ml(analysis.own, voxel_ml),
-            "brain": lesion_volume_ml(analysis.native_brain, voxel_ml),
-            "looks_missed": sum(lesion.volume_ml for lesion in missed),
-        },
+        volumes_ml=_volumes_ml(best.mask, analysis, missed),
         warnings=tuple(notice.text for notice in notices),
         warning_codes=tuple(notice.code for notice in notices),
         maps={},
@@ -159,6 +144,12 @@ def assess_masks(
         transform=analysis.transform,
         preprocessing=analysis.preprocessing,
     )
+
+
+def _volumes_ml(mask: Mask, analysis: ScanAnalysis, missed: Sequence[Lesion]) -> dict[str, float]:
+    parts = {"judged_mask": mask, "own_mask": analysis.own, "brain": analysis.native_brain}
+    volumes = {name: lesion_volume_ml(part, analysis.geometry.voxel_volume_ml) for name, part in parts.items()}
+    return {**volumes, "looks_missed": sum(lesion.volume_ml for lesion in missed)}
 
 
 def list_lesions(mask: Mask, analysis: ScanAnalysis) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:
