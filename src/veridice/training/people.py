@@ -6,8 +6,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import pandas as pd
+
 from veridice.assessment.models import Models
 from veridice.config import InferenceSettings
+from veridice.quality.calibration import CalibrationSet
+from veridice.quality.predictor import Predictor
 from veridice.simulate.cohorts import MIX, Cohort
 from veridice.training.assessed_masks import AssessedMasks, Task, assess_all, has_t1, patient_name, simulated_scan
 from veridice.training.quality_model import other_patients
@@ -39,3 +43,21 @@ def assess_people(
     tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, ()) for plan in plans]
     shapes = other_patients(models.grid_shape[0])
     return assess_all(tasks, shapes, DAMAGED, cohort.seed, InferenceSettings(), folder, jobs, on_step, graded=GRADED)
+
+
+def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int) -> CalibrationSet:
+    """The calibration of decision and interval, from masks of the people of ``calibration``.
+
+    Args:
+        predictor: whose predictions are calibrated.
+        masks: rows of :func:`assess_people` with ``unfamiliarity``; empty masks are left out.
+        passes: that they were judged with.
+    """
+    known = masks[masks["lesion_count"] > 0].reset_index(drop=True)
+    known = known.assign(acceptable=(known["unfamiliarity"] <= 1) & (known["doubts"] == 0))
+    source = (
+        f"{known['person'].nunique()} simulated patients of all severities, a fifth without T1w, made of the brains of "
+        f"{known['brain'].nunique()} people; {len(known)} masks of {known['kind'].nunique()} kinds"
+    )
+    made = CalibrationSet.of(*predictor.predict(known), known, source, simulated=True)
+    return made.model_copy(update={"passes": passes})
