@@ -19,12 +19,11 @@ from sklearn.metrics import roc_auc_score
 
 from veridice.assessment.decide import AGREEMENT_WEIGHT, agreement_of
 from veridice.metrics.failure_detection import bootstrap
-from veridice.quality.calibration import dice_intervals
+from veridice.quality.calibration import CalibrationSet, dice_intervals
 from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
 from veridice.training.assessed_masks import WITH
-from veridice.training.quality_model import calibration_set
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}
 RESAMPLES, COVERAGE = 1000, 0.9
@@ -46,7 +45,7 @@ def predictions(known: pd.DataFrame, asked: pd.DataFrame, apart: pd.DataFrame) -
     """Of the judge with the ends of its interval, of single numbers as they are or by an isotonic map, and of a constant."""
     fitted = fit_predictor(known)
     dice, spread = fitted.predict(asked)
-    low, high = dice_intervals(calibration_set(fitted, apart, ""), dice, spread, COVERAGE).T
+    low, high = dice_intervals(CalibrationSet.of(*fitted.predict(apart), apart, "", simulated=True), dice, spread, COVERAGE).T
     without = fit_predictor(known, features=[name for name in FEATURES if not name.startswith("predicted_dice")])
     made = {"judge": dice, "low": low, "high": high, "judge without the three regression networks": without.predict(asked)[0]}
     for name, score in SINGLE.items():

@@ -30,8 +30,7 @@ from veridice.quality.calibration import dice_intervals
 from veridice.quality.model import QualityModel, load_quality_model
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import people_of
-from veridice.training.assessed_masks import Task, assess_all, has_t1, patient_name, simulated_scan
-from veridice.training.quality_model import other_patients
+from veridice.training.assessed_masks import Task, assess_all, has_t1, other_patients, patient_name, simulated_scan
 from veridice.training.settings import load_training_settings
 
 DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"

@@ -12,9 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from veridice.assessment.models import load_models
+from veridice.io.weight_cards import bundled_weights
 from veridice.progress import progress_bar
+from veridice.quality.model import load_quality_model
 from veridice.training.assessed_masks import write_rows
-from veridice.training.people import PEOPLE, assess_people
+from veridice.training.people import PEOPLE, assess_people, with_unfamiliarity
 
 RESULTS = Path(__file__).parent.parent / "results" / "judge"
 
@@ -26,17 +28,12 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)
     options = parser.parse_args()
-    models = load_models()
+    models = load_models(with_quality=False)
     with progress_bar() as progress:
         bar = progress.add_task(f"people, {options.name}", total=options.n, note="")
         on_step = partial(progress.advance, bar)
         found = assess_people(options.name, models, options.n, options.output / options.name, options.jobs, on_step)
-    scans = found.scans.set_index("scan")
-    far = {
-        name: models.quality.ood.unfamiliarity(row["descriptors"], row["features"]) if models.quality else 0.0
-        for name, row in scans.iterrows()
-    }
-    masks = found.masks.assign(unfamiliarity=found.masks["scan"].map(far))
+    masks = with_unfamiliarity(found, load_quality_model(bundled_weights()).ood)
     write_rows(RESULTS / f"people-{options.name}-masks.csv.gz", masks)
 
 

@@ -24,6 +24,7 @@ from veridice.simulate.plan import PatientPlan
 from veridice.training import ood_examples, quality_model
 from veridice.training.assessed_masks import KnownScan, assessed_masks
 from veridice.training.mask_errors import KINDS
+from veridice.training.people import DAMAGED, GRADED
 
 FP32 = Backend("cpu", "fp32", 1)
 
@@ -36,7 +37,7 @@ def known_scan(tiny_scan: dict[str, Volume], name: str, seed: int = 0) -> KnownS
     judged = np.ones_like(truth)
     judged[:5] = False
     scan = Scan(noisy, tiny_scan["t1"], brain=flair.with_voxels(flair.voxels > 100))
-    facts = {"simulated": True, "severity": "easy", "load_ml": 1.0, "whole_head": False}
+    facts = {"simulated": True, "severity": "easy", "load_ml": 1.0, "whole_head": False, "brain": name}
     return KnownScan(name, name, 0, scan, truth, judged, facts)
 
 
@@ -75,7 +76,7 @@ def test_from_scans_to_a_judge(
     for name in ("predictor.json", "predictor.safetensors", "calibration.json"):
         (output / "weights" / name).unlink()
     text = (study / "tiny.toml").read_text()
-    counts = "patients = 4\nmasks = 4\nvalidation_patients = 6\ncalibration_patients = 8\ncalibration_masks = 1\npasses = 2"
+    counts = "patients = 4\nmasks = 4\nvalidation_patients = 6\ncalibration_patients = 8\ngraded_masks = 1\npasses = 2"
     counts += "\nlooks = 4"
     (study / "judge.toml").write_text(f"{text}\n[predictor]\n{counts}\n")
     command = ["train", "predictor", f"--config={study / 'judge.toml'}", f"-o{output}"]
@@ -88,7 +89,7 @@ def test_from_scans_to_a_judge(
     models = load_models(output / "weights")
     assert models.quality is not None
     apart = pd.read_csv(output / "predictor" / "calibration-masks.csv.gz")
-    assert len(apart) == 8 * 2 and models.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
+    assert len(apart) == 8 * (1 + DAMAGED + GRADED) and models.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
     assert 0 < models.quality.calibration.patients <= 8
     assert "simulated patients" in models.quality.calibration.source
     assert models.cards["predictor"].learnt_from["segmenter"] == models.cards["segmenter"].sha256
@@ -99,7 +100,7 @@ def test_from_scans_to_a_judge(
     times = [path.stat().st_mtime_ns for path in stored]
     table = output / "predictor" / "train-masks.csv.gz"
     before, rows = table.read_bytes(), pd.read_csv(table)
-    assert len(rows) == (4 + 2) * 5 and set(FEATURES) <= set(rows)
+    assert len(rows) == (4 + 2) * (1 + 4 + 1) and set(FEATURES) <= set(rows)
     assert cli.run(command) == 0
     assert [path.stat().st_mtime_ns for path in stored] == times
     assert table.read_bytes() == before

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import ndimage
 from torch import nn
 
 from veridice.assessment.analysis import analyse_mask, analyse_scan
@@ -27,6 +28,7 @@ from veridice.parallel import do_missing
 from veridice.progress import Clock
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions
+from veridice.simulate.donors import choose_donors, load_lesions
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.training.graded_masks import GRADED, NativeMaterial, draw_graded, graded_mask
@@ -247,6 +249,13 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
     """A table as CSV: floats as single precision has them, the same bytes for the same rows."""
     with staged_output(path.parent) as stage:
         rows.to_csv(stage / path.name, index=False, float_format="%.7g", compression={"method": "gzip", "mtime": 1})
+
+
+def other_patients(grid: int) -> list[Mask]:
+    """Lesions of the training donors on the cube, about where they would lie."""
+    maps = [load_lesions(donor).astype(np.float32) for donor in choose_donors("training") if donor.kind == "lesions"]
+    zoom = partial(ndimage.zoom, order=1, grid_mode=True, mode="nearest")
+    return [zoom(lesions, [grid / n for n in lesions.shape]) >= 128 for lesions in maps]
 
 
 def assess_all(

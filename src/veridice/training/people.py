@@ -6,15 +6,24 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from veridice.assessment.models import Models
 from veridice.config import InferenceSettings
 from veridice.quality.calibration import CalibrationSet
+from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor
 from veridice.simulate.cohorts import MIX, Cohort
-from veridice.training.assessed_masks import AssessedMasks, Task, assess_all, has_t1, patient_name, simulated_scan
-from veridice.training.quality_model import other_patients
+from veridice.training.assessed_masks import (
+    AssessedMasks,
+    Task,
+    assess_all,
+    has_t1,
+    other_patients,
+    patient_name,
+    simulated_scan,
+)
 
 PEOPLE = {
     "calibration": Cohort("calibration", 7000, "more-calibration,lesjak-05,lesjak-20,lesjak-21,lesjak-22,lesjak-23", MIX),
@@ -45,12 +54,19 @@ def assess_people(
     return assess_all(tasks, shapes, DAMAGED, cohort.seed, InferenceSettings(), folder, jobs, on_step, graded=GRADED)
 
 
+def with_unfamiliarity(found: AssessedMasks, ood: OodDetector) -> pd.DataFrame:
+    """The masks with how unlike the known scans theirs is, which says whether one could have been accepted."""
+    rows = found.scans.to_dict("records")
+    far = {row["scan"]: ood.unfamiliarity(row["descriptors"], np.array(row["features"])) for row in rows}
+    return found.masks.assign(unfamiliarity=found.masks["scan"].map(far))
+
+
 def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int) -> CalibrationSet:
     """The calibration of decision and interval, from masks of the people of ``calibration``.
 
     Args:
         predictor: whose predictions are calibrated.
-        masks: rows of :func:`assess_people` with ``unfamiliarity``; empty masks are left out.
+        masks: from :func:`with_unfamiliarity`; empty masks are left out.
         passes: that they were judged with.
     """
     known = masks[masks["lesion_count"] > 0].reset_index(drop=True)

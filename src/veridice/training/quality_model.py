@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import ndimage, stats
+from scipy import stats
 from torch import nn
 
 from veridice.assessment.models import Models, load_models
@@ -21,32 +21,28 @@ from veridice.inference.weights import load_network
 from veridice.io.labelled_scan import views
 from veridice.io.weight_cards import WeightCard
 from veridice.progress import counted
-from veridice.quality.calibration import CalibrationSet
 from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor, fit_predictor
 from veridice.quality.single_lesions import fit_lesion_model
 from veridice.simulate.cohorts import COHORTS, Cohort
-from veridice.simulate.donors import choose_donors, load_lesions, people_of
 from veridice.training.assessed_masks import (
     AssessedMasks,
     KnownScan,
     Task,
     assess_all,
     has_t1,
+    other_patients,
     patient_name,
     real_scan,
     simulated_scan,
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
+from veridice.training.people import DAMAGED, GRADED, PEOPLE, people_calibration, with_unfamiliarity
 from veridice.training.provenance import by_split, origins
 from veridice.training.regressors import fold_folders
 from veridice.training.settings import TrainingSettings
-from veridice.types import Mask
-
-CALIBRATION_SEED = 5000
-"""Seed of the calibration cohort; no other cohort has it."""
 
 
 def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: Path, weights: Path) -> list[WeightCard]:
@@ -72,16 +68,16 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     }
     if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
         raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
-    known = _judge(_to_learn(settings, cases, models, folds), stage.masks, settings, run / "train")
+    learnt = _to_learn(settings, cases, models, folds)
+    known = _judge(learnt, stage.masks, stage.graded_masks, settings, run / "train")
     predictor, lesion_model = fit_predictor(known.drawn, settings.seed), fit_lesion_model(known.lesions)
     checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
-    checks = _judge(checked, stage.masks, settings, run / "validation")
-    apart_cohort = replace(COHORTS["validation"], name="calibration", donors=stage.calibration_donors, seed=CALIBRATION_SEED)
-    kept = _simulated(apart_cohort, stage.calibration_patients, models, folds)
-    apart = _judge(kept, stage.calibration_masks, settings, run / "calibration")
+    checks = _judge(checked, stage.masks, stage.graded_masks, settings, run / "validation")
+    apart_cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
+    kept = _simulated(apart_cohort, stage.calibration_patients, models, {})
+    apart = _judge(kept, DAMAGED, GRADED, settings, run / "calibration")
     ood = learn_appearances(settings, cases, models, run / "looks")
-    calibration = calibration_set(predictor, apart.drawn, _source(settings, apart.drawn))
-    calibration = calibration.model_copy(update={"passes": stage.passes})
+    calibration = people_calibration(predictor, with_unfamiliarity(apart, ood), stage.passes)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
     return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, models))]
 
@@ -101,32 +97,14 @@ def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models:
     return fit_to_looks(rows, settings.seed)
 
 
-def calibration_set(predictor: Predictor, known: pd.DataFrame, source: str) -> CalibrationSet:
-    """Predictions for masks with a known Dice (columns as of :func:`veridice.training.assessed_masks.assess_all`)."""
-    return CalibrationSet.of(*predictor.predict(known), known, source, simulated=bool(known["simulated"].any()))
-
-
-def _source(settings: TrainingSettings, known: pd.DataFrame) -> str:
-    donors, kinds = settings.predictor.calibration_donors, known["kind"].nunique()
-    people, brains = len(people_of(donors)), sum(donor.kind == "anatomy" for donor in choose_donors(donors))
-    patients = f"{known['person'].nunique()} simulated patients of all severities, a fifth without T1w,"
-    return f"{patients} made of {people} people ({brains} brains), {len(known)} masks of {kinds} kinds"
-
-
-def _judge(tasks: list[Task], count: int, settings: TrainingSettings, folder: Path) -> AssessedMasks:
+def _judge(tasks: list[Task], count: int, graded: int, settings: TrainingSettings, folder: Path) -> AssessedMasks:
     inference = InferenceSettings(passes=settings.predictor.passes)
     with counted(f"masks, {folder.name}", len(tasks)) as on_step:
         shapes = other_patients(tasks[0].models.grid_shape[0])
-        judged = assess_all(tasks, shapes, count, settings.seed, inference, folder, settings.predictor.jobs, on_step)
+        jobs = settings.predictor.jobs
+        judged = assess_all(tasks, shapes, count, settings.seed, inference, folder, jobs, on_step, graded=graded)
     judged.write(folder.parent, folder.name)
     return judged
-
-
-def other_patients(grid: int) -> list[Mask]:
-    """Lesions of the training donors on the cube, about where they would lie."""
-    maps = [load_lesions(donor).astype(np.float32) for donor in choose_donors("training") if donor.kind == "lesions"]
-    zoom = partial(ndimage.zoom, order=1, grid_mode=True, mode="nearest")
-    return [zoom(lesions, [grid / n for n in lesions.shape]) >= 128 for lesions in maps]
 
 
 def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models, folds: dict[int, nn.Module]) -> list[Task]:

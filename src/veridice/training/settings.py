@@ -113,13 +113,13 @@ class PredictorSettings(Settings):
     """The prediction of any mask's Dice, from evidence; see :mod:`veridice.quality.predictor`."""
 
     patients: int = Field(180, ge=0, description="simulated patients to learn from, in equal parts from the donor groups")
-    masks: int = Field(7, ge=1, description="masks of each scan beside our own")
+    masks: int = Field(4, ge=1, description="damaged and classical masks of each scan beside our own")
+    graded_masks: int = Field(5, ge=0, description="masks of each scan whose quality is drawn evenly")
     validation_patients: int = Field(40, ge=0, description="of the validation cohort")
     looks: int = Field(
         60, ge=0, description="simulated validation and training patients by which known scans are told from odd ones"
     )
-    calibration_patients: int = Field(240, ge=0, description="simulated from the calibration donors")
-    calibration_masks: int = Field(2, ge=1, description="masks of each beside our own; few, so that people count")
+    calibration_patients: int = Field(320, ge=0, description="simulated from the calibration donors")
     calibration_donors: str = Field(
         "validation", description="a split or people on whom no network trained; reserved ones make test cohorts too"
     )
