@@ -1,6 +1,6 @@
 """Fits the predictor to the stored masks of training, calibrates it by those of other people, and puts both beside the weights.
 
-    python scripts/release_quality_model.py [--results results/judge] [--weights FOLDER]
+    python scripts/release_quality_model.py --weights FOLDER [--results results/judge]
 
 Lesion model and detector of unknown scans stay as they are. The card gets the figures of the validation masks.
 """
@@ -18,9 +18,10 @@ import pandas as pd
 from scipy import stats
 
 from veridice.config import InferenceSettings
-from veridice.io.weight_cards import bundled_weights, read_card
+from veridice.io.weight_cards import read_card
 from veridice.quality.model import load_quality_model, save_quality_model
 from veridice.quality.predictor import fit_predictor
+from veridice.training.assessed_masks import OWN_KIND
 from veridice.training.people import people_calibration
 from veridice.training.provenance import source_commit
 
@@ -29,15 +30,19 @@ OF_THE_FILE = ("arguments", "sha256", "name", "kind")
 
 
 def masks(folder: Path, name: str) -> pd.DataFrame:
-    """Stored masks that are not empty."""
-    table = pd.read_csv(folder / f"{name}-masks.csv.gz", keep_default_na=False, na_values=[""])
+    """Stored masks that are not empty; of two draws of the same scans both, but our own mask once."""
+    files = [file for begin in ("graded-", "") if (file := folder / f"{begin}{name}-masks.csv.gz").exists()]
+    tables = [pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in files]
+    rest = [table[table["kind"] != OWN_KIND] for table in tables[1:]]
+    table = pd.concat([*tables[:1], *rest]).drop_duplicates(["scan", "kind", "dice"])
+    table = table.sort_values(["scan", "kind", "dice"], kind="stable", ignore_index=True)
     return table[table["lesion_count"] > 0].reset_index(drop=True)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/judge"))
-    parser.add_argument("--weights", type=Path, default=bundled_weights())
+    parser.add_argument("--weights", type=Path, required=True, help="copy of the folder of weights; is written to")
     options = parser.parse_args()
     quality_model, card = load_quality_model(options.weights), read_card(options.weights, "predictor")
     known, checks = masks(options.results, "train"), masks(options.results, "validation")
