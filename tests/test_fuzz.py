@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import subprocess
 from pathlib import Path
 
 import fuzzing
 import numpy as np
 import pytest
+
+FUZZ = Path(__file__).parent.parent / "scripts" / "fuzz"
 
 
 @pytest.fixture(autouse=True)
@@ -50,5 +54,7 @@ def test_an_example_is_its_recipe(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_ten_minutes_of_examples(_tiny_weights_once: Path) -> None:
-    assert fuzzing.fuzz(10, 1, 0.02, _tiny_weights_once)["wrong"] == []
+def test_ten_minutes_of_examples() -> None:
+    """In a process of its own, whose memory is limited."""
+    done = subprocess.run([str(FUZZ), "--minutes", "10"], capture_output=True, text=True, timeout=900, check=True)
+    assert json.loads(done.stdout)["wrong"] == []
