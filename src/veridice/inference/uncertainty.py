@@ -28,8 +28,13 @@ def uncertainty_maps(samples: Iterable[Tensor]) -> StochasticMaps:
     masks: list[np.ndarray[Any, np.dtype[np.uint8]]] = []
     total = squares = entropies = torch.zeros(())
     for sample in (sample.float() for sample in samples):
+        if not masks:
+            total, squares, entropies = (torch.zeros_like(sample) for _ in range(3))
         masks.append(np.packbits((sample >= 0.5).cpu().numpy().ravel()))
-        total, squares, entropies = total + sample, squares + sample**2, entropies + binary_entropy(sample)
+        # In place: new maps for every pass would cost as much time as the sums.
+        total += sample
+        squares.addcmul_(sample, sample)
+        entropies += binary_entropy(sample)
     if not masks:
         raise ValueError("no sample was given")
     mean = (total / len(masks)).clamp(0.0, 1.0)
