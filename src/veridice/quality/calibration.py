@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from veridice.config import Frozen
 from veridice.errors import InputError
 from veridice.io.atomic import write_json
 from veridice.types import Numbers
@@ -20,10 +21,8 @@ if TYPE_CHECKING:
 LARGEST_FILE = 64 * 2**20
 
 
-class CalibrationSet(BaseModel):
+class CalibrationSet(Frozen):
     """Cases with a known truth, one number a case and column; the file ``calibration.json``."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: int = Field(1, ge=1, le=1)
     source: str = Field(description="what the cases are")
@@ -35,11 +34,9 @@ class CalibrationSet(BaseModel):
     weights: dict[str, str] = Field({}, description="checksums of the weights that judged them; empty: those beside the file")
     passes: int | None = Field(None, description="stochastic passes that they were judged with")
     person: tuple[int, ...] = Field((), description="number of the person that each case is of; empty: each of another one")
-
     acceptable: tuple[bool, ...] = Field(
         (), description="whether each could have been accepted at all: a scan of a known kind, without doubts; empty: all could"
     )
-
     weight: tuple[float, ...] = Field((), description="how much the person of each case counts; empty: all alike")
 
     @model_validator(mode="before")

@@ -178,14 +178,13 @@ def decide_study(tests: PValues, max_bad: float, cap: float = CAP) -> StudyDecis
     if not count:
         return StudyDecision(np.zeros(0, bool), 0.0, 0.0)
     share = min(1.0, (1 + np.count_nonzero(tests.bad > TAIL)) / (count * (1 - TAIL)))
-    ordered = np.sort(tests.bad)
-    expected = share * count * ordered / np.arange(1, count + 1)
+    # Those that may be gross failures, or lie above the cap, are no discoveries, but all masks count among the tested.
+    ordered = np.sort(tests.bad[tests.acceptable(cap)])
+    expected = share * count * ordered / np.arange(1, len(ordered) + 1)
     within = np.flatnonzero(expected <= max_bad)
-    threshold = min(cap, ordered[within[-1]]) if len(within) else 0.0
-    accepted = tests.acceptable(threshold)
-    taken = np.count_nonzero(accepted)
-    found = share * count * float(tests.bad[accepted].max()) / taken if taken else 0.0
-    return StudyDecision(accepted, float(share), min(found, max_bad))
+    if not len(within):
+        return StudyDecision(np.zeros(count, bool), float(share), 0.0)
+    return StudyDecision(tests.acceptable(float(ordered[within[-1]])), float(share), float(expected[within[-1]]))
 
 
 def decide_empty(own_volume_ml: float) -> Verdict:

@@ -98,7 +98,9 @@ def choose_donors(selection: str) -> tuple[Donor, ...]:
     """
     names = set(people_of(selection))
     if unknown := sorted(names - donor_names()):
-        raise InputError(f"donors '{', '.join(unknown)}': unknown; use one of {', '.join(sorted(donor_names()))}")
+        raise InputError(
+            f"donors '{', '.join(unknown)}': unknown; use one of {', '.join(sorted(donor_names()))}; {MORE_DONORS} adds more"
+        )
     chosen = tuple(donor for donor in all_donors() if donor.split in names or donor.person in names)
     for kind in ("anatomy", "lesions"):
         if not any(donor.kind == kind for donor in chosen):

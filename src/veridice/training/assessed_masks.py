@@ -23,6 +23,7 @@ from veridice.imaging.scan import GivenMask, Scan
 from veridice.inference.passes import Backend, choose_backend, deterministic_pass
 from veridice.io.atomic import staged_output, write_text
 from veridice.io.labelled_scan import read_labelled
+from veridice.metrics.maps import unpacked
 from veridice.metrics.overlap import dice
 from veridice.parallel import do_missing
 from veridice.progress import Clock
@@ -184,7 +185,7 @@ def _material(
     known: KnownScan, analysis: ScanAnalysis, others: Sequence[nn.Module], other_patient: Mask, backend: Backend
 ) -> Material:
     images = analysis.images
-    passes = np.unpackbits(analysis.passes.sample_masks, axis=1, count=images[0].size).reshape(-1, *images[0].shape) > 0
+    passes = np.stack([unpacked(each, images[0].shape) for each in analysis.passes.sample_masks])
     return Material(
         flair=images[0],
         t1=images[1],
