@@ -374,6 +374,38 @@ def test_filters_order_and_cutoffs(output: Path, opened: Opened) -> None:
     assert int(page.evaluate("document.body.dataset.shown")) == (table["predicted_dice"].astype(float) >= 0.89).sum()
 
 
+def test_other_limits_are_tried_and_listed(opened: Opened, tmp_path: Path) -> None:
+    table = study()
+    dice = table["predicted_dice"].astype(float).to_numpy()
+    limits = {
+        "dices": [0.7, 0.75],
+        "levels": [0.01, 0.05],
+        "confidence": 0.95,
+        "min_dice": 0.75,
+        # The two scans that failed were never tested.
+        "from_level": [[None if not d > low else 1 - int(d > low + 0.1) for d in dice] for low in (0.75, 0.8)],
+        "most_bad": [[1, 3], [0, 2]],
+    }
+    page = ready(opened(written(tmp_path, table.iloc[::-1], facts={**FACTS, "other_limits": {**limits, "from_level": [
+        levels[::-1] for levels in limits["from_level"]
+    ]}})))
+    page.click("#limits summary")
+    wide = int((dice > 0.8).sum())
+    assert page.inner_text("#limit-result") == f"{wide} masks are accepted. At most 2 of them ({round(200 / wide)} %) are bad."
+    page.click("#limit-show")
+    assert page.inner_text("#count") == f"{wide} of 40 scans"
+    page.focus("#limit-level")
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#count") == f"{int((dice > 0.9).sum())} of 40 scans"
+    page.focus("#limit-dice")
+    page.keyboard.press("ArrowLeft")
+    assert page.inner_text("#limit-dice-value") == "0.70"
+    assert page.inner_text("#count") == f"{int((dice > 0.85).sum())} of 40 scans"
+    page.keyboard.press("Escape")
+    page.click("#clear")
+    assert page.inner_text("#count") == "40 scans"
+
+
 def test_the_keyboard_is_enough(output: Path, opened: Opened) -> None:
     page = opened(output)
     page.keyboard.press("Tab")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from veridice.case import SIMULATED_CALIBRATION
+from veridice.cohort.other_limits import other_limits
 from veridice.cohort.worklist import (
     as_text,
     decide_together,
@@ -66,6 +67,7 @@ def write_group(
     # Another calibration than that of the judgements would speak of other predictions.
     if facts.get("calibration", {}).get("source") == calibration.source:
         facts["known_values"] = known_values(calibration, table, facts["min_dice"])
+        facts["other_limits"] = other_limits(table, calibration, facts["min_dice"])
     shown, shared = without_shared_warnings(table.assign(status=table["status"].replace("missing", "failed")))
     # The page says by itself what the intervals rest on.
     said = [notice.text for notice in shared if notice.code != SIMULATED_CALIBRATION]

@@ -39,6 +39,7 @@ MEASURES = {
     "study_verdict": Measure(
         "accept: accepted together with others of the study, so that few of the accepted are bad; look: a person should look"
     ),
+    "predicted_spread": Measure("Expected size of the error of the predicted Dice"),
     "p_bad": Measure("p-value of the test that the true Dice is below the wanted one; none where no mask could be accepted"),
     "p_gross": Measure("The same for a Dice that is lower by 0.1"),
     "p_good": Measure("p-value of the test that the true Dice is at or above the wanted one"),

@@ -26,7 +26,7 @@ EMBEDDED = 200
 LARGEST_THUMBNAIL = 256 * 1024
 PNG = b"\x89PNG\r\n\x1a\n"
 STATES = ("reject", "review", "accept", "failed", "none")
-SCRIPTS = ("group.js", "group_list.js", "group_plots.js", "group_start.js")
+SCRIPTS = ("group.js", "group_list.js", "group_plots.js", "group_limits.js", "group_start.js")
 PAGE_COLUMNS = {"participant_id": "", "session_id": None, "scan": "", "rank": None, "status": "done", "verdict": None}
 """Columns that the page cannot do without, and what stands in them where they are absent."""
 
@@ -43,7 +43,8 @@ def write_group_report(table: pd.DataFrame, cutoffs: pd.DataFrame, facts: dict[s
         cutoffs: a row a stated cut-off: ``looks``, ``share``, ``failures_found``, ``failures_left``, ``share_left``.
         facts: ``name`` of the data set, ``min_dice``, ``coverage``, ``calibration`` (``source``, ``n``, ``simulated``),
             ``settings_differ``, ``version``, ``notes`` (list of sentences), ``known_values`` (rows of
-            :func:`veridice.cohort.worklist.known_values`); any may be absent.
+            :func:`veridice.cohort.worklist.known_values`), ``other_limits`` (of
+            :func:`veridice.cohort.other_limits.other_limits`); any may be absent.
         folder: where the relative paths of the thumbnails lead.
         output: HTML file to write, whole or not at all; the relative paths are links from its folder.
 
@@ -80,6 +81,7 @@ def write_group_report(table: pd.DataFrame, cutoffs: pd.DataFrame, facts: dict[s
 def _completed(table: pd.DataFrame) -> pd.DataFrame:
     """In the worklist's order, with the columns that the page needs and the ``state`` that is shown."""
     table = table.reset_index(drop=True).infer_objects()
+    table["given_row"] = range(len(table))
     for name, value in PAGE_COLUMNS.items():
         if name not in table:
             table[name] = range(1, len(table) + 1) if name == "rank" else pd.Series([value] * len(table), dtype=object)
@@ -94,14 +96,14 @@ def _facts(facts: dict[str, Any]) -> dict[str, Any]:
     calibration = {"source": None, "n": None, "simulated": False, **(facts.get("calibration") or {})}
     known = {key: value for key, value in facts.items() if value is not None}
     defaults: dict[str, Any] = {"name": "Study", "min_dice": None, "coverage": None, "settings_differ": False, "notes": []}
-    defaults |= {"known_values": [], "together": None}
+    defaults |= {"known_values": [], "together": None, "other_limits": None}
     return {**defaults, "version": __version__, **known, "calibration": calibration}
 
 
 def _payload(table: pd.DataFrame, facts: dict[str, Any], folder: Path) -> dict[str, Any]:
     min_dice = _plain(facts.get("min_dice"))
     links = [_relative(path) for path in table.get("report", [None] * len(table))]
-    columns = [str(name) for name in table if name not in ("state", "thumbnail")]
+    columns = [str(name) for name in table if name not in ("state", "thumbnail", "given_row")]
     charted = measures(table[table["state"] != "failed"], min_dice)
     return {
         "count": len(table),
@@ -111,12 +113,22 @@ def _payload(table: pd.DataFrame, facts: dict[str, Any], folder: Path) -> dict[s
         "table": {name: [_plain(value) for value in table[name]] for name in columns},
         "state": list(table["state"]),
         "links": links,
+        "limits": _limits_in_order(table, facts),
         "images": _images(list(table.get("thumbnail", [None] * len(table))), folder),
         "times": _times(table),
         "measures": charted,
         "first": [name for name in FIRST if name in charted],
         "charts": specifications(),
     }
+
+
+def _limits_in_order(table: pd.DataFrame, facts: dict[str, Any]) -> dict[str, Any] | None:
+    """What other limits would do, in the order of the page, whose rows may stand in another than the table's."""
+    limits = facts.get("other_limits")
+    if not limits:
+        return None
+    order = table["given_row"].tolist()
+    return {**limits, "from_level": [[levels[row] for row in order] for levels in limits["from_level"]]}
 
 
 def _plain(value: Any) -> Any:

@@ -11,6 +11,7 @@ const state = {
   choices: new Map(),
   ranges: new Map(), // key of a plot (or "form") -> {measure, low, high}
   first: null, // only this many from the top of the worklist
+  limits: null, // {dice, level}: only what other limits would accept
   sort: { column: "rank", down: false },
   current: -1, // the scan that the keyboard stands on
   hovered: -1,
@@ -42,6 +43,7 @@ const haystack = Array.from({ length: study.count }, (_, row) =>
 
 function fits(row, words, ranges) {
   if (state.first !== null && row >= state.first) return false;
+  if (state.limits && !acceptedAt(state.limits, row)) return false;
   if (state.verdicts.size && !state.verdicts.has(study.state[row])) return false;
   for (const [name, choice] of state.choices) {
     if (choice !== "" && String(cell(name, row)) !== choice) return false;

@@ -33,6 +33,7 @@ function showChips() {
     return chip(`${label}: ${from} to ${to}`, () => dropRange(key));
   });
   if (state.first !== null) chips.push(chip(`first ${state.first} of the worklist`, () => showFirst(state.first)));
+  if (state.limits) chips.push(chip(`accepted at ${limitWords(state.limits)}`, dropLimits));
   byId("chips").replaceChildren(...chips);
 }
 
@@ -61,10 +62,11 @@ function showFirst(count) {
 function press() {
   every("[data-verdict]", (button) => (button.ariaPressed = String(state.verdicts.has(button.dataset.verdict))));
   every("[data-first]", (button) => (button.ariaPressed = String(Number(button.dataset.first) === state.first)));
+  every("#limit-show", (button) => (button.ariaPressed = String(state.limits !== null)));
 }
 
 function clearAll() {
-  Object.assign(state, { search: "", first: null, current: -1, hovered: -1, sort: { column: "rank", down: false } });
+  Object.assign(state, { search: "", first: null, limits: null, current: -1, hovered: -1, sort: { column: "rank", down: false } });
   state.verdicts.clear();
   state.choices.clear();
   byId("search").value = "";
@@ -269,6 +271,7 @@ function start() {
   wireKeys();
   wireList();
   wireColours();
+  wireLimits();
   listeners.filtered.push(
     () => drawRows(true),
     showStatus,
