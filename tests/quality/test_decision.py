@@ -17,6 +17,8 @@ from veridice.quality.decision import (
     decide_empty,
     decide_study,
     fewest_people,
+    intervals_for_review,
+    left_for_review,
     p_values,
     people_with_bad_masks,
 )
@@ -169,3 +171,42 @@ def test_a_study_of_nothing() -> None:
 def test_an_empty_mask() -> None:
     assert decide_empty(0.0) == "review"
     assert decide_empty(EMPTY_IS_WRONG_ML) == "reject"
+
+
+def test_cases_left_for_review_are_those_that_the_other_people_leave() -> None:
+    known, limits = drawn(130, 3), Limits(MIN_DICE, 0.03, 0.03)  # enough people for the level of gross failures
+    slow = []
+    for number, person in enumerate(known.person):
+        others = known.only(np.array(known.person) != person)
+        one = known.only(np.arange(known.n) == number)
+        slow.append(verdicts(others, one, limits)[0] == "review")
+    assert left_for_review(known, limits).tolist() == slow
+    assert 0.05 < np.mean(slow) < 0.9
+
+
+def test_intervals_of_what_is_left_for_review_hold_for_it() -> None:
+    held = []
+    limits = Limits(MIN_DICE, 0.02, 0.02)
+    for seed in range(60):
+        known, new = drawn(150, seed), drawn(60, 1000 + seed)
+        left = verdicts(known, new, limits) == "review"
+        predicted, spread = np.array(new.predicted)[left], np.array(new.spread)[left]
+        ends = intervals_for_review(known, predicted, spread, 0.8, limits)
+        assert ends is not None
+        dice = np.array(new.dice)[left]
+        held += ((ends[:, 0] <= dice) & (dice <= ends[:, 1])).tolist()
+    assert np.mean(held) == pytest.approx(0.8, abs=0.02)
+
+
+def test_too_few_cases_make_no_interval_for_review() -> None:
+    assert intervals_for_review(drawn(3, 0, masks=1), np.array([0.7]), np.array([0.1]), 0.9, Limits(MIN_DICE)) is None
+
+
+@pytest.mark.parametrize("people", range(20, 60))
+def test_a_p_value_that_is_its_level_passes_however_it_was_rounded(people: int) -> None:
+    # The shares of five masks of each of four people, added one by one, make a little more than four.
+    known, of_person, new = np.arange(5.0 * people), np.repeat(np.arange(people), 5), np.array([5.0 * (people - 4)])
+    bad = conformal_p(known, of_person, new)
+    level = 5 / (people + 1)
+    assert bad == pytest.approx(level)
+    assert PValues(bad, np.zeros(1), np.ones(1)).verdicts(Limits(MIN_DICE, max_missed=level)) == ["accept"]

@@ -23,6 +23,7 @@ from veridice.quality.decision import (
     Verdict,
     decide_empty,
     fewest_people,
+    intervals_for_review,
     p_values,
     people_with_bad_masks,
 )
@@ -82,6 +83,10 @@ def decide_all(
     ends = dice_intervals(quality_model.calibration, predicted, spread, coverage)
     tests = p_values(quality_model.calibration, predicted, spread, limits.min_dice)
     verdicts, surely = tests.verdicts(limits, known), tests.verdicts(limits)
+    if known and "review" in verdicts:
+        review = np.array(verdicts) == "review"
+        alike = intervals_for_review(quality_model.calibration, predicted[review], spread[review], coverage, limits)
+        ends[review] = ends[review] if alike is None else alike
     decisions = []
     for number, mask_analysis in enumerate(mask_analyses):
         value, interval = float(predicted[number]), (float(ends[number, 0]), float(ends[number, 1]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import compress
 from math import floor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -69,6 +70,11 @@ class CalibrationSet(Frozen):
             person=tuple(int(number) for number in known.groupby("person", sort=False).ngroup()),
             acceptable=tuple(map(bool, known["acceptable"])) if "acceptable" in known else (),
         )
+
+    def only(self, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Self:
+        """The chosen cases alone (cases,)."""
+        columns = ("predicted", "spread", "dice", "person", "acceptable", "weight")
+        return self.model_copy(update={name: tuple(compress(getattr(self, name), chosen)) for name in columns})
 
     @property
     def n(self) -> int:

@@ -14,7 +14,7 @@ from typing import Literal
 
 import numpy as np
 
-from veridice.quality.calibration import CalibrationSet
+from veridice.quality.calibration import CalibrationSet, dice_intervals, fewest_cases
 from veridice.types import Array, Numbers
 
 Verdict = Literal["accept", "review", "reject"]
@@ -30,6 +30,8 @@ CAP = 0.05
 would accept all of them and still keep its rate."""
 TAIL = 0.5
 """p-values above it are taken to be those of bad masks (Storey 2002)."""
+ROUNDED = 1e-9
+"""A p-value that misses its level by less does so by rounding: the lowest one of few people is to pass."""
 EMPTY_IS_WRONG_ML = 0.1
 """An empty mask is rejected where our own has at least this volume: next to no scan that holds so much has none."""
 
@@ -67,14 +69,14 @@ class PValues:
 
     def acceptable(self, max_missed: float) -> Flags:
         """Masks that are tested not to be bad."""
-        return np.asarray((self.bad <= max_missed) & (self.gross <= self.max_gross))
+        return np.asarray((self.bad <= max_missed + ROUNDED) & (self.gross <= self.max_gross + ROUNDED))
 
     def verdicts(self, limits: Limits, known: bool = True) -> list[Verdict]:
         """One a mask; without ``known`` none is accepted, since the models' word is not enough then.
 
         Where both tests turn out, which only a calibration without any mask in between allows, a person looks.
         """
-        accepted, rejected = self.acceptable(limits.max_missed), self.good <= limits.max_wasted
+        accepted, rejected = self.acceptable(limits.max_missed), self.good <= limits.max_wasted + ROUNDED
         return [
             "review" if yes == no or (yes and not known) else "accept" if yes else "reject"
             for yes, no in zip(accepted, rejected, strict=True)
@@ -132,6 +134,50 @@ def conformal_p(known: Numbers, people: Array, new: Numbers, weights: Numbers | 
     above = np.concatenate([np.cumsum(share[::-1])[::-1], [0.0]])
     own = of_person.max()
     return np.asarray((own + above[np.searchsorted(known[order], new, "left")]) / (own + of_person.sum()))
+
+
+def left_for_review(calibration: CalibrationSet, limits: Limits) -> Flags:
+    """Cases of a calibration that the same tests, by the other people, would neither accept nor reject (cases,).
+
+    Intervals for what is left to a person are conditional on that (StratCP, Zhang et al. 2025): what the tests decide is the
+    easy part, so that intervals for all masks would promise too much for the rest.
+    """
+    usable = calibration.usable
+    dice, people, weights = np.array(calibration.dice), calibration.people, calibration.weights_of_cases
+    margin = (np.array(calibration.predicted) - limits.min_dice) / np.array(calibration.spread)
+    case, other_of_person = np.nonzero(people[:, None] == people[None, :])
+
+    def among(chosen: Flags, sign: int) -> Numbers:
+        _, member, count = np.unique(people[chosen], return_inverse=True, return_counts=True)
+        share = np.zeros(calibration.n)
+        share[chosen] = weights[chosen] / count[member]
+        # All people's shares above each case, without those of its own person, in whose place stands the person itself.
+        everyone = np.concatenate([np.cumsum(share[order := np.argsort(-sign * margin)]), [0.0]])
+        above = everyone[np.searchsorted(-sign * margin[order], -sign * margin, "right") - 1]
+        own = np.where(sign * margin[other_of_person] >= sign * margin[case], share[other_of_person], 0.0)
+        all_of_person = np.bincount(case, share[other_of_person], calibration.n)
+        rest = share.sum() - all_of_person
+        return np.asarray((weights.max() + above - np.bincount(case, own, calibration.n)) / (weights.max() + rest))
+
+    bad, gross = dice < limits.min_dice, dice < limits.min_dice - GROSS
+    tests = PValues(
+        bad=among(usable & bad, 1),
+        gross=among(usable & gross, 1),
+        good=among(usable & ~bad, -1),
+# One person fewer is left to test against.
+        max_gross=max(MAX_GROSS, 1 / max(1.0, _witnesses(people[usable & gross], weights[usable & gross]))),
+    )
+    return usable & (np.array(tests.verdicts(limits)) == "review")
+
+
+def intervals_for_review(
+    calibration: CalibrationSet, predicted: Numbers, spread: Numbers, coverage: float, limits: Limits
+) -> Numbers | None:
+    """Intervals of masks that the tests leave for review (masks, 2); None where too few known ones are left so."""
+    alike = left_for_review(calibration, limits)
+    if np.count_nonzero(alike) < fewest_cases(coverage):
+        return None
+    return dice_intervals(calibration.only(alike), predicted, spread, coverage)
 
 
 def people_with_bad_masks(calibration: CalibrationSet, min_dice: float) -> float:
