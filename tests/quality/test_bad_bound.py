@@ -48,12 +48,16 @@ def test_a_bound_is_that_of_the_definition() -> None:
         room = [masks * float(ends.share(np.array([t]))[0]) for t in p_values]
         if any(masks - most > np.count_nonzero(p_values > t) for most, t in zip(room, p_values, strict=True)):
             continue
-        found = min(int(most + 1e-9) + np.count_nonzero(chosen & (p_values > t)) for most, t in zip(room, p_values, strict=True))
+        found = min(
+            int(most + 1e-9) + np.count_nonzero(chosen & (p_values > t)) for most, t in zip(room, p_values, strict=True)
+        )
         worst = max(worst, min(found, masks))
     assert most_bad(p_values, chosen[None], 50)[0] == min(worst, chosen.sum())
 
 
-@pytest.mark.parametrize(("witnesses", "masks", "width"), [(150, 20, 0.846), (150, 100, 0.405), (60, 40, 0.655), (300, 500, 0.225)])
+@pytest.mark.parametrize(
+    ("witnesses", "masks", "width"), [(150, 20, 0.846), (150, 100, 0.405), (60, 40, 0.655), (300, 500, 0.225)]
+)
 def test_the_envelope_is_that_of_its_authors(witnesses: int, masks: int, width: float) -> None:
     # Widths of nonconform 2.0.0 (fdp_bounds, method mc_thc, 20,000 draws); ours are of 1,000 draws.
     assert envelope(witnesses, masks, CONFIDENCE).width == pytest.approx(width, rel=0.1)

@@ -13,6 +13,7 @@ from veridice.errors import InputError
 from veridice.quality.calibration import (
     CalibrationSet,
     dice_intervals,
+    farther_than,
     fewest_cases,
     read_calibration,
     write_calibration,
@@ -102,3 +103,32 @@ def test_what_is_no_calibration_is_refused(content: str, tmp_path: Path) -> None
     for path in (tmp_path / "c.json", tmp_path / "none.json", tmp_path):
         with pytest.raises(InputError, match="veridice calibrate"):
             read_calibration(path)
+
+
+def with_distances(seed: int, shift: float) -> CalibrationSet:
+    rng = np.random.default_rng(seed)
+    distances = rng.lognormal(-1.3 + shift, 0.3, 120).clip(max=5)
+    acceptable = rng.random(120) < 0.8
+    return calibration_of(120, seed).model_copy(
+        update={
+            "unfamiliarity": tuple(np.where(acceptable, distances, 50)),
+            "person": tuple(n // 2 for n in range(120)),
+            "acceptable": tuple(acceptable.tolist()),
+        }
+    )
+
+
+@pytest.mark.parametrize(("shift", "told"), [(0.0, False), (-1.0, False), (0.5, True)])
+def test_a_study_whose_scans_lie_farther_out_is_told_and_a_nearer_one_is_not(shift: float, told: bool) -> None:
+    found = []
+    for seed in range(20):
+        known, study = with_distances(seed, 0.0), with_distances(100 + seed, shift)
+        distances = np.array(study.unfamiliarity)[study.usable]
+        found.append(farther_than(known, distances, study.people[study.usable]) is not None)
+    assert np.mean(found) == told
+
+
+def test_without_distances_nothing_is_said_of_them() -> None:
+    known = with_distances(0, 0.0)
+    assert farther_than(known.model_copy(update={"unfamiliarity": ()}), np.full(50, 9.0), np.arange(50)) is None
+    assert farther_than(known, np.zeros(0), np.zeros(0)) is None

@@ -386,9 +386,15 @@ def test_other_limits_are_tried_and_listed(opened: Opened, tmp_path: Path) -> No
         "from_level": [[None if not d > low else 1 - int(d > low + 0.1) for d in dice] for low in (0.75, 0.8)],
         "most_bad": [[1, 3], [0, 2]],
     }
-    page = ready(opened(written(tmp_path, table.iloc[::-1], facts={**FACTS, "other_limits": {**limits, "from_level": [
-        levels[::-1] for levels in limits["from_level"]
-    ]}})))
+    page = ready(
+        opened(
+            written(
+                tmp_path,
+                table.iloc[::-1],
+                facts={**FACTS, "other_limits": {**limits, "from_level": [levels[::-1] for levels in limits["from_level"]]}},
+            )
+        )
+    )
     page.click("#limits summary")
     wide = int((dice > 0.8).sum())
     assert page.inner_text("#limit-result") == f"{wide} masks are accepted. At most 2 of them ({round(200 / wide)} %) are bad."

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 
 from veridice.case import SIMULATED_CALIBRATION
@@ -21,7 +22,7 @@ from veridice.cohort.worklist import (
 )
 from veridice.errors import InputError, OutputError
 from veridice.io.bids_dataset import BidsScan
-from veridice.quality.calibration import CalibrationSet
+from veridice.quality.calibration import CalibrationSet, farther_than
 from veridice.quality.decision import MAX_GROSS
 from veridice.report.cohort_page import write_group_report
 
@@ -68,6 +69,7 @@ def write_group(
     if facts.get("calibration", {}).get("source") == calibration.source:
         facts["known_values"] = known_values(calibration, table, facts["min_dice"])
         facts["other_limits"] = other_limits(table, calibration, facts["min_dice"])
+        notes = [*notes, *_unlike(calibration, table)]
     shown, shared = without_shared_warnings(table.assign(status=table["status"].replace("missing", "failed")))
     # The page says by itself what the intervals rest on.
     said = [notice.text for notice in shared if notice.code != SIMULATED_CALIBRATION]
@@ -77,3 +79,16 @@ def write_group(
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     return table
+
+
+def _unlike(calibration: CalibrationSet, table: pd.DataFrame) -> list[str]:
+    """A sentence where the scans of the study are not like those of the calibration."""
+    tested = table[table["p_bad"].notna() & table["unfamiliarity"].notna()]
+    share = farther_than(calibration, tested["unfamiliarity"].to_numpy(np.float64), tested["participant_id"].to_numpy())
+    if share is None:
+        return []
+    return [
+        "The scans of this study are less like what the models know than those of the calibration set are: in "
+        f"{share:.0%} of all pairs the scan of this study is the stranger one. What is promised may hold less well here. "
+        "Recalibrate on scans of yours (veridice calibrate)."
+    ]

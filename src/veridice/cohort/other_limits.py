@@ -26,9 +26,9 @@ def other_limits(table: pd.DataFrame, calibration: CalibrationSet, min_dice: flo
         min_dice: of the study.
 
     Returns:
-        ``dices``, ``levels``, ``confidence``; ``from_level`` (dices, rows of the table): the number of the first level at which a
-        mask is accepted, None where at none; ``most_bad`` (dices, levels): so many of the accepted may be bad. None where no
-        mask was tested.
+        ``dices``, ``levels``, ``confidence``; ``from_level`` (dices, rows of the table): the number of the first level
+        at which a mask is accepted, None where at none; ``most_bad`` (dices, levels): so many of the accepted may be
+        bad. None where no mask was tested.
     """
     tested = table["p_bad"].notna().to_numpy() & table["predicted_spread"].notna().to_numpy()
     if not tested.any():

@@ -14,12 +14,17 @@ from pydantic import Field, model_validator
 from veridice.config import Frozen
 from veridice.errors import InputError
 from veridice.io.atomic import write_json
-from veridice.types import Numbers
+from veridice.types import Array, Numbers
 
 if TYPE_CHECKING:
     import pandas as pd
 
 LARGEST_FILE = 64 * 2**20
+FARTHEST = 100.0
+"""Unfamiliarity that is stored for anything beyond."""
+UNLIKE, FARTHER = 0.01, 0.6
+"""A study is unlike the calibration where its scans lie farther out: chance that this is chance, and how often one of them lies
+farther out than one of the calibration."""
 
 
 class CalibrationSet(Frozen):
@@ -38,6 +43,7 @@ class CalibrationSet(Frozen):
     acceptable: tuple[bool, ...] = Field(
         (), description="whether each could have been accepted at all: a scan of a known kind, without doubts; empty: all could"
     )
+    unfamiliarity: tuple[float, ...] = Field((), description="how far each scan is from what the models know; empty: not told")
     weight: tuple[float, ...] = Field((), description="how much the person of each case counts; empty: all alike")
 
     @model_validator(mode="before")
@@ -51,15 +57,16 @@ class CalibrationSet(Frozen):
         columns = np.array([self.predicted, self.spread, self.dice], np.float64)
         if not (np.isfinite(columns).all() and (columns[1] > 0).all() and (columns[2] >= 0).all() and (columns[2] <= 1).all()):
             raise ValueError("a number is not finite, a spread not positive or a Dice not between 0 and 1")
-        if any(len(column) not in (0, self.n) for column in (self.person, self.acceptable, self.weight)):
-            raise ValueError("as many people, flags and weights as cases are needed")
+        if any(len(column) not in (0, self.n) for column in (self.person, self.acceptable, self.unfamiliarity, self.weight)):
+            raise ValueError("as many people, flags, distances and weights as cases are needed")
         if not all(0 < weight < float("inf") for weight in self.weight):
             raise ValueError("a weight is not positive")
         return self
 
     @classmethod
     def of(cls, predicted: Any, spread: Any, known: pd.DataFrame, source: str, simulated: bool) -> Self:
-        """From predictions for known cases (columns ``dice``, ``person`` and, if there is one, ``acceptable``), in order."""
+        """From predictions for known cases (columns ``dice``, ``person`` and, if there are any, ``acceptable`` and
+        ``unfamiliarity``), in order."""
         return cls(
             source=source,
             simulated=simulated,
@@ -69,11 +76,12 @@ class CalibrationSet(Frozen):
             dice=tuple(map(float, known["dice"])),
             person=tuple(int(number) for number in known.groupby("person", sort=False).ngroup()),
             acceptable=tuple(map(bool, known["acceptable"])) if "acceptable" in known else (),
+            unfamiliarity=_stored(known["unfamiliarity"]) if "unfamiliarity" in known else (),
         )
 
     def only(self, chosen: np.ndarray[tuple[int], np.dtype[np.bool_]]) -> Self:
         """The chosen cases alone (cases,)."""
-        columns = ("predicted", "spread", "dice", "person", "acceptable", "weight")
+        columns = ("predicted", "spread", "dice", "person", "acceptable", "unfamiliarity", "weight")
         return self.model_copy(update={name: tuple(compress(getattr(self, name), chosen)) for name in columns})
 
     @property
@@ -94,6 +102,10 @@ class CalibrationSet(Frozen):
     def usable(self) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
         """Cases that the decision is tested against (cases,)."""
         return np.array(self.acceptable or [True] * self.n, bool)
+
+
+def _stored(unfamiliarity: pd.Series) -> tuple[float, ...]:
+    return tuple(unfamiliarity.astype(float).fillna(FARTHEST).clip(upper=FARTHEST).round(4).tolist())
 
 
 def read_calibration(path: Path) -> CalibrationSet:
@@ -137,8 +149,36 @@ def joined(shipped: CalibrationSet, own: CalibrationSet, times: float) -> Calibr
         passes=own.passes,
         person=tuple(map(int, [*shipped.people, *(own.people + shipped.people.max() + 1)])),
         acceptable=tuple(bool(value) for part, _ in parts for value in part.usable),
+        unfamiliarity=shipped.unfamiliarity + own.unfamiliarity if shipped.unfamiliarity and own.unfamiliarity else (),
         weight=tuple(float(value) for part, factor in parts for value in factor * part.weights_of_cases),
     )
+
+
+def farther_than(calibration: CalibrationSet, unfamiliarity: Array, people: Array) -> float | None:
+    """How often a scan of a study lies farther from what the models know than one of the calibration, where that tells.
+
+    A promise holds for scans that could have been drawn with those of the calibration. Their masks may be of any quality, so
+    the scans themselves are compared, by a rank test of one-sided alternative (Mann and Whitney 1947) with one number a person.
+
+    Args:
+        calibration: whose scans could have been accepted.
+        unfamiliarity: of scans of the study that could be accepted (scans,).
+        people: whose each is (scans,).
+
+    Returns:
+        A share above :data:`FARTHER`, or None where no difference is shown or the calibration does not tell.
+    """
+    import pandas as pd
+    from scipy.stats import mannwhitneyu  # slow to import
+
+    usable = calibration.usable
+    if not calibration.unfamiliarity or not usable.any() or not len(unfamiliarity):
+        return None
+    known = pd.Series(np.array(calibration.unfamiliarity)[usable]).groupby(calibration.people[usable]).median()
+    new = pd.Series(unfamiliarity).groupby(np.asarray(people)).median()
+    found = mannwhitneyu(new, known, alternative="greater")
+    share = float(found.statistic / (len(new) * len(known)))
+    return share if found.pvalue < UNLIKE and share > FARTHER else None
 
 
 def fewest_cases(coverage: float) -> int:

@@ -164,7 +164,7 @@ def left_for_review(calibration: CalibrationSet, limits: Limits) -> Flags:
         bad=among(usable & bad, 1),
         gross=among(usable & gross, 1),
         good=among(usable & ~bad, -1),
-# One person fewer is left to test against.
+        # One person fewer is left to test against.
         max_gross=max(MAX_GROSS, 1 / max(1.0, _witnesses(people[usable & gross], weights[usable & gross]))),
     )
     return usable & (np.array(tests.verdicts(limits)) == "review")

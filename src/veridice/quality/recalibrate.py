@@ -83,7 +83,7 @@ def read_known_cases(table: Path, rows: Sequence[Mapping[Hashable, str]]) -> pd.
 
     Returns:
         Columns ``person``, ``predicted``, ``spread``, ``dice``; ``acceptable``, whether it could have been accepted at all;
-        ``simulated``; ``weights`` and ``passes``, what it was judged with.
+        ``unfamiliarity``; ``simulated``; ``weights`` and ``passes``, what it was judged with.
 
     Raises:
         InputError: a file cannot be read, a number is missing, or they are too few.
@@ -101,6 +101,7 @@ def read_known_cases(table: Path, rows: Sequence[Mapping[Hashable, str]]) -> pd.
         facts = {
             "person": row.get("patient") or assessment.case,
             "acceptable": not assessment.for_review,
+            "unfamiliarity": assessment.scores.get("unfamiliarity"),
             "simulated": bool(row.get("truth")) and _is_simulated(table.parent / row["truth"]),
             "weights": assessment.model.get("weights", {}),
             "passes": assessment.model.get("passes"),
