@@ -1,11 +1,15 @@
 """Are the promises of the decision kept? On simulated people who calibrated nothing, and on real ones who were left out.
 
-python benchmarks/decisions.py [--table results/judge/coverage-masks.csv.gz] [--calibration FILE] [--max-missed 0.05]
+python benchmarks/decisions.py [--table results/judge/people-coverage-masks.csv.gz] [--weights FOLDER] [--max-missed 0.05]
+python benchmarks/decisions.py --real [--weights FOLDER]
 
 For each needed Dice: of the bad masks the share that is accepted, of the gross failures (worse by 0.10) too, of the good ones
 the share that is rejected, and of those better by 0.03 the share that is accepted (power), with 95 % intervals over patients;
 by kind, severity, load, slice thickness. Then whole studies of 100 masks, drawn 1,000 times, with 5, 20 and 50 % bad ones: how
-many of the accepted are bad, power, gross failures accepted.
+many of the accepted are bad, power, gross failures accepted. And whether intervals hold, of all masks and of those for review.
+
+``--real``: the masks of real people on whom the predictor was fitted, each predicted by a fit without that person and
+calibrated as what ships is. Their segmenter never saw them.
 """
 
 from __future__ import annotations
@@ -17,25 +21,72 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from veridice.config import InferenceSettings
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.failure_detection import bootstrap
-from veridice.quality.calibration import CalibrationSet, read_calibration
-from veridice.quality.decision import CAP, GROSS, Limits, PValues, decide_study, p_values
+from veridice.quality.calibration import CalibrationSet, dice_intervals
+from veridice.quality.decision import (
+    CAP,
+    GROSS,
+    MAX_MISSED,
+    Limits,
+    PValues,
+    decide_study,
+    intervals_for_review,
+    p_values,
+)
 from veridice.quality.model import load_quality_model
+from veridice.quality.predictor import Predictor, fit_predictor
+from veridice.training.assessed_masks import OWN_KIND, stored_masks
+from veridice.training.people import people_calibration
 
+RESULTS = Path("results/judge")
+COVERAGE = 0.9
 BETTER = 0.03
 """A mask that is better by this much than it has to be should be accepted."""
 LOADS, THICKNESSES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 STUDIES, SIZE = 1000, 100
 
 
-def read_masks(path: Path) -> pd.DataFrame:
+def read_masks(path: Path, predictor: Predictor) -> pd.DataFrame:
     """Judged masks that are not empty, of scans that may be accepted at all, with prediction and spread."""
     masks = pd.read_csv(path, keep_default_na=False, na_values=[""])
     possible = (masks["lesion_count"] > 0) & (masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0)
     masks = masks[possible].reset_index(drop=True)
-    predicted, spread = load_quality_model(bundled_weights()).predictor.predict(masks)
+    predicted, spread = predictor.predict(masks)
     return masks.assign(predicted=predicted, spread=spread)
+
+
+def real_verdicts(limits: Limits) -> pd.DataFrame:
+    """Masks of real people with the verdict of a model that was fitted without each."""
+    known, people = stored_masks(RESULTS, "train"), stored_masks(RESULTS, "people-calibration")
+    found = []
+    for person in known.loc[~known["simulated"].astype(bool), "person"].unique():
+        predictor = fit_predictor(known[known["person"] != person].reset_index(drop=True))
+        calibration = people_calibration(predictor, people, InferenceSettings().passes)
+        masks = known[(known["person"] == person) & (known["doubts"] == 0)].reset_index(drop=True)
+        predicted, spread = predictor.predict(masks)
+        masks = masks.assign(predicted=predicted, spread=spread)
+        found.append(masks.assign(verdict=tested(masks, calibration, limits.min_dice).verdicts(limits)))
+    return pd.concat(found, ignore_index=True)
+
+
+def real(limits: Limits) -> list[str]:
+    """What comes of the masks of real people."""
+    masks = real_verdicts(limits)
+    groups = {"": pd.Series("all", masks.index), "own": (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"})}
+    groups["person"] = masks["person"].astype(str)
+    title = f"Dice {limits.min_dice}: {len(masks)} masks of {masks['person'].nunique()} real people, each left out of the fit"
+    return [title, *by_groups(groups, masks, masks["verdict"].to_numpy(), limits.min_dice)]
+
+
+def by_groups(groups: dict[str, pd.Series], masks: pd.DataFrame, verdict: np.ndarray, min_dice: float) -> list[str]:
+    lines = []
+    for title, group in groups.items():
+        for name in sorted(group.unique()):
+            chosen = (group == name).to_numpy()
+            lines.append(line(f"{title} {name}".strip(), masks[chosen].reset_index(drop=True), verdict[chosen], min_dice))
+    return lines
 
 
 def tested(masks: pd.DataFrame, calibration: CalibrationSet, min_dice: float) -> PValues:
@@ -73,16 +124,28 @@ def single(masks: pd.DataFrame, calibration: CalibrationSet, limits: Limits) -> 
     groups = {
         "": pd.Series("all", masks.index),
         "scans": easy.map({True: "easy and ordinary", False: "hard and broken"}),
+        "own": (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"}),
+        "T1w": masks["t1"].map({True: "yes", False: "no"}),
         "kind": masks["kind"],
         "load, ml": pd.cut(masks["load_ml"], LOADS, right=False).astype(str),
         "slices, mm": pd.cut(masks["slice_thickness"], THICKNESSES, right=False).astype(str),
     }
+    return [*by_groups(groups, masks, verdict, limits.min_dice), *intervals(masks, calibration, limits, verdict)]
+
+
+def intervals(masks: pd.DataFrame, calibration: CalibrationSet, limits: Limits, verdict: np.ndarray) -> list[str]:
+    """Of how many masks the interval holds, by verdict; of those for review also the one that is made for them."""
+    predicted, spread, dice = (masks[name].to_numpy() for name in ("predicted", "spread", "dice"))
+    ends = {"interval": dice_intervals(calibration, predicted, spread, COVERAGE)}
+    if (own := intervals_for_review(calibration, predicted, spread, COVERAGE, limits)) is not None:
+        ends["interval for review"] = own
     lines = []
-    for title, group in groups.items():
-        for name in sorted(group.unique()):
-            chosen = (group == name).to_numpy()
-            rows = masks[chosen].reset_index(drop=True)
-            lines.append(line(f"{title} {name}".strip(), rows, verdict[chosen], limits.min_dice))
+    for name, (low, high) in ((name, found.T) for name, found in ends.items()):
+        holds = (low <= dice) & (dice <= high)
+        for which in ("accept", "review", "reject"):
+            among = pd.Series(verdict == which)
+            width = f"width {(high - low)[among].mean():.2f}" if among.any() else ""
+            lines.append(f"{name}, {which}: holds {share(holds, among, masks['person'])} {width}")
     return lines
 
 
@@ -119,16 +182,21 @@ def studies(masks: pd.DataFrame, calibration: CalibrationSet, limits: Limits, ca
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=Path("results/judge/coverage-masks.csv.gz"))
-    parser.add_argument("--calibration", type=Path, default=bundled_weights() / "calibration.json")
-    parser.add_argument("--max-missed", type=float, default=0.05)
+    parser.add_argument("--table", type=Path, default=RESULTS / "people-coverage-masks.csv.gz")
+    parser.add_argument("--weights", type=Path, default=bundled_weights())
+    parser.add_argument("--max-missed", type=float, default=MAX_MISSED)
     parser.add_argument("--cap", type=float, default=CAP)
+    parser.add_argument("--real", action="store_true")
     options = parser.parse_args()
-    masks, calibration = read_masks(options.table), read_calibration(options.calibration)
+    model = load_quality_model(options.weights)
     for min_dice in (0.7, 0.75):
         limits = Limits(min_dice, options.max_missed)
-        title = f"Dice {min_dice}: {len(masks)} masks of {masks['person'].nunique()} patients, {calibration.source}"
-        lines = [title, *single(masks, calibration, limits), *studies(masks, calibration, limits, options.cap)]
+        if options.real:
+            lines = real(limits)
+        else:
+            masks = read_masks(options.table, model.predictor)
+            title = f"Dice {min_dice}: {len(masks)} masks of {masks['person'].nunique()} patients, {model.calibration.source}"
+            lines = [title, *single(masks, model.calibration, limits), *studies(masks, model.calibration, limits, options.cap)]
         sys.stdout.write("\n".join(lines) + "\n\n")
 
 

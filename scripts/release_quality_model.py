@@ -14,29 +14,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 from scipy import stats
 
 from veridice.config import InferenceSettings
 from veridice.io.weight_cards import read_card
 from veridice.quality.model import load_quality_model, save_quality_model
 from veridice.quality.predictor import fit_predictor
-from veridice.training.assessed_masks import OWN_KIND
+from veridice.training.assessed_masks import stored_masks
 from veridice.training.people import people_calibration
 from veridice.training.provenance import source_commit
 
 OF_THE_FILE = ("arguments", "sha256", "name", "kind")
 """Fields of a card that follow from what is saved."""
-
-
-def masks(folder: Path, name: str) -> pd.DataFrame:
-    """Stored masks that are not empty; of two draws of the same scans both, but our own mask once."""
-    files = [file for begin in ("graded-", "") if (file := folder / f"{begin}{name}-masks.csv.gz").exists()]
-    tables = [pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in files]
-    rest = [table[table["kind"] != OWN_KIND] for table in tables[1:]]
-    table = pd.concat([*tables[:1], *rest]).drop_duplicates(["scan", "kind", "dice"])
-    table = table.sort_values(["scan", "kind", "dice"], kind="stable", ignore_index=True)
-    return table[table["lesion_count"] > 0].reset_index(drop=True)
 
 
 def main() -> None:
@@ -45,10 +34,10 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="copy of the folder of weights; is written to")
     options = parser.parse_args()
     quality_model, card = load_quality_model(options.weights), read_card(options.weights, "predictor")
-    known, checks = masks(options.results, "train"), masks(options.results, "validation")
+    known, checks = stored_masks(options.results, "train"), stored_masks(options.results, "validation")
     predictor = fit_predictor(known, card.seed)
     predicted, dice = predictor.predict(checks)[0], checks["dice"].to_numpy()
-    made = people_calibration(predictor, masks(options.results, "people-calibration"), InferenceSettings().passes)
+    made = people_calibration(predictor, stored_masks(options.results, "people-calibration"), InferenceSettings().passes)
     fields = {name: value for name, value in card.model_dump(mode="json").items() if name not in OF_THE_FILE}
     fields |= {
         "data": f"{len(known)} masks of {known['kind'].nunique()} kinds of {known['scan'].nunique()} scans; checked on "

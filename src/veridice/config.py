@@ -5,7 +5,7 @@ from __future__ import annotations
 import tomllib
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 import tomli_w
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -36,7 +36,9 @@ class InferenceSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     engine: Literal["auto", "openvino", "torch"] = Field("auto", description="auto: OpenVINO on a CPU where it is installed")
-    min_dice: float | None = Field(None, ge=0, le=1, description="Dice that a mask needs to be of use; none: 0.75 (paper)")
+    min_dice: Annotated[float, Field(ge=0, le=1)] | Literal["second-expert"] | None = Field(
+        None, description="Dice that a mask needs to be of use; second-expert: what such a one would reach; none: 0.75 (paper)"
+    )
     max_missed: float = Field(0.05, gt=0, le=0.5, description="of the bad masks that may be accepted")
     max_wasted: float = Field(0.05, gt=0, le=0.5, description="of the good masks that may be rejected")
     coverage: float = Field(0.9, gt=0, lt=1, description="share of scans whose true Dice lies in the interval")

@@ -26,6 +26,8 @@ from veridice.inference.weights import save_network
 from veridice.io.weight_cards import read_card
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.calibration import CalibrationSet, dice_intervals
+from veridice.quality.second_expert import second_expert_dice
+from veridice.report.pages import promise
 from veridice.types import Mask
 
 SETTINGS = InferenceSettings(passes=3)
@@ -120,6 +122,16 @@ def test_a_scan_with_something_wrong_is_never_accepted(doubt: str, tiny_weights:
     result = assess_masks("sub-1", scan, [GivenMask("m", bright(flair))], models, settings).assessment
     assert (result.verdict, result.for_review) == (("review", True) if doubt else ("accept", False))
     assert any("accepted unseen" in warning for warning in result.warnings) == bool(doubt)
+
+
+def test_what_is_needed_may_be_what_a_second_expert_would_reach(tiny_weights: Path, tiny_scan: dict[str, Volume]) -> None:
+    flair = tiny_scan["flair"]
+    settings = InferenceSettings(passes=2, min_dice="second-expert")
+    result = assess_masks("sub-1", Scan(flair), [GivenMask("m", bright(flair))], load_models(tiny_weights), settings).assessment
+    needed = second_expert_dice(result.volumes_ml["own_mask"], max(flair.geometry.voxel_spacing))
+    assert result.model["min_dice"] == needed
+    assert result.model["for_load_ml"] == pytest.approx(result.volumes_ml["own_mask"], abs=1e-3)
+    assert f"A Dice of {needed:g} is what a second expert is expected to reach" in promise(result.model)
 
 
 def test_same_scan_gives_the_same_answer_whatever_ran_before(

@@ -92,7 +92,7 @@ def assess_masks(
     analysis = analyse_scan(scan, models, settings, backend, clock, on_step)
     mask_analyses = [analyse_mask(mask, analysis, models, backend, clock) for mask in masks or (None,)]
     calibration = models.quality.calibration
-    limits = limits_of(settings)
+    limits = limits_of(settings, analysis)
     with clock.stage("verdict"):
         doubts = tuple(Notice(code, f"{text}; no mask is accepted unseen") for code, text in analysis.doubts)
         unusual = ood_warnings(analysis, models.quality)

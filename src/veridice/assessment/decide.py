@@ -29,6 +29,7 @@ from veridice.quality.decision import (
 )
 from veridice.quality.model import QualityModel
 from veridice.quality.scan_analysis import ScanAnalysis
+from veridice.quality.second_expert import second_expert_dice
 from veridice.types import Array
 
 DecidedBy = Literal["not_bad", "not_good", "neither", "unknown_scan", "empty"]
@@ -61,10 +62,15 @@ class Decision:
     max_gross: float = MAX_GROSS
 
 
-def limits_of(settings: InferenceSettings) -> Limits:
-    """What a decision is made for."""
-    min_dice = MIN_DICE if settings.min_dice is None else settings.min_dice
-    return Limits(min_dice, settings.max_missed, settings.max_wasted)
+def limits_of(settings: InferenceSettings, analysis: ScanAnalysis) -> Limits:
+    """What a decision is made for. The lesion load that a second expert would see is taken to be that of our own mask."""
+    if settings.min_dice != "second-expert":
+        min_dice = MIN_DICE if settings.min_dice is None else settings.min_dice
+        return Limits(min_dice, settings.max_missed, settings.max_wasted)
+    load = lesion_volume_ml(analysis.own, analysis.geometry.voxel_volume_ml)
+    thickness = max(analysis.geometry.voxel_spacing)
+    needed = second_expert_dice(load, thickness)
+    return Limits(needed, settings.max_missed, settings.max_wasted, round(load, 3), round(thickness, 2))
 
 
 def decide_all(

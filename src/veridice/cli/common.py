@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,8 +28,11 @@ Seed = Annotated[int, typer.Option(min=0, max=LARGEST_SEED, help="The same scan 
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Engine = Annotated[str, typer.Option(help="auto, openvino or torch: what runs the stochastic passes.")]
 MinDice = Annotated[
-    float | None,
-    typer.Option(min=0, max=1, help="Dice that a mask needs to be of use; else 0.75."),
+    str | None,
+    typer.Option(
+        metavar="DICE",
+        help="Dice that a mask needs to be of use, else 0.75; 'second-expert': as much as a second expert would reach.",
+    ),
 ]
 MaxMissed = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks below it, share that may be accepted.")]
 MaxWasted = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks at or above it, share that may be rejected.")]
@@ -63,7 +67,7 @@ def read_mask_label(text: str | None) -> MaskLabel | None:
 def inference_settings(
     passes: int,
     seed: int,
-    min_dice: float | None,
+    min_dice: str | None,
     max_missed: float,
     max_wasted: float,
     coverage: float,
@@ -73,18 +77,27 @@ def inference_settings(
     """Settings of a judgement from options.
 
     Raises:
-        typer.BadParameter: device or engine is none that there is.
+        typer.BadParameter: device or engine is none that there is, or the needed Dice is no number from 0 to 1.
     """
     return InferenceSettings(
         passes=passes,
         seed=seed,
-        min_dice=min_dice,
+        min_dice=_needed_dice(min_dice),
         max_missed=max_missed,
         max_wasted=max_wasted,
         coverage=coverage,
         device=one_of(("auto", "cpu", "cuda"), device, "--device"),
         engine=one_of(("auto", "openvino", "torch"), engine, "--engine"),
     )
+
+
+def _needed_dice(text: str | None) -> Any:
+    if text in (None, "second-expert"):
+        return text
+    with suppress(ValueError):
+        if 0 <= (value := float(text or "")) <= 1:
+            return value
+    raise typer.BadParameter(f"'{text}' is neither a number from 0 to 1 nor 'second-expert'", param_hint="--min-dice")
 
 
 def progress_bar() -> Progress:

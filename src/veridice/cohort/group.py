@@ -67,7 +67,8 @@ def write_group(
     write_tables(output, table)
     # Another calibration than that of the judgements would speak of other predictions.
     if facts.get("calibration", {}).get("source") == calibration.source:
-        facts["known_values"] = known_values(calibration, table, facts["min_dice"])
+        if facts["min_dice"] is not None:
+            facts["known_values"] = known_values(calibration, table, facts["min_dice"])
         facts["other_limits"] = other_limits(table, calibration, facts["min_dice"])
         notes = [*notes, *_unlike(calibration, table)]
     shown, shared = without_shared_warnings(table.assign(status=table["status"].replace("missing", "failed")))

@@ -9,7 +9,7 @@ import pandas as pd
 
 from veridice.quality.bad_bound import CONFIDENCE, most_bad
 from veridice.quality.calibration import CalibrationSet
-from veridice.quality.decision import p_values, people_with_bad_masks
+from veridice.quality.decision import MIN_DICE, p_values, people_with_bad_masks
 
 DICES = (0.6, 0.65, 0.7, 0.75, 0.8)
 """Needed Dices that a reader may choose from, beside that of the study."""
@@ -17,13 +17,13 @@ LEVELS = tuple(round(0.01 * step, 2) for step in range(1, 21))
 """Shares of all bad masks that a reader may let be accepted."""
 
 
-def other_limits(table: pd.DataFrame, calibration: CalibrationSet, min_dice: float) -> dict[str, Any] | None:
+def other_limits(table: pd.DataFrame, calibration: CalibrationSet, min_dice: float | None) -> dict[str, Any] | None:
     """For every needed Dice and every level what is accepted, with a bound that holds for all of them at once.
 
     Args:
         table: from :func:`.worklist.tabulate`.
         calibration: that judged the study.
-        min_dice: of the study.
+        min_dice: of the study; None where it differs from scan to scan.
 
     Returns:
         ``dices``, ``levels``, ``confidence``; ``from_level`` (dices, rows of the table): the number of the first level
@@ -34,7 +34,8 @@ def other_limits(table: pd.DataFrame, calibration: CalibrationSet, min_dice: flo
     if not tested.any():
         return None
     predicted, spread = (table.loc[tested, name].to_numpy(np.float64) for name in ("predicted_dice", "predicted_spread"))
-    dices = sorted({*DICES, min_dice} - {0.0})
+    usual = min_dice or MIN_DICE
+    dices = sorted({*DICES, usual})
     # Fewer witnesses make a wider bound, and one that is drawn once for all.
     witnesses = min(int(people_with_bad_masks(calibration, dice)) for dice in dices)
     from_level, bounds = [], []
@@ -46,4 +47,4 @@ def other_limits(table: pd.DataFrame, calibration: CalibrationSet, min_dice: flo
         first[tested] = np.where(accepted.any(axis=0), accepted.argmax(axis=0), -1)
         from_level.append([None if level < 0 else int(level) for level in first])
     names = {"dices": dices, "levels": list(LEVELS), "confidence": CONFIDENCE}
-    return {**names, "from_level": from_level, "most_bad": bounds, "min_dice": min_dice}
+    return {**names, "from_level": from_level, "most_bad": bounds, "min_dice": usual}

@@ -159,7 +159,9 @@ def describe_study(output: Path, table: pd.DataFrame) -> dict[str, Any]:
         with suppress(InputError, StopIteration):
             name = next(name for name in (record.files if record else ()) if name.endswith(ASSESSMENT_SUFFIX))
             first = read_assessment(output / name)
-            facts |= {"min_dice": first.model.get("min_dice"), "coverage": first.coverage}
+            # A Dice that a second expert would reach is another for each scan.
+            needed = None if first.model.get("for_load_ml") is not None else first.model.get("min_dice")
+            facts |= {"min_dice": needed, "coverage": first.coverage}
             facts["limits"] = {name: first.model.get(name) for name in ("min_dice", "max_missed", "max_wasted", "max_gross")}
             if first.calibration is not None:
                 facts["calibration"] = first.calibration.model_dump()

@@ -44,11 +44,15 @@ class Limits:
         min_dice: what a mask needs to be of use; one below it is bad, one at or above it good.
         max_missed: of the bad masks that may be accepted.
         max_wasted: of the good masks that may be rejected.
+        for_load_ml, for_slice_mm: where ``min_dice`` is what a second expert would reach, the lesion volume and the slice
+            thickness that it was taken for.
     """
 
     min_dice: float = MIN_DICE
     max_missed: float = MAX_MISSED
     max_wasted: float = MAX_WASTED
+    for_load_ml: float | None = None
+    for_slice_mm: float | None = None
 
 
 @dataclass(frozen=True)

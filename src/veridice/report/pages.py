@@ -39,9 +39,15 @@ def promise(model: Mapping[str, Any]) -> str:
     if "max_missed" not in model:
         return ""
     limit = f"{model['min_dice']:g}"
+    second = ""
+    if (load := model.get("for_load_ml")) is not None:
+        second = (
+            f" A Dice of {limit} is what a second expert is expected to reach where the lesions have {load:.3g} ml, as in our "
+            f"own mask, and the slices {model['for_slice_mm']:.2g} mm."
+        )
     return (
         f"Of all masks whose true Dice is below {limit}, at most {_percent(model['max_missed'])} are accepted; of all masks "
-        f"whose true Dice is {limit} or more, at most {_percent(model['max_wasted'])} are rejected."
+        f"whose true Dice is {limit} or more, at most {_percent(model['max_wasted'])} are rejected.{second}"
     )
 
 

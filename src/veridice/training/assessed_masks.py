@@ -293,3 +293,13 @@ def _assess_one(
     backend = choose_backend(settings)
     rows = assessed_masks(task.read(), task.models, task.others, other_patient, count, settings, backend, rng, graded)
     write_text(file, json.dumps(rows) + "\n")
+
+
+def stored_masks(folder: Path, name: str) -> pd.DataFrame:
+    """Masks of ``folder`` that are not empty; of two draws of the same scans both, but our own mask once."""
+    files = [file for begin in ("graded-", "") if (file := folder / f"{begin}{name}-masks.csv.gz").exists()]
+    tables = [pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in files]
+    rest = [table[table["kind"] != OWN_KIND] for table in tables[1:]]
+    table = pd.concat([*tables[:1], *rest]).drop_duplicates(["scan", "kind", "dice"])
+    table = table.sort_values(["scan", "kind", "dice"], kind="stable", ignore_index=True)
+    return table[table["lesion_count"] > 0].reset_index(drop=True)
