@@ -1,12 +1,13 @@
-"""By which rule should masks of a study be accepted together? On people of training, half of whom calibrate and half are tested.
+"""By which rule should masks of a study be accepted together? On people of training: half calibrate, half are tested.
 
 pip install score-select
 python benchmarks/study_rules.py [--results results/judge]
 
-Studies of 100 masks with 5, 20 and 50 % bad ones are drawn from the tested people, in many random halves. Rules: class-conditional
-p-values with Storey and Benjamini-Hochberg at 5 %, with caps on each p-value and with or without the test for gross failures;
-SCoRE (arXiv:2603.24704) for the loss max(0, needed Dice - Dice) / needed Dice at some levels; the single test. For each: of the
-accepted the share of bad ones / of the masks better by 0.03 the share that is accepted / of the gross failures likewise.
+Studies of 100 masks with 5, 20 and 50 % bad ones are drawn from the tested people, in many random halves. Rules:
+class-conditional p-values with Storey and Benjamini-Hochberg at 5 %, with caps on each p-value and with or without the test for
+gross failures; SCoRE (arXiv:2603.24704) for the loss max(0, needed Dice - Dice) / needed Dice at some levels; the single test.
+For each: of the accepted the share of bad ones / of the masks better by 0.03 the share that is accepted / of the gross failures
+likewise.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from veridice.quality.calibration import CalibrationSet
 from veridice.quality.decision import GROSS, PValues, decide_study, p_values
 from veridice.training.assessed_masks import stored_masks
 
-HALVES, STUDIES, SIZE, BETTER = 60, 8, 100, 0.03
+HALVES, STUDIES, SIZE, BETTER = 40, 2, 100, 0.03
 CAPS, LOSSES, MAX_BAD = (0.03, 0.05, 0.10, 1.0), (0.01, 0.02, 0.05), 0.05
 
 
@@ -39,9 +40,8 @@ def accepted_by_rule(tests: PValues, known: CalibrationSet, margins: np.ndarray,
     losses = (min_dice - np.array(known.dice)).clip(0) / min_dice
     known_margins = (np.array(known.predicted) - min_dice) / np.array(known.spread)
     for level in LOSSES:
-        found[f"SCoRE, loss {level:.2f}"] = np.isin(
-            np.arange(SIZE), SCoRE_SDR((losses, -known_margins), -margins, level, level)
-        )
+        chosen = SCoRE_SDR((losses, -known_margins), -margins, level, level)
+        found[f"SCoRE, loss {level:.2f}"] = np.isin(np.arange(SIZE), chosen)
     return found
 
 
@@ -70,9 +70,8 @@ def figures(masks: pd.DataFrame, min_dice: float) -> list[str]:
     lines = [f"Dice {min_dice}; 5, 20, 50 % bad: bad among the accepted / power / gross failures accepted"]
     for rule in dict.fromkeys(rule for rule, _ in found):
         cells = [np.nanmean(found[rule, percent], axis=0) for percent in (5, 20, 50)]
-        lines.append(
-            f"{rule:26s} " + "   ".join(f"{rate:.3f} / {power:.2f} / {100 * gross:4.1f} %" for rate, power, gross in cells)
-        )
+        texts = [f"{rate:.3f} / {power:.2f} / {100 * gross:4.1f} %" for rate, power, gross in cells]
+        lines.append(f"{rule:26s} {'   '.join(texts)}")
     return lines
 
 

@@ -129,6 +129,24 @@ def test_masses_and_cavities_are_large_and_within_the_head(scan: Scan) -> None:
             assert 10 < millilitres < 400, kind
 
 
+def test_bright_diseases_are_large_bright_and_lie_where_they_should(scan: Scan) -> None:
+    stripped = Scan(scan.flair.with_voxels(np.where(HEAD, scan.flair.voxels, 0)))
+    usual, voxel_ml = stripped.flair.voxels, scan.flair.geometry.voxel_volume_ml
+    cortex, fluid = HEAD & (RADIUS > 0.74), RADIUS < 0.1
+    for seed in range(8):
+        bright = {
+            kind: odd(kind, stripped, seed).flair.voxels - usual > 60
+            for kind in ("infarct", "infarct of a territory", "oedema", "ring-shaped masses")
+        }
+        for kind, where in bright.items():
+            assert 0.2 < where.sum() * voxel_ml < 500, kind
+            assert not where[~HEAD].any(), kind
+        # A wedge reaches the cortex; oedema spares it. Neither brightens fluid.
+        assert (bright["infarct"] & cortex).any() and (bright["infarct of a territory"] & cortex).any()
+        assert (bright["oedema"] & cortex).sum() < 0.03 * bright["oedema"].sum()
+        assert not any((bright[kind] & fluid).any() for kind in ("infarct", "infarct of a territory", "oedema"))
+
+
 @pytest.mark.parametrize("kind", ["knee", "abdomen", "phantom"])
 def test_other_objects_can_be_brought_to_the_cube(scan: Scan, kind: str) -> None:
     made = odd(kind, scan)

@@ -13,6 +13,10 @@ Parameters = dict[str, float]
 """Drawn numbers of one odd scan, JSON-ready."""
 
 
+SCALP_MM = 13.0
+"""About how deep the brain lies under the skin."""
+
+
 def head_mask(voxels: Voxels) -> Mask:
     """Head or stripped brain, holes filled (x, y, z)."""
     return np.asarray(ndimage.binary_fill_holes(ndimage.binary_closing(foreground_mask(voxels), iterations=2)))
@@ -76,6 +80,74 @@ def with_cavity(voxels: Voxels, spacing: Array, parameters: Parameters, rng: np.
     border = (edge >= 0) & (edge < parameters["border_mm"])
     changed = np.where(edge < 0, fluid, np.where(border, 1.25 * middle, voxels))
     return np.where(inside & (voxels > voxels.min()), changed, voxels).astype(np.float32)
+
+
+def _brain_like(voxels: Voxels, inside: Mask, spacing: Array) -> tuple[Mask, Voxels]:
+    """About where the brain is, and its depth (mm): all of a stripped scan, what lies under scalp and skull of a whole head."""
+    depth = _depth_mm(inside, spacing)
+    stripped = float((voxels == voxels.min()).mean()) > 0.3
+    under = np.float32(0 if stripped else SCALP_MM)
+    return inside & (depth > under), depth - under
+
+
+def with_infarct(voxels: Voxels, spacing: Array, parameters: Parameters, rng: np.random.Generator) -> Voxels:
+    """A bright wedge whose base is a patch of cortex, as a blocked artery leaves it; a whole territory where it is wide.
+
+    Grey and white matter brighten alike, fluid stays dark.
+    """
+    inside = head_mask(voxels)
+    brain, depth = _brain_like(voxels, inside, spacing)
+    places = np.argwhere(brain)
+    centre = places.mean(axis=0)
+    shallow = np.argwhere(brain & (depth < 6))
+    surface = shallow[rng.integers(len(shallow))]
+    inwards = (centre - surface) * spacing
+    inwards = inwards / max(float(np.linalg.norm(inwards)), 1e-6)
+    apex = surface + inwards * parameters["length_mm"] / spacing
+    distance = _distance_to(apex, voxels.shape, spacing, np.ones(3))
+    sides = [(np.arange(n) - p) * s * -d for n, p, s, d in zip(voxels.shape, apex, spacing, inwards, strict=True)]
+    outwards = (sides[0][:, None, None] + sides[1][None, :, None] + sides[2][None, None, :]).astype(np.float32)
+    angle = np.arccos(np.clip(outwards / np.maximum(distance, 1e-3), -1, 1))
+    uneven = smooth_field(voxels.shape, max(2.0, 10 / float(spacing.min())), rng)
+    edge = (angle - np.radians(parameters["half_angle"]) * (1 + 0.15 * uneven)) * np.maximum(distance, 4)
+    edge = np.maximum(edge, distance - 1.3 * parameters["length_mm"])
+    return _brightened(voxels, brain & (edge < 3), edge, parameters["brightness"], levels(voxels, brain), rng, spacing)
+
+
+def with_oedema(voxels: Voxels, spacing: Array, parameters: Parameters, rng: np.random.Generator) -> Voxels:
+    """Swollen white matter of one side, which reaches between the gyri like fingers and spares the cortex."""
+    inside = head_mask(voxels)
+    brain, depth = _brain_like(voxels, inside, spacing)
+    edge, _ = _lump(inside, spacing, parameters, rng)
+    fingers = 5 * smooth_field(voxels.shape, max(2.0, 7 / float(spacing.min())), rng)
+    edge = np.maximum(edge + fingers, 6 + 0.5 * fingers - depth)
+    return _brightened(voxels, brain & (edge < 3), edge, parameters["brightness"], levels(voxels, brain), rng, spacing)
+
+
+def with_rings(voxels: Voxels, spacing: Array, parameters: Parameters, rng: np.random.Generator) -> Voxels:
+    """Some round masses with a bright ring, a dark middle and oedema around: metastases, abscesses."""
+    for _ in range(int(parameters["count"])):
+        one = {**parameters, "radius_mm": parameters["radius_mm"] * float(rng.uniform(0.6, 1.4))}
+        voxels = with_mass(voxels, spacing, one, rng)
+    return voxels
+
+
+def _brightened(
+    voxels: Voxels,
+    where: Mask,
+    edge: Voxels,
+    brightness: float,
+    ends: tuple[float, float, float],
+    rng: np.random.Generator,
+    spacing: Array,
+) -> Voxels:
+    """Tissue within a border (``edge`` in mm, negative inside) at so many times the middle intensity; fluid stays dark."""
+    low, middle, high = ends
+    share = where * np.clip(0.5 - edge / 3, 0, 1) * np.clip((voxels - low) / max(middle - low, 1e-6), 0, 1)
+    texture = smooth_field(voxels.shape, max(2.0, 6 / float(spacing.min())), rng)
+    bright = middle * brightness * (1 + 0.06 * texture)
+    changed = voxels * (1 - share) + bright * share
+    return np.clip(changed, voxels.min(), max(2 * high, high + 1)).astype(np.float32)
 
 
 def as_ct(voxels: Voxels, spacing: Array, parameters: Parameters, rng: np.random.Generator) -> Voxels:

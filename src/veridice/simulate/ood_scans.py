@@ -24,7 +24,10 @@ from veridice.simulate.ood_objects import (
     head_mask,
     levels,
     with_cavity,
+    with_infarct,
     with_mass,
+    with_oedema,
+    with_rings,
 )
 from veridice.types import Array, Voxels
 
@@ -229,6 +232,21 @@ MASS = _uniform(
     radius_mm=(15, 30), depth=(0.35, 0.8), rim=(1.2, 1.9), core=(0.2, 1.3), rim_mm=(3, 10), oedema=(1.3, 1.8), oedema_mm=(8, 22)
 )
 CAVITY = _uniform(radius_mm=(20, 35), depth=(0.3, 0.7), fluid=(0, 0.3), border_mm=(0, 4))
+INFARCT = _uniform(length_mm=(25, 50), half_angle=(14, 28), brightness=(1.3, 2.0))
+TERRITORY = _uniform(length_mm=(45, 75), half_angle=(26, 45), brightness=(1.25, 1.9))
+OEDEMA = _uniform(radius_mm=(22, 40), depth=(0.4, 0.8), brightness=(1.25, 1.7))
+RINGS = _both(
+    _uniform(
+        radius_mm=(6, 11),
+        depth=(0.35, 0.8),
+        rim=(1.3, 1.9),
+        core=(0.3, 0.9),
+        rim_mm=(2, 4),
+        oedema=(1.25, 1.7),
+        oedema_mm=(6, 16),
+    ),
+    _integers(count=(2, 6)),
+)
 CT = _both(_uniform(bone_mm=(5, 9), contrast=(4, 9), noise=(2, 6)), _integers(window=(0, 2)))
 BODY = _uniform(width=(0.75, 1.0))
 CORRUPTIONS: dict[str, Corruption] = {
@@ -247,6 +265,10 @@ CORRUPTIONS: dict[str, Corruption] = {
     "wrong axes": Corruption(_integers(turn=(0, len(TURNS))), _turned),
     "large mass": Corruption(MASS, _flair(with_mass)),
     "large cavity": Corruption(CAVITY, _flair(with_cavity)),
+    "infarct": Corruption(INFARCT, _flair(with_infarct)),
+    "infarct of a territory": Corruption(TERRITORY, _flair(with_infarct)),
+    "oedema": Corruption(OEDEMA, _flair(with_oedema)),
+    "ring-shaped masses": Corruption(RINGS, _flair(with_rings)),
     "knee": Corruption(BODY, _object(a_knee)),
     "abdomen": Corruption(BODY, _object(an_abdomen)),
     "phantom": Corruption(_uniform(ball=(0, 1), rods=(0, 1)), _object(a_phantom)),
