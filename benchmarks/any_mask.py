@@ -23,7 +23,7 @@ from veridice.quality.calibration import CalibrationSet, dice_intervals
 from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
-from veridice.training.assessed_masks import WITH
+from veridice.training.assessed_masks import OWN_KIND, WITH, stored_masks
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}
 RESAMPLES, COVERAGE = 1000, 0.9
@@ -32,13 +32,17 @@ AUTOMATIC = ("own", "other network", "other level", "one pass", "threshold", "mi
 FEWEST_RANKED = 3
 
 
-def read_rows(folder: Path, split: str, table: str) -> pd.DataFrame:
-    """One table of a split."""
-    rows = pd.read_csv(folder / f"{split}-{table}.csv.gz", keep_default_na=False, na_values=[""])
-    if table == "masks":
-        rows = rows[rows["lesion_count"] > 0]  # an empty one is decided upon without a prediction
-    # The same mask of a scan counts once.
-    return rows.drop_duplicates(["scan", "kind", "dice", *(["agreement_mean"] if table == "masks" else ["number"])])
+def read_masks(folder: Path, split: str) -> pd.DataFrame:
+    """Masks of a split that are not empty, of both draws, which ``draw`` tells apart; our own mask is in each.
+
+    ``once`` says of which rows each mask is told once.
+    """
+    files = [file for begin in ("graded-", "") if (file := folder / f"{begin}{split}-masks.csv.gz").exists()]
+    tables = [pd.read_csv(file, keep_default_na=False, na_values=[""]).assign(draw=file.name) for file in files]
+    rows = pd.concat(tables, ignore_index=True)
+    rows = rows[rows["lesion_count"] > 0].drop_duplicates(["scan", "kind", "dice", "agreement_mean", "draw"])
+    again = rows.duplicated(["scan", "kind", "dice"]) | ((rows["kind"] == OWN_KIND) & rows.duplicated(["scan", "kind"]))
+    return rows.assign(once=~again).reset_index(drop=True)
 
 
 def predictions(known: pd.DataFrame, asked: pd.DataFrame, apart: pd.DataFrame) -> pd.DataFrame:
@@ -115,7 +119,7 @@ def ranking(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
     """How well masks of automatic kinds are put in order within each scan, by the predicted Dice and with their agreement."""
     taus, losses = [], []
     table = asked.assign(predicted=predicted["judge"])
-    for _, masks in table[table["kind"].isin(AUTOMATIC)].groupby("scan"):
+    for _, masks in table[table["kind"].isin(AUTOMATIC)].groupby(["scan", "draw"]):
         if len(masks) < FEWEST_RANKED:
             continue
         kinds = list(masks["kind"])
@@ -128,7 +132,7 @@ def ranking(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
         losses.append([true.max() - true[np.argmax(value)] for value in values])
     (tau, with_tau), (loss, with_loss) = np.nanmean(taus, axis=0), np.mean(losses, axis=0)
     return (
-        f"  order of automatic masks within {len(taus)} scans: Kendall's tau {tau:.3f}, with agreement {with_tau:.3f}; "
+        f"  order of the automatic masks of a scan ({len(taus)} draws): Kendall's tau {tau:.3f}, with agreement {with_tau:.3f}; "
         f"Dice lost by taking the first {loss:.3f}, {with_loss:.3f}"
     )
 
@@ -145,10 +149,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
-    known, checks = read_rows(folder, "train", "masks"), read_rows(folder, "validation", "masks")
-    lesions, apart = read_rows(folder, "train", "lesions"), read_rows(folder, "calibration", "masks")
+    every_known, checks = read_masks(folder, "train"), read_masks(folder, "validation")
+    known, apart = every_known[every_known["once"]], stored_masks(folder, "people-calibration")
+    lesions = pd.read_csv(folder / "train-lesions.csv.gz", keep_default_na=False, na_values=[""])
+    lesions = lesions.drop_duplicates(["scan", "kind", "dice", "number"])
     lesions = lesions.merge(known[["scan", "simulated"]].drop_duplicates(), on="scan")
-    real = known[~known["simulated"]]
+    real = every_known[~every_known["simulated"]]
     parts, confidence, truths = [], [], []
     for person in sorted(real["person"].unique()):
         parts.append(predictions(without_person(known, person), real[real["person"] == person], apart))
@@ -159,12 +165,12 @@ def main() -> None:
     found = predictions(known, checks, apart)
     every, truth = np.concatenate(confidence), np.concatenate(truths)
     lines = [
-        *report("Real scans, the person left out", real, predicted),
+        *report("Real scans, the person left out", real[real["once"]], predicted[real["once"]]),
         ranking(real, predicted),
-        thickness(known, real),
-        by_kind(real, predicted),
+        thickness(known, real[real["once"]]),
+        by_kind(real[real["once"]], predicted[real["once"]]),
         f"lesions: {len(truth)}, real {truth.mean():.2f}; AUROC of the confidence {roc_auc_score(truth, every):.3f}",
-        *report("Simulated patients of other people", checks, found),
+        *report("Simulated patients of other people", checks[checks["once"]], found[checks["once"]]),
         ranking(checks, found),
     ]
     print("\n".join(lines))  # noqa: T201
