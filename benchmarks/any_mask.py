@@ -132,7 +132,7 @@ def ranking(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
         losses.append([true.max() - true[np.argmax(value)] for value in values])
     (tau, with_tau), (loss, with_loss) = np.nanmean(taus, axis=0), np.mean(losses, axis=0)
     return (
-        f"  order of the automatic masks of a scan ({len(taus)} draws): Kendall's tau {tau:.3f}, with agreement {with_tau:.3f}; "
+        f"  automatic masks of a scan in order ({len(taus)} draws): Kendall's tau {tau:.3f}, with agreement {with_tau:.3f}; "
         f"Dice lost by taking the first {loss:.3f}, {with_loss:.3f}"
     )
 

@@ -6,9 +6,10 @@ May be imported by assessment and the rooms above it.
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "calibration": "CalibrationSet dice_intervals expected_shortfall fewest_cases read_calibration",
-    "decision": "MAX_GROSS MIN_DICE Limits PValues StudyDecision Verdict decide_empty decide_study fewest_people p_values "
-    "people_with_bad_masks",
+    "bad_bound": "CONFIDENCE most_bad",
+    "calibration": "CalibrationSet dice_intervals expected_shortfall farther_than fewest_cases read_calibration",
+    "decision": "MAX_GROSS MIN_DICE Limits PValues StudyDecision Verdict decide_empty decide_study fewest_people "
+    "intervals_for_review p_values people_with_bad_masks",
     "image_checks": "image_doubts image_warnings",
     "image_features": "describe_scan",
     "mask_features": "mask_evidence",
@@ -17,6 +18,7 @@ HANDED_ON = {
     "placement_checks": "SURELY_TURNED cut_off_doubts orientation_doubts",
     "predictor": "FEATURES Predictor fit_predictor",
     "scan_analysis": "ScanAnalysis native_samples",
+    "second_expert": "second_expert_dice",
     "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",
     "slice_checks": "slice_doubts",
 }
