@@ -1,6 +1,6 @@
 """By which number should masks be tested? On people of training, each predicted by a fit without them.
 
-python benchmarks/decision_score.py [--table results/judge/train-masks.csv.gz]
+python benchmarks/decision_score.py [--results results/judge]
 
 For each needed Dice and each number: the share of the good masks (better by 0.03) that lie above all but 5 % of the bad ones,
 of the gross failures (worse by 0.10) too, and the share of the bad masks that lie below all but 5 % of the good ones.
@@ -18,6 +18,7 @@ from sklearn.model_selection import GroupKFold
 
 from veridice.quality.decision import GROSS
 from veridice.quality.predictor import fit_predictor
+from veridice.training.assessed_masks import stored_masks
 
 FOLDS, LEVEL, BETTER = 5, 0.05, 0.03
 
@@ -46,9 +47,8 @@ def scores(masks: pd.DataFrame, min_dice: float) -> dict[str, np.ndarray]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=Path("results/judge/train-masks.csv.gz"))
-    masks = pd.read_csv(parser.parse_args().table, keep_default_na=False, na_values=[""])
-    masks = left_out(masks[masks["lesion_count"] > 0].reset_index(drop=True))
+    parser.add_argument("--results", type=Path, default=Path("results/judge"))
+    masks = left_out(stored_masks(parser.parse_args().results, "train"))
     lines = [f"{len(masks)} masks of {masks['person'].nunique()} people of training, predicted without them"]
     for min_dice in (0.6, 0.7, 0.75, 0.8):
         dice = masks["dice"]

@@ -6,7 +6,8 @@ python benchmarks/decisions.py --real [--weights FOLDER]
 For each needed Dice: of the bad masks the share that is accepted, of the gross failures (worse by 0.10) too, of the good ones
 the share that is rejected, and of those better by 0.03 the share that is accepted (power), with 95 % intervals over patients;
 by kind, severity, load, slice thickness. Then whole studies of 100 masks, drawn 1,000 times, with 5, 20 and 50 % bad ones: how
-many of the accepted are bad, power, gross failures accepted. And whether intervals hold, of all masks and of those for review.
+many of the accepted are bad, power, gross failures accepted; and what the bound for all limits says of 200 studies. And whether
+intervals hold, of all masks and of those for review.
 
 ``--real``: the masks of real people on whom the predictor was fitted, each predicted by a fit without that person and
 calibrated as what ships is. Their segmenter never saw them.
@@ -21,9 +22,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from veridice.cohort.other_limits import LEVELS
 from veridice.config import InferenceSettings
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.failure_detection import bootstrap
+from veridice.quality.bad_bound import most_bad
 from veridice.quality.calibration import CalibrationSet, dice_intervals
 from veridice.quality.decision import (
     CAP,
@@ -34,6 +37,7 @@ from veridice.quality.decision import (
     decide_study,
     intervals_for_review,
     p_values,
+    people_with_bad_masks,
 )
 from veridice.quality.model import load_quality_model
 from veridice.quality.predictor import Predictor, fit_predictor
@@ -45,7 +49,7 @@ COVERAGE = 0.9
 BETTER = 0.03
 """A mask that is better by this much than it has to be should be accepted."""
 LOADS, THICKNESSES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
-STUDIES, SIZE = 1000, 100
+STUDIES, SIZE, BOUNDED = 1000, 100, 200
 
 
 def read_masks(path: Path, predictor: Predictor) -> pd.DataFrame:
@@ -177,7 +181,23 @@ def studies(masks: pd.DataFrame, calibration: CalibrationSet, limits: Limits, ca
         rate, power, gross, expected = np.mean(found, axis=0)
         said = f"of the accepted bad {rate:.3f} (said: {expected:.3f})  power {power:.2f}  gross accepted {100 * gross:.1f} %"
         lines.append(f"studies with {percent:2d} % bad masks: {said}")
+        lines.append(f"  {bounded(bad, tests, calibration, limits, percent)}")
     return lines
+
+
+def bounded(bad: np.ndarray, tests: PValues, calibration: CalibrationSet, limits: Limits, percent: int) -> str:
+    """How many accepted masks of drawn studies are bad, how many may be by the bound, and how often it is broken anywhere."""
+    rng, witnesses = np.random.default_rng(1), int(people_with_bad_masks(calibration, limits.min_dice))
+    place, found = LEVELS.index(MAX_MISSED), []
+    for _ in range(BOUNDED):
+        rows = np.concatenate([rng.choice(np.flatnonzero(bad), percent), rng.choice(np.flatnonzero(~bad), SIZE - percent)])
+        part = PValues(tests.bad[rows], tests.gross[rows], tests.good[rows], tests.max_gross)
+        choices = np.stack([part.acceptable(level) for level in LEVELS])
+        most, true = most_bad(part.bad, choices, witnesses), (choices & bad[rows]).sum(axis=1)
+        found.append((choices[place].sum(), true[place], most[place], (true > most).any()))
+    accepted, true, most, broken = np.mean(found, axis=0)
+    said = f"accepted at {MAX_MISSED:.0%} {accepted:.1f}, of them bad {true:.1f}, by the bound at most {most:.1f}"
+    return f"{said}; broken at some limit in {100 * broken:.1f} % of studies"
 
 
 def main() -> None:

@@ -73,7 +73,7 @@ def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int) -
     known = known.assign(acceptable=(known["unfamiliarity"] <= 1) & (known["doubts"] == 0))
     source = (
         f"{known['person'].nunique()} simulated patients of all severities, a fifth without T1w, made of the brains of "
-        f"{known['brain'].nunique()} people; {len(known)} masks of {known['kind'].nunique()} kinds"
+        f"{known['brain'].nunique()} people, with masks of {known['kind'].nunique()} kinds"
     )
     made = CalibrationSet.of(*predictor.predict(known), known, source, simulated=True)
     return made.model_copy(update={"passes": passes})
