@@ -35,7 +35,7 @@ def test_tables_are_made_again_byte_for_byte(stored: Path, tmp_path: Path) -> No
 
 
 def test_the_interval_that_ships_keeps_its_promise_on_people_who_did_not_calibrate_it() -> None:
-    masks = pd.read_csv(RESULTS / "judge" / "coverage-masks.csv.gz", keep_default_na=False, na_values=[""])
+    masks = pd.read_csv(RESULTS / "judge" / "people-coverage-masks.csv.gz", keep_default_na=False, na_values=[""])
     masks = masks[masks["lesion_count"] > 0]
     assert masks["person"].nunique() >= 500
     judge = load_quality_model(bundled_weights())

@@ -146,25 +146,26 @@ def conformal_p(known: Numbers, people: Array, new: Numbers, weights: Numbers | 
 def left_for_review(calibration: CalibrationSet, limits: Limits) -> Flags:
     """Cases of a calibration that the same tests, by the other people, would neither accept nor reject (cases,).
 
-    Intervals for what is left to a person are conditional on that (StratCP, Zhang et al. 2025): what the tests decide is the
-    easy part, so that intervals for all masks would promise too much for the rest.
+    Intervals for what is left to a person are conditional on that (the idea of StratCP): intervals for all masks hold for all
+    of them on average, not for this part.
     """
     usable = calibration.usable
     dice, people, weights = np.array(calibration.dice), calibration.people, calibration.weights_of_cases
     margin = (np.array(calibration.predicted) - limits.min_dice) / np.array(calibration.spread)
-    case, other_of_person = np.nonzero(people[:, None] == people[None, :])
+    _, member = np.unique(people, return_inverse=True)
+    first_of_person = member * (calibration.n + 1)
 
     def among(chosen: Flags, sign: int) -> Numbers:
-        _, member, count = np.unique(people[chosen], return_inverse=True, return_counts=True)
         share = np.zeros(calibration.n)
-        share[chosen] = weights[chosen] / count[member]
-        # All people's shares above each case, without those of its own person, in whose place stands the person itself.
-        everyone = np.concatenate([np.cumsum(share[order := np.argsort(-sign * margin)]), [0.0]])
-        above = everyone[np.searchsorted(-sign * margin[order], -sign * margin, "right") - 1]
-        own = np.where(sign * margin[other_of_person] >= sign * margin[case], share[other_of_person], 0.0)
-        all_of_person = np.bincount(case, share[other_of_person], calibration.n)
-        rest = share.sum() - all_of_person
-        return np.asarray((weights.max() + above - np.bincount(case, own, calibration.n)) / (weights.max() + rest))
+        share[chosen] = (weights / np.maximum(np.bincount(member[chosen], minlength=member.max() + 1)[member], 1))[chosen]
+        _, rank = np.unique(-sign * margin, return_inverse=True)
+        everyone = np.cumsum(np.bincount(rank, share))[rank]
+        # The same among the masks of the own person, in whose place stands the person itself.
+        order = np.argsort(keys := first_of_person + rank)
+        sums = np.concatenate([[0.0], np.cumsum(share[order])])
+        up_to, before = np.searchsorted(keys[order], keys, "right"), np.searchsorted(keys[order], first_of_person)
+        others = share.sum() - np.bincount(member, share)[member]
+        return np.asarray((weights.max() + everyone - (sums[up_to] - sums[before])) / (weights.max() + others))
 
     bad, gross = dice < limits.min_dice, dice < limits.min_dice - GROSS
     tests = PValues(
