@@ -32,7 +32,7 @@ class Envelope:
 
     def share(self, t: Numbers) -> Numbers:
         """Highest share at each of these p-values."""
-        inside = np.maximum(t, LOWEST)
+        inside = np.clip(t, LOWEST, HIGHEST)
         return np.where(t > HIGHEST, 1.0, np.minimum(1.0, inside + np.sqrt(inside * (1 - inside)) * self.width))
 
 
