@@ -72,7 +72,7 @@ def test_stored_and_back(fitted: Predictor) -> None:
     for first, second in zip(fitted.predict(asked), again.predict(asked), strict=True):
         np.testing.assert_allclose(first, second, atol=1e-12)
     broken = fitted.arrays()
-    del broken["error.left"]
+    del broken["error.step"]
     with pytest.raises(KeyError):
         Predictor.from_arrays(NAMES, broken)
     with pytest.raises(ValueError):

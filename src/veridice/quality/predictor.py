@@ -55,47 +55,51 @@ INNER_FOLDS = 5
 
 @dataclass(frozen=True)
 class Forest:
-    """Extremely randomised trees (Geurts, Ernst, Wehenkel 2006), all nodes one after the other.
+    """Extremely randomised trees (Geurts, Ernst, Wehenkel 2006), all nodes one after the other, a left child after its parent.
 
     Args:
         roots: first node of each tree.
-        left, right: nodes to go on at; -1 in a leaf.
-        feature, threshold: left where the feature is at most the threshold.
-        value: of a leaf.
+        step: how many nodes on the right child lies; 0 in a leaf.
+        feature: left where it is at most ``value``.
+        value: threshold of an inner node, prediction of a leaf.
     """
 
     roots: Array
-    left: Array
-    right: Array
+    step: Array
     feature: Array
-    threshold: Array
     value: Array
 
     @classmethod
     def of(cls, fitted: ExtraTreesRegressor) -> Forest:
-        """From scikit-learn's."""
+        """From scikit-learn's, whose trees are grown depth first; each number in the smallest type that holds all."""
         trees = [estimator.tree_ for estimator in fitted.estimators_]
         roots = np.cumsum([0, *(tree.node_count for tree in trees[:-1])])
-
-        def moved(name: str) -> Array:
-            children = [(getattr(tree, name), root) for tree, root in zip(trees, roots, strict=True)]
-            return np.concatenate([np.where(nodes < 0, -1, nodes + root) for nodes, root in children]).astype(np.int32)
-
-        def joined(name: str, kind: type) -> Array:
-            return np.concatenate([getattr(tree, name).ravel() for tree in trees]).astype(kind)
-
-        left, right, feature = moved("children_left"), moved("children_right"), joined("feature", np.int16)
-        return cls(roots.astype(np.int32), left, right, feature, joined("threshold", np.float32), joined("value", np.float32))
+        inner = np.concatenate([tree.children_left >= 0 for tree in trees])
+        steps = np.concatenate([tree.children_right - np.arange(tree.node_count) for tree in trees])
+        feature = np.concatenate([tree.feature for tree in trees])
+        leaves, thresholds = (
+            np.concatenate([getattr(tree, name).ravel() for tree in trees]) for name in ("value", "threshold")
+        )
+        return cls(
+            roots.astype(np.int32),
+            _smallest(np.where(inner, steps, 0)),
+            _smallest(np.where(inner, feature, 0)),
+            np.where(inner, thresholds, leaves).astype(np.float32),
+        )
 
     def predict(self, inputs: Array) -> Array:
         """Mean over the trees for each row of ``inputs`` (cases, features); compared in float32."""
         inputs = np.asarray(inputs, np.float32)
         place = np.tile(self.roots, (len(inputs), 1))
         rows = np.arange(len(inputs))[:, None]
-        while (inner := self.left[place] >= 0).any():
-            small = inputs[rows, np.maximum(self.feature[place], 0)] <= self.threshold[place]
-            place = np.where(inner, np.where(small, self.left[place], self.right[place]), place)
+        while (step := self.step[place].astype(np.int32)).any():
+            left = inputs[rows, self.feature[place]] <= self.value[place]
+            place += np.where(left & (step > 0), 1, step)
         return np.asarray(self.value[place].mean(axis=1, dtype=np.float64))
+
+
+def _smallest(numbers: Array) -> Array:
+    return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,7 @@ class Predictor:
         Raises:
             KeyError, ValueError, IndexError: an array is missing or does not fit.
         """
-        parts = ("roots", "left", "right", "feature", "threshold", "value")
+        parts = ("roots", "step", "feature", "value")
         forests = [Forest(*(np.asarray(stored[f"{name}.{part}"]) for part in parts)) for name in ("odds", "error")]
         predictor = cls(tuple(features), np.asarray(stored["fill"]), *forests)
         if len(predictor.fill) != len(predictor.features):
