@@ -2,6 +2,7 @@
 
 python benchmarks/decisions.py [--table results/judge/people-coverage-masks.csv.gz] [--weights FOLDER] [--max-missed 0.05]
 python benchmarks/decisions.py --real [--weights FOLDER]
+python benchmarks/decisions.py --brains-left-out [--weights FOLDER]
 
 For each needed Dice: of the bad masks the share that is accepted, of the gross failures (worse by 0.10) too, of the good ones
 the share that is rejected, and of those better by 0.03 the share that is accepted (power), with 95 % intervals over patients;
@@ -10,7 +11,8 @@ many of the accepted are bad, power, gross failures accepted; and what the bound
 intervals hold, of all masks and of those for review.
 
 ``--real``: the masks of real people on whom the predictor was fitted, each predicted by a fit without that person and
-calibrated as what ships is. Their segmenter never saw them.
+calibrated as what ships is. Their segmenter never saw them. ``--brains-left-out``: masks of the calibration, each tested
+against those of other brains; from them comes how much stricter a study is decided.
 """
 
 from __future__ import annotations
@@ -21,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from sklearn.model_selection import GroupKFold
 
 from veridice.cohort.other_limits import LEVELS
 from veridice.config import InferenceSettings
@@ -75,6 +78,25 @@ def real_verdicts(limits: Limits) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
+def brains_left_out(predictor: Predictor, limits: Limits) -> list[str]:
+    """What comes of the masks of the calibration's people, without those of a sixth of the brains at a time."""
+    masks = stored_masks(RESULTS, "people-calibration")
+    predicted, spread = predictor.predict(masks)
+    masks = masks.assign(predicted=predicted, spread=spread)
+    masks = masks.assign(acceptable=(masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0))
+    parts = []
+    for known, left in GroupKFold(6, shuffle=True, random_state=0).split(masks, groups=masks["brain"]):
+        rest = masks.iloc[known].reset_index(drop=True)
+        calibration = CalibrationSet.of(rest["predicted"], rest["spread"], rest, "other brains", simulated=True)
+        new = masks.iloc[left][masks["acceptable"].to_numpy()[left]].reset_index(drop=True)
+        parts.append(new.assign(verdict=tested(new, calibration, limits.min_dice).verdicts(limits)))
+    found = pd.concat(parts, ignore_index=True)
+    title = (
+        f"Dice {limits.min_dice}: {len(found)} masks of the calibration, {masks['brain'].nunique()} brains, left out by sixths"
+    )
+    return [title, *by_groups(groups_of(found), found, found["verdict"].to_numpy(), limits.min_dice)]
+
+
 def real(limits: Limits) -> list[str]:
     """What comes of the masks of real people."""
     masks = real_verdicts(limits)
@@ -82,6 +104,20 @@ def real(limits: Limits) -> list[str]:
     groups["person"] = masks["person"].astype(str)
     title = f"Dice {limits.min_dice}: {len(masks)} masks of {masks['person'].nunique()} real people, each left out of the fit"
     return [title, *by_groups(groups, masks, masks["verdict"].to_numpy(), limits.min_dice)]
+
+
+def groups_of(masks: pd.DataFrame) -> dict[str, pd.Series]:
+    """By what masks are parted in the report."""
+    easy = masks["severity"].isin(["easy", "ordinary"])
+    return {
+        "": pd.Series("all", masks.index),
+        "scans": easy.map({True: "easy and ordinary", False: "hard and broken"}),
+        "own": (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"}),
+        "T1w": masks["t1"].map({True: "yes", False: "no"}),
+        "kind": masks["kind"],
+        "load, ml": pd.cut(masks["load_ml"], LOADS, right=False).astype(str),
+        "slices, mm": pd.cut(masks["slice_thickness"], THICKNESSES, right=False).astype(str),
+    }
 
 
 def by_groups(groups: dict[str, pd.Series], masks: pd.DataFrame, verdict: np.ndarray, min_dice: float) -> list[str]:
@@ -124,17 +160,7 @@ def line(name: str, masks: pd.DataFrame, verdict: np.ndarray, min_dice: float) -
 def single(masks: pd.DataFrame, calibration: CalibrationSet, limits: Limits) -> list[str]:
     """What comes of every mask by itself."""
     verdict = np.array(tested(masks, calibration, limits.min_dice).verdicts(limits))
-    easy = masks["severity"].isin(["easy", "ordinary"])
-    groups = {
-        "": pd.Series("all", masks.index),
-        "scans": easy.map({True: "easy and ordinary", False: "hard and broken"}),
-        "own": (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"}),
-        "T1w": masks["t1"].map({True: "yes", False: "no"}),
-        "kind": masks["kind"],
-        "load, ml": pd.cut(masks["load_ml"], LOADS, right=False).astype(str),
-        "slices, mm": pd.cut(masks["slice_thickness"], THICKNESSES, right=False).astype(str),
-    }
-    return [*by_groups(groups, masks, verdict, limits.min_dice), *intervals(masks, calibration, limits, verdict)]
+    return [*by_groups(groups_of(masks), masks, verdict, limits.min_dice), *intervals(masks, calibration, limits, verdict)]
 
 
 def intervals(masks: pd.DataFrame, calibration: CalibrationSet, limits: Limits, verdict: np.ndarray) -> list[str]:
@@ -207,12 +233,15 @@ def main() -> None:
     parser.add_argument("--max-missed", type=float, default=MAX_MISSED)
     parser.add_argument("--cap", type=float, default=CAP)
     parser.add_argument("--real", action="store_true")
+    parser.add_argument("--brains-left-out", action="store_true")
     options = parser.parse_args()
     model = load_quality_model(options.weights)
     for min_dice in (0.7, 0.75):
         limits = Limits(min_dice, options.max_missed)
         if options.real:
             lines = real(limits)
+        elif options.brains_left_out:
+            lines = brains_left_out(model.predictor, limits)
         else:
             masks = read_masks(options.table, model.predictor)
             title = f"Dice {min_dice}: {len(masks)} masks of {masks['person'].nunique()} patients, {model.calibration.source}"

@@ -26,10 +26,6 @@ from veridice.simulate.plan import PatientPlan
 from veridice.simulate.second_reading import Reading, second_reading_dice
 
 FIRST, DRAWS, ENDS = 5000, 2, 0.02
-PUBLISHED = (
-    ("two observers of the WMH challenge, about 0.77 and 0.79 (Kuijf et al. 2019)", 15.0, 3.0),
-    ("the two raters of the ISBI 2015 challenge, about 0.63 (Carass et al. 2017)", 10.0, 1.0),
-)
 
 
 def readings_of(plan: PatientPlan) -> list[dict[str, float]]:
@@ -68,8 +64,8 @@ def main() -> None:
     lines = [f"{len(readings)} readings: {level:.3f} {load:+.3f} ln(ml) {thickness:+.3f} ln(mm)"]
     classes = pd.cut(readings["load_ml"], (0, 1, 3, 10, 30, np.inf)), pd.cut(readings["slice_mm"], (0, 1.5, 3.5, np.inf))
     lines.append(readings.groupby(list(classes), observed=True)["dice"].agg(["mean", "count"]).round(2).to_string())
-    for name, ml, mm in PUBLISHED:
-        lines.append(f"{ml:g} ml, {mm:g} mm: {expit(level + load * np.log(ml) + thickness * np.log(mm)):.2f}; {name}")
+    for ml, mm in ((1, 1), (1, 6), (10, 1), (15, 3), (30, 6)):
+        lines.append(f"{ml} ml, {mm} mm: {expit(level + load * np.log(ml) + thickness * np.log(mm)):.2f}")
     sys.stdout.write("\n".join(lines) + "\n")
 
 

@@ -13,7 +13,7 @@ from veridice.types import ProbabilityMap, Voxels
 
 @dataclass(frozen=True)
 class Reading:
-    """How two readings differ (chosen so that the agreement is that of published second readings, docs/promise.md).
+    """How two readings differ. The sizes are guesses; no real second readings were at hand (docs/promise.md).
 
     Args:
         blur_mm: deviation of the Gaussian within which a border is uncertain to the eye.
