@@ -1,6 +1,6 @@
 """The curve of ``--min-dice second-expert``: simulated second readings of people of training and validation, and its fit.
 
-python benchmarks/second_expert.py [-n 60] [-o results/judge/second-readings.csv]
+python benchmarks/second_expert.py [-n 58] [-o results/judge/second-readings.csv]
 
 Only lesions are simulated, no images: 3 to 7 s a patient on one core. ``-o`` stores the readings; without ``-n`` the stored
 ones are fitted. The constants go to ``quality/second_expert.py``; a test compares them.

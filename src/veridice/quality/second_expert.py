@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit
 
-LEVEL, PER_LOAD, PER_THICKNESS = 0.934, 0.186, -0.201
+LEVEL, PER_LOAD, PER_THICKNESS = 0.927, 0.184, -0.197
 """Log odds of the mean Dice of two readings at 1 ml and slices of 1 mm, and how they change with the logarithm of load and
 thickness: fitted to simulated second readings of people of training and validation (benchmarks/second_expert.py)."""
 LOADS_ML, SLICES_MM = (0.3, 60.0), (1.0, 8.0)
