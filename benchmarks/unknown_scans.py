@@ -176,7 +176,7 @@ def main() -> None:
     appearances += real_appearances(read_manifest(arguments.manifest, arguments.data), DataSettings()) + raw_looks(
         arguments.data
     )
-    models = load_models(bundled_weights(), judged=False)
+    models = load_models(bundled_weights(), with_quality=False)
     done = iter(range(1, len(appearances) + 1))
     on_step = lambda: print(f"  {next(done)} of {len(appearances)} scans", flush=True)  # noqa: E731, T201
     rows = describe_all(appearances, models, choose_backend(InferenceSettings()), arguments.seed, arguments.rows, on_step)
