@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 from veridice.errors import InputError
 from veridice.networks.mc_unet import McUnet
 from veridice.training import loop
-from veridice.training.examples import Example
+from veridice.training.cubes import Example
 from veridice.training.loop import Goal, Progression, train_network
 from veridice.training.settings import StageSettings
 

@@ -11,7 +11,7 @@ HANDED_ON = {
     "decision": "MAX_GROSS MIN_DICE Limits PValues StudyDecision Verdict decide_empty decide_study fewest_people "
     "intervals_for_review p_values people_with_bad_masks",
     "image_checks": "image_doubts image_warnings",
-    "image_features": "describe_scan",
+    "image_features": "DESCRIPTORS describe_scan",
     "mask_features": "mask_evidence",
     "model": "CALIBRATION QualityModel load_quality_model save_quality_model verified_calibration",
     "ood": "KNOWN OodDetector fit_ood_detector",

@@ -23,7 +23,7 @@ from veridice.simulate.donors import choose_donors
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan, draw_plan
 from veridice.simulate.scanners import ANY, SCANNERS
-from veridice.simulate.severity import SEVERITIES, Severity
+from veridice.simulate.severity import MIX, SEVERITIES, Severity
 
 TRUTH = Path("derivatives") / "truth"
 
@@ -56,8 +56,6 @@ class Cohort:
         return draw_plan(index, self.seed, severity, scanner, choose_donors(self.donors))
 
 
-MIX = (0.15, 0.45, 0.3, 0.1)
-"""Shares of easy, ordinary, hard and broken scans where nothing else is said."""
 COHORTS = {
     cohort.name: cohort
     for cohort in (

@@ -13,6 +13,8 @@ import numpy as np
 
 Severity = Literal["easy", "ordinary", "hard", "broken"]
 SEVERITIES: tuple[Severity, ...] = get_args(Severity)
+MIX = (0.15, 0.45, 0.3, 0.1)
+"""How often each of them comes where nothing else is said."""
 Range = tuple[float, float]
 
 

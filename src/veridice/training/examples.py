@@ -27,13 +27,11 @@ from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import donor_names, people_of
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
+from veridice.training.cubes import LESION, Example, as_example
 from veridice.training.settings import DataSettings
 
-Example = dict[str, torch.Tensor]
 CUBE_FORMAT = 4
 """Raised when stored cubes of older versions must not be used any more."""
-FLAIR, T1W, LESION, IGNORED = range(4)
-"""Channels of a stored cube (uint8; 255 is 1)."""
 TURNING_MARGIN = 16
 """Voxels by which a patch is read larger when it is turned, so that its corners are not empty."""
 
@@ -73,11 +71,6 @@ class CubeCase:
         # A copy: what is mapped from the file cannot be written to.
         patch = cube[(slice(None), *(slice(int(n), int(n) + edge) for n in start))]
         return torch.from_numpy(np.array(patch)).float() / 255
-
-
-def as_example(channels: torch.Tensor) -> Example:
-    """The channels of a cube or patch (4, x, y, z) by name."""
-    return {"images": channels[:LESION], "lesion": channels[LESION:IGNORED], "ignored": channels[IGNORED:]}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from veridice.errors import InputError
 from veridice.inference.passes import bf16_pays
 from veridice.io.atomic import replaced, write_text
 from veridice.progress import progress_bar
-from veridice.training.examples import Example
+from veridice.training.cubes import Example
 from veridice.training.settings import StageSettings
 
 LossFunction = Callable[[nn.Module, Example, torch.Generator], Tensor]

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pandas as pd
 
+from veridice.assessment.analysis import scan_appearance
 from veridice.assessment.models import Models
 from veridice.config import InferenceSettings
+from veridice.inference.passes import choose_backend
+from veridice.io.atomic import write_text
+from veridice.parallel import do_missing
 from veridice.quality.calibration import CalibrationSet
+from veridice.quality.image_features import DESCRIPTORS
 from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor
-from veridice.simulate.cohorts import MIX, Cohort
+from veridice.simulate.cohorts import Cohort
+from veridice.simulate.plan import PatientPlan
+from veridice.simulate.severity import MIX
 from veridice.training.assessed_masks import (
     AssessedMasks,
+    KnownScan,
     Task,
     assess_all,
     has_t1,
@@ -39,6 +48,10 @@ DAMAGED, GRADED = 1, 3
 """Masks of each patient beside our own: of :mod:`.mask_errors` and :mod:`.graded_masks`."""
 
 
+FEATURE = "feature_"
+"""Begins the names of columns: features of a scan in the segmenter."""
+
+
 def assess_people(
     name: str, models: Models, patients: int, folder: Path, jobs: int, on_step: Callable[[], None]
 ) -> AssessedMasks:
@@ -48,17 +61,56 @@ def assess_people(
         InputError: its donors are not there.
     """
     cohort = PEOPLE[name]
-    plans = [cohort.plan(index) for index in range(patients)]
-    tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, ()) for plan in plans]
+    tasks = [Task(patient_name(plan), _read(plan), models, ()) for plan in map(cohort.plan, range(patients))]
     shapes = other_patients(models.grid_shape[0])
     return assess_all(tasks, shapes, DAMAGED, cohort.seed, InferenceSettings(), folder, jobs, on_step, graded=GRADED)
 
 
-def with_unfamiliarity(found: AssessedMasks, ood: OodDetector) -> pd.DataFrame:
-    """The masks with how unlike the known scans theirs is, which says whether one could have been accepted."""
-    rows = found.scans.to_dict("records")
-    far = {row["scan"]: ood.unfamiliarity(row["descriptors"], np.array(row["features"])) for row in rows}
-    return found.masks.assign(unfamiliarity=found.masks["scan"].map(far))
+def look_at_people(
+    name: str, models: Models, patients: int, folder: Path, jobs: int, on_step: Callable[[], None]
+) -> pd.DataFrame:
+    """The scans of :func:`assess_people` without their masks, as :func:`scan_table` has them; what is there is kept.
+
+    For a detector of unknown scans that changed: it takes seconds a scan.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    items = [(plan, folder / f"{patient_name(plan)}.json") for plan in map(PEOPLE[name].plan, range(patients))]
+    do_missing(items, lambda item: item[1].exists(), partial(_look, models=models), jobs, on_step)
+    return scan_table([json.loads(file.read_text(encoding="utf-8")) for _, file in items])
+
+
+def _read(plan: PatientPlan) -> Callable[[], KnownScan]:
+    return partial(simulated_scan, plan, -1, has_t1(plan))
+
+
+def _look(item: tuple[PatientPlan, Path], models: Models) -> None:
+    plan, file = item
+    descriptors, features = scan_appearance(_read(plan)().scan, models, choose_backend(InferenceSettings()))
+    row = {"scan": patient_name(plan), "descriptors": descriptors, "features": [round(float(value), 5) for value in features]}
+    write_text(file, json.dumps(row) + "\n")
+
+
+def scan_table(rows: Sequence[Mapping[Any, Any]]) -> pd.DataFrame:
+    """Rows with ``scan``, ``descriptors`` and ``features`` as a table: a column for each number."""
+    names = pd.DataFrame({"scan": [row["scan"] for row in rows]})
+    features = pd.DataFrame([row["features"] for row in rows]).add_prefix(FEATURE)
+    return pd.concat([names, pd.DataFrame([row["descriptors"] for row in rows]), features], axis=1)
+
+
+def with_unfamiliarity(masks: pd.DataFrame, scans: pd.DataFrame, ood: OodDetector) -> pd.DataFrame:
+    """The masks with how unlike the known scans theirs is, which says whether one could have been accepted.
+
+    Args:
+        masks: rows with ``scan``.
+        scans: :func:`scan_table` of all of them.
+        ood: who tells.
+    """
+    features, described = scans.filter(regex=f"^{FEATURE}").to_numpy(), scans[list(DESCRIPTORS)].to_numpy()
+    far = {
+        scan: ood.unfamiliarity(dict(zip(DESCRIPTORS, row, strict=True)), values)
+        for scan, row, values in zip(scans["scan"], described, features, strict=True)
+    }
+    return masks.assign(unfamiliarity=masks["scan"].map(far))
 
 
 def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int) -> CalibrationSet:

@@ -39,7 +39,7 @@ from veridice.training.assessed_masks import (
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
-from veridice.training.people import DAMAGED, GRADED, PEOPLE, people_calibration, with_unfamiliarity
+from veridice.training.people import DAMAGED, GRADED, PEOPLE, people_calibration, scan_table, with_unfamiliarity
 from veridice.training.provenance import by_split, origins
 from veridice.training.regressors import fold_folders
 from veridice.training.settings import TrainingSettings
@@ -76,8 +76,8 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     apart_cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
     kept = _simulated(apart_cohort, stage.calibration_patients, models, {})
     apart = _judge(kept, DAMAGED, GRADED, settings, run / "calibration")
-    ood = learn_appearances(settings, cases, models, run / "looks")
-    calibration = people_calibration(predictor, with_unfamiliarity(apart, ood), stage.passes)
+    ood, seen = learn_appearances(settings, cases, models, run / "looks"), scan_table(apart.scans.to_dict("records"))
+    calibration = people_calibration(predictor, with_unfamiliarity(apart.masks, seen, ood), stage.passes)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
     return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, models))]
 

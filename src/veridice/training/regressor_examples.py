@@ -16,7 +16,8 @@ from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.io.atomic import replaced
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import error_map
-from veridice.training.examples import Example, ExampleStream
+from veridice.training.cubes import Example
+from veridice.training.examples import ExampleStream
 from veridice.training.mask_errors import damage_mask
 from veridice.training.settings import RegressorInput, RegressorSettings
 from veridice.types import Mask, Voxels

@@ -22,12 +22,13 @@ from veridice.io.weight_cards import WeightCard, read_card
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.regression_net import RegressionNet
 from veridice.progress import counted
-from veridice.training.examples import Example, ExampleStream
+from veridice.training.cubes import Example, plain_pass
+from veridice.training.examples import ExampleStream
 from veridice.training.loop import Goal, Progression, evaluate, train_network
 from veridice.training.provenance import claim_folder, describe_training
 from veridice.training.regressor_examples import CHANNELS, QualityDataset, Segmenters, make_quality_cases
 from veridice.training.settings import RegressorInput, TrainingSettings
-from veridice.training.unets import plain_pass, segmenter_arguments, split_material
+from veridice.training.unets import split_material
 
 
 def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
@@ -126,7 +127,7 @@ def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn
     for group, folder in fold_folders(settings, output).items():
         networks = [load_network(folder / "weights", "segmenter")[0]]
         for file in sorted((folder / "segmenter").glob("step-*.safetensors")):
-            network = McUnet(**segmenter_arguments(settings))
+            network = McUnet(**settings.segmenter.arguments)
             network.load_state_dict(load_file(file))
             networks.append(network)
         found[group] = tuple(networks)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import resources
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -36,6 +36,9 @@ class DataSettings(Settings):
     t1_absent: float = Field(0.2, ge=0, le=1, description="share of examples whose T1w is withheld (zeros)")
     lesion_centred: float = Field(0.5, ge=0, le=1, description="share of patches around a lesion, where there is one")
     turned_fraction: float = Field(0.3, ge=0, le=1, description="share of examples that are turned, scaled and shifted")
+    thickened_fraction: float = Field(
+        0.3, ge=0, le=1, description="share of real scans given thicker slices (endless training)"
+    )
     rotation: float = Field(0.2, ge=0, description="largest rotation about each axis, radians")
     scaling: float = Field(0.15, ge=0, lt=1, description="largest relative change of size along each axis")
     noise: float = Field(0.08, ge=0, description="largest standard deviation of Gaussian noise, image in [0, 1]")
@@ -87,6 +90,11 @@ class SegmenterSettings(StageSettings):
         (0.15, 0.4), description="parts of the steps at which weights are kept, as poorer segmenters for the regressors"
     )
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the segmenter's class."""
+        return {name: getattr(self, name) for name in ("features", "depth", "stem", "dropout_rate", "dropout_kind")}
+
 
 class ReconstructorSettings(StageSettings):
     features: int = Field(8, ge=1, description="channels at the finest level")
@@ -107,6 +115,23 @@ class RegressorSettings(StageSettings):
     train_cases: int = Field(160, ge=1, description="segmented scans to learn from")
     validation_cases: int = Field(40, ge=1, description="segmented scans of validation patients")
     binary_fraction: float = Field(0.3, ge=0, le=1, description="share of examples that show a binary, damaged mask")
+
+
+class EndlessSettings(Settings):
+    """A training without end, on patients that are made while it runs; see :mod:`veridice.training.endless`."""
+
+    heads: str = Field("runs/heads", description="folder of scripts/make_heads.py, from the working folder")
+    real_fraction: float = Field(0.0, ge=0, le=1, description="share of new examples that are varied real scans")
+    planted_fraction: float = Field(0.5, ge=0, le=1, description="share of real scans that get lesions of another person")
+    pool: int = Field(24, ge=1, description="examples at hand; each step makes a new one and drops the oldest")
+    whole_cubes: float = Field(0.5, ge=0, le=1, description="share of steps on a whole cube; the others take patches")
+    crop: int = Field(64, ge=16, description="edge of the patches")
+    patches: int = Field(8, ge=1, description="patches of a step, each of another example of the pool")
+    learning_rate: float = Field(1e-3, gt=0, description="constant, after a warm-up")
+    warm_up: int = Field(200, ge=1, description="steps from 0 to the learning rate, each time that the training is begun")
+    averaging: float = Field(0.998, ge=0, lt=1, description="decay a step of the averaged weights, which are those that count")
+    validate_every: int = Field(500, ge=1, description="steps between two validations")
+    save_every: int = Field(100, ge=1, description="steps between two resume points")
 
 
 class PredictorSettings(Settings):
@@ -137,6 +162,7 @@ class TrainingSettings(Settings):
     reconstructor: ReconstructorSettings = ReconstructorSettings()
     regressor: RegressorSettings = RegressorSettings()
     predictor: PredictorSettings = PredictorSettings()
+    endless: EndlessSettings = EndlessSettings()
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -13,7 +12,6 @@ from torch import Tensor, nn
 
 from veridice.case import Case
 from veridice.errors import WeightsError
-from veridice.inference.passes import bf16_pays
 from veridice.inference.weights import load_network, save_network
 from veridice.io.weight_cards import NetworkKind, WeightCard
 from veridice.metrics.overlap import dice
@@ -21,8 +19,8 @@ from veridice.networks.losses import SegmentationLoss, SsimLoss, mean_difference
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.progress import counted
+from veridice.training.cubes import Example, plain_pass
 from veridice.training.examples import (
-    Example,
     ExampleStream,
     TrainingMaterial,
     planned_patients,
@@ -42,7 +40,7 @@ def train_segmenter(
     Where the target of the data is the brain, the same network and loss learn that, and the weights are named so.
     """
     name: NetworkKind = "brain" if settings.data.target == "brain" else "segmenter"
-    arguments = segmenter_arguments(settings)
+    arguments = settings.segmenter.arguments
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
     origin = _begin(network, start, name)
@@ -121,12 +119,6 @@ def _mean_of_known(values: Sequence[float]) -> float:
     return float(np.mean(known)) if known else math.nan
 
 
-def segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
-    """Arguments of the segmenter's class."""
-    names = ("features", "depth", "stem", "dropout_rate", "dropout_kind")
-    return {name: getattr(settings.segmenter, name) for name in names}
-
-
 def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str) -> TrainingMaterial:
     """Real and simulated scans of one split on the cube; simulated once, with a progress bar."""
     plans = planned_patients(split, settings.data)
@@ -153,11 +145,3 @@ def _begin(network: nn.Module, start: Path | None, name: str) -> WeightCard | No
     except RuntimeError as error:
         raise WeightsError(f"{start}: the {name} there has another layout than the configuration") from error
     return card
-
-
-def plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:
-    """What a network says of one example (channels, x, y, z), without dropout; a batch of one, float32, on the CPU."""
-    device = next(model.parameters()).device
-    with torch.autocast(device.type, torch.bfloat16, enabled=bf16 and bf16_pays(device.type)):
-        result: Tensor = model(images[None].to(device))
-    return result.float().cpu()

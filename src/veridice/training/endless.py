@@ -1,0 +1,272 @@
+"""A training without end: each step makes a patient that was never seen before. Begun, stopped and gone on with at will.
+
+Weights are averaged along the path (Izmailov et al. 2018; as a decay, Tarvainen and Valpola 2017): the average is what counts,
+and what the next run begins from. It is kept with the step in one small file, the resume point (:class:`ResumePoint`).
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from veridice.errors import InputError
+from veridice.inference.passes import bf16_pays
+from veridice.io.atomic import make_folder, replaced
+from veridice.metrics.overlap import dice
+from veridice.networks.losses import SegmentationLoss
+from veridice.networks.mc_unet import McUnet
+from veridice.simulate.cube_fields import Noise
+from veridice.simulate.cube_patient import cube_patient
+from veridice.simulate.donors import Donor
+from veridice.simulate.heads import LabelledHead
+from veridice.simulate.lesion_bank import LesionBank
+from veridice.simulate.plan import PatientPlan, draw_plan
+from veridice.simulate.scanners import ANY
+from veridice.simulate.severity import MIX, SEVERITIES
+from veridice.training.cube_variation import varied_images, varied_scan
+from veridice.training.cubes import LESION, Example, as_example, plain_pass
+from veridice.training.settings import TrainingSettings
+
+RESUME_POINT = "segmenter.safetensors"
+SEED = 9000
+"""Of the patients; no cohort has it."""
+BYTES = 255
+SOMEBODY = (
+    Donor("heads", "anatomy", "training", "heads.nii.gz"),
+    Donor("bank", "lesions", "training", "bank.nii.gz"),
+)
+"""What plans are drawn for: which head and which lesions it is comes apart."""
+
+
+@dataclass
+class ResumePoint:
+    """What a training goes on from.
+
+    Args:
+        weights: averaged ones.
+        step: optimiser steps that are done.
+        curve: a row for each validation.
+        facts: architecture and settings, to be told when they are others.
+    """
+
+    weights: dict[str, Tensor]
+    step: int = 0
+    curve: list[dict[str, float]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def write(self, folder: Path) -> None:
+        """In half precision, one file, whole or not at all."""
+        make_folder(folder)
+        tensors = {name: value.half().contiguous().cpu() for name, value in self.weights.items()}
+        about = {"step": str(self.step), "curve": json.dumps(self.curve), "facts": json.dumps(self.facts)}
+        with replaced(folder / RESUME_POINT) as temporary:
+            save_file(tensors, temporary, metadata=about)
+
+    @classmethod
+    def read(cls, folder: Path, facts: dict[str, Any]) -> ResumePoint | None:
+        """The resume point of ``folder``; None where there is none.
+
+        Raises:
+            InputError: it is of another network, or no resume point.
+        """
+        path = folder / RESUME_POINT
+        if not path.exists():
+            return None
+        try:
+            with safe_open(path, "pt") as stored:
+                about = stored.metadata()
+                weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 (no mapping)
+            curve, known = json.loads(about["curve"]), json.loads(about["facts"])
+            found = cls(weights, int(about["step"]), curve, known)
+        except (SafetensorError, KeyError, TypeError, ValueError) as error:
+            raise InputError(f"{path.name}: no resume point ({type(error).__name__}); delete it to begin anew") from error
+        if found.facts != facts:
+            raise InputError(f"{path.name}: of another network ({found.facts}, not {facts}); give another folder")
+        return found
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What examples are made of.
+
+    Args:
+        heads: of many people.
+        bank: single lesions.
+        real: labelled scans (4, x, y, z; uint8); none, where the training is on simulated patients alone.
+    """
+
+    heads: Sequence[LabelledHead]
+    bank: LesionBank | None
+    real: Sequence[Tensor] = ()
+
+
+def endless_plan(seed: int, index: int) -> PatientPlan:
+    """Plan of patient ``index``."""
+    rng = np.random.default_rng([seed, index, 1])
+    return draw_plan(index, seed, SEVERITIES[rng.choice(len(SEVERITIES), p=MIX)], ANY, SOMEBODY)
+
+
+def make_example(index: int, sources: Sources, settings: TrainingSettings, device: torch.device) -> Tensor:
+    """Example ``index``, which depends on it and the seed alone: (4, x, y, z) as :class:`.CubeCase` has it, uint8."""
+    seed, data, endless = SEED + settings.seed, settings.data, settings.endless
+    rng = np.random.default_rng([seed, index, 2])
+    if sources.real and rng.random() < endless.real_fraction:
+        first, second = (sources.real[int(rng.integers(len(sources.real)))].to(device).float() / BYTES for _ in range(2))
+        other = second if rng.random() < endless.planted_fraction else None
+        cube = varied_scan(first, other, data, rng)
+    else:
+        head = sources.heads[int(rng.integers(len(sources.heads)))]
+        patient = cube_patient(endless_plan(seed, index), head, sources.bank, data.grid, device)
+        noise = Noise(int(rng.integers(2**31)), (data.grid,) * 3, device)
+        images = varied_images(patient.images, data, noise, rng)
+        cube = torch.cat([images, patient.lesion, torch.zeros_like(patient.lesion)])
+    return (cube * BYTES).round().to(torch.uint8)
+
+
+class EndlessTraining:
+    """The loop.
+
+    Args:
+        settings: architecture (``segmenter``), variation (``data``) and loop (``endless``).
+        sources: what examples are made of.
+        checks: scans of people that are not learnt from, by name of the group that they are averaged in.
+        folder: of the resume point; what is there is gone on with.
+        device: where everything happens.
+    """
+
+    def __init__(
+        self,
+        settings: TrainingSettings,
+        sources: Sources,
+        checks: dict[str, list[Example]],
+        folder: Path,
+        device: torch.device,
+    ) -> None:
+        self.settings, self.sources, self.checks, self.folder, self.device = settings, sources, checks, folder, device
+        torch.manual_seed(settings.seed)
+        self.network = McUnet(**settings.segmenter.arguments).to(device)
+        known = ResumePoint.read(folder, self._facts())
+        self.step, self.curve = (known.step, known.curve) if known else (0, [])
+        if known:
+            self.network.load_state_dict(known.weights)
+        self.average = copy.deepcopy(self.network)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.endless.learning_rate)
+        self.loss = SegmentationLoss(settings.segmenter.cross_entropy, settings.segmenter.batch_dice)
+        self.pool: deque[Tensor] = deque(maxlen=settings.endless.pool)
+        self.begun, self.losses = self.step, list[float]()
+
+    def run(self, stop: Callable[[], bool], on_step: Callable[[str], None] = lambda _: None) -> None:
+        """Train until ``stop`` says so; the resume point is written now and then and at the end."""
+        endless = self.settings.endless
+        try:
+            while not stop():
+                self._take_step()
+                if self.step % endless.validate_every == 0:
+                    self.validate()
+                if self.step % endless.save_every == 0:
+                    self.save()
+                on_step(self.told())
+        finally:
+            self.save()
+
+    def validate(self) -> None:
+        """Dice of the averaged weights on each group of checks, as a row of the curve."""
+        row = {"step": float(self.step), "loss": float(np.mean(self.losses)) if self.losses else float("nan")}
+        self.losses = []
+        self.average.eval()
+        with torch.inference_mode():
+            for name, examples in self.checks.items():
+                row[name] = round(float(np.mean([self._dice(example) for example in examples])), 4)
+        self.curve.append({name: value for name, value in row.items() if np.isfinite(value)})
+
+    def save(self) -> None:
+        """Write the resume point."""
+        ResumePoint(dict(self.average.state_dict()), self.step, self.curve, self._facts()).write(self.folder)
+
+    def told(self) -> str:
+        """Where it stands, in a line."""
+        loss = f"loss {np.mean(self.losses[-50:]):.3f}" if self.losses else ""
+        last = ", ".join(
+            f"{name} {value:.3f}" for name, value in (self.curve or [{}])[-1].items() if name not in ("step", "loss")
+        )
+        return f"step {self.step}; {loss}; {last}"
+
+    def _take_step(self) -> None:
+        settings = self.settings.endless
+        self._renew_pool()
+        rate = settings.learning_rate * min(1.0, (self.step - self.begun + 1) / settings.warm_up)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        rng = np.random.default_rng([SEED + self.settings.seed, self.step, 3])
+        batch = self._batch(rng)
+        self.network.train()
+        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_pays(self.device.type)):
+            logits = self.network(batch["images"], generator)
+        value = self.loss(logits, batch["lesion"], batch["ignored"])
+        self.optimiser.zero_grad()
+        value.backward()
+        nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
+        self.optimiser.step()
+        self.step += 1
+        self.losses.append(float(value.detach()))
+        self._move_average()
+
+    def _renew_pool(self) -> None:
+        """A new example in place of the oldest; at the beginning as many as a step of patches needs."""
+        first = self.step + len(self.pool) if self.begun == self.step else self.step + self.settings.endless.patches
+        for number in range(first, self.step + self.settings.endless.patches + 1):
+            self.pool.append(make_example(number, self.sources, self.settings, self.device))
+
+    def _batch(self, rng: np.random.Generator) -> Example:
+        """The newest cube as a whole, or patches of different examples of the pool."""
+        settings = self.settings.endless
+        cubes = [self.pool[-1]]
+        if rng.random() >= settings.whole_cubes:
+            chosen = rng.choice(len(self.pool), min(settings.patches, len(self.pool)), replace=False)
+            cubes = [self._patch(self.pool[number], rng) for number in chosen]
+        return as_example(torch.stack(cubes).float() / BYTES)
+
+    def _patch(self, cube: Tensor, rng: np.random.Generator) -> Tensor:
+        """Around a lesion for every second one, else anywhere."""
+        edge, grid = self.settings.endless.crop, self.settings.data.grid
+        centre = rng.integers(edge // 4, grid - edge // 4, 3)
+        places = torch.nonzero(cube[LESION].flatten() >= BYTES // 2) if rng.random() < self.settings.data.lesion_centred else ()
+        if len(places):
+            middle = np.unravel_index(int(places[int(rng.integers(len(places)))]), cube.shape[1:])
+            centre = np.array(middle) + rng.integers(-(edge // 4), edge // 4 + 1, 3)
+        start = np.clip(centre - edge // 2, 0, grid - edge)
+        return cube[(slice(None), *(slice(int(n), int(n) + edge) for n in start))]
+
+    def _move_average(self) -> None:
+        # In the beginning the average follows faster, or it would remember the random start for long.
+        decay = min(self.settings.endless.averaging, (1 + self.step) / (10 + self.step))
+        with torch.no_grad():
+            for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
+                mean.lerp_(value, 1 - decay)
+
+    def _dice(self, example: Example) -> float:
+        valid = example["ignored"][0].numpy() < 0.5
+        marked = (plain_pass(self.average, example["images"])[0, 0] >= 0).numpy()
+        return dice(marked & valid, (example["lesion"][0].numpy() >= 0.5) & valid).dice
+
+    def _facts(self) -> dict[str, Any]:
+        return {**self.settings.segmenter.arguments, "name": self.settings.name, "seed": self.settings.seed}
+
+
+def until(seconds: float | None) -> Callable[[], bool]:
+    """Says when so many seconds are over; None: never."""
+    begun = time.monotonic()
+    return lambda: seconds is not None and time.monotonic() - begun >= seconds

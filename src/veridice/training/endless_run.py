@@ -1,0 +1,153 @@
+"""Runs :mod:`.endless` on the real material; ``scripts/train_in_background`` and ``train_on_gpu`` call it as a module.
+
+The material is a folder of scans, or what :func:`pack` made of one, for a machine that has little installed and little time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import numpy as np
+import torch
+
+from veridice.errors import VeridiceError
+from veridice.simulate.heads import read_heads
+from veridice.simulate.lesion_bank import FILE, LesionBank
+from veridice.training.cubes import Example, as_example
+from veridice.training.endless import BYTES, EndlessTraining, Sources, until
+from veridice.training.settings import TrainingSettings, load_training_settings
+
+TOLD_EVERY = 10.0
+"""Seconds between two lines of the log."""
+SCANS = "scans.npz"
+LEARNT = "learnt"
+Scans = Mapping[str, list[torch.Tensor]]
+"""Labelled scans on the cube (4, x, y, z; uint8): those that are learnt from, and groups that the training is checked on."""
+
+
+def main() -> int:
+    """Train until a signal, or until the time is over."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder of the scans, or of what was packed")
+    parser.add_argument("--config", default="see-more")
+    parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
+    parser.add_argument("--resume", type=Path, help="folder of the resume point")
+    parser.add_argument("--minutes", type=float)
+    parser.add_argument("--pack", type=Path, metavar="FOLDER", help="write the material there and do nothing else")
+    parser.add_argument("--largest", type=float, default=48.0, help="of what is packed, MiB")
+    options = parser.parse_args()
+    told_to_stop: list[int] = []
+
+    def on_signal(number: int, _frame: FrameType | None) -> None:
+        told_to_stop.append(number)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, on_signal)
+    over = until(60 * options.minutes if options.minutes else None)
+    try:
+        settings = load_training_settings(options.config)
+        packed = (options.data / SCANS).exists()
+        heads = options.data if packed else Path(settings.endless.heads)
+        scans = unpacked(options.data) if packed else labelled_scans(settings, options.manifest, options.data)
+        if options.pack:
+            pack(scans, heads, options.pack, options.largest)
+            return 0
+        training = prepared(settings, scans, heads, options.resume or Path("resume") / settings.name)
+        training.run(lambda: bool(told_to_stop) or over(), _Log())
+    except VeridiceError as error:
+        sys.stderr.write(f"{error}\n")
+        return 3
+    sys.stdout.write(f"{training.told()}\n")
+    return 0
+
+
+def prepared(settings: TrainingSettings, scans: Scans, heads: Path, resume: Path) -> EndlessTraining:
+    """The training with all that it learns from and is checked on, on the best device.
+
+    Raises:
+        InputError: heads are missing, or the resume point is another's.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    sources = Sources(read_heads(heads), LesionBank.read(heads), scans.get(LEARNT, []))
+    checks = {name: [_check(scan) for scan in group] for name, group in scans.items() if name != LEARNT and group}
+    return EndlessTraining(settings, sources, checks, resume, device)
+
+
+def labelled_scans(settings: TrainingSettings, manifest: Path, data: Path) -> Scans:
+    """Real scans and simulated validation patients; a training on simulated patients alone is checked on all real scans.
+
+    Raises:
+        InputError: a scan is missing or cannot be read.
+    """
+    from veridice.io.datasets import read_manifest
+    from veridice.training.examples import planned_patients, prepare_material
+    from veridice.training.provenance import by_split
+
+    cases, plans = read_manifest(manifest, data), planned_patients("validation", settings.data)
+    if not cases and not plans:
+        return {}
+    material = prepare_material(cases, plans, settings.data, Path(settings.data.cubes), lambda: None)
+    people = {case.patient for case in by_split(cases)["train"]} if settings.endless.real_fraction else set()
+    groups = {
+        LEARNT: [case for case in material.real if set(case.donors) & people],
+        "real": [case for case in material.real if not set(case.donors) & people],
+        "simulated": material.simulated,
+    }
+    return {name: [torch.from_numpy(np.load(case.file)) for case in group] for name, group in groups.items()}
+
+
+def pack(scans: Scans, heads: Path, folder: Path, largest_mib: float) -> None:
+    """Scans, lesions and as many heads as go into so many MiB; of the checks every third, since they cost time and room."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kept = {name: group if name == LEARNT else group[::3] for name, group in scans.items()}
+    arrays: dict[str, Any] = {f"{name} {n}": scan.numpy() for name, group in kept.items() for n, scan in enumerate(group)}
+    np.savez_compressed(folder / SCANS, **arrays)
+    shutil.copy(heads / FILE, folder / FILE)
+    room = largest_mib * 2**20 - sum((folder / name).stat().st_size for name in (SCANS, FILE))
+    for file in sorted(heads.glob("head-*.nii.gz"), key=lambda path: path.name[::-1]):
+        room -= file.stat().st_size
+        if room < 0:
+            break
+        shutil.copy(file, folder / file.name)
+
+
+def unpacked(folder: Path) -> Scans:
+    """The scans that :func:`pack` wrote."""
+    found: dict[str, list[torch.Tensor]] = {}
+    with np.load(folder / SCANS, allow_pickle=False) as stored:
+        for name in stored.files:
+            found.setdefault(name.rsplit(" ", 1)[0], []).append(torch.from_numpy(stored[name]))
+    return found
+
+
+def _check(scan: torch.Tensor) -> Example:
+    example = as_example(scan.float() / BYTES)
+    return {**example, **{name: (example[name] >= 0.5).float() for name in ("lesion", "ignored")}}
+
+
+class _Log:
+    """A line now and then, for a file that somebody may look at."""
+
+    def __init__(self) -> None:
+        self.begun = self.last = time.monotonic()
+        self.steps = 0
+
+    def __call__(self, told: str) -> None:
+        self.steps += 1
+        now = time.monotonic()
+        if now - self.last >= TOLD_EVERY:
+            self.last = now
+            sys.stdout.write(f"{told}; {(now - self.begun) / self.steps:.2f} s a step\n")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,156 @@
+"""A training without end: gone on with from one small file, stopped by a signal, refused where it is another's."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from heads_of_tests import balls_bank, boxes_head
+
+from veridice.config import to_toml
+from veridice.errors import InputError
+from veridice.simulate.lesion_bank import FILE, LesionBank
+from veridice.training.cubes import LESION
+from veridice.training.endless import RESUME_POINT, EndlessTraining, ResumePoint, Sources, endless_plan, make_example
+from veridice.training.settings import DataSettings, EndlessSettings, ReconstructorSettings, SegmenterSettings, TrainingSettings
+
+CPU = torch.device("cpu")
+GRID = 16
+
+
+def settings(**endless: object) -> TrainingSettings:
+    small = {"crop": 16, "patches": 2, "pool": 3, "validate_every": 4, "save_every": 3, "warm_up": 2, **endless}
+    return TrainingSettings(
+        name="tiny",
+        data=DataSettings(grid=GRID, soft_labels=True),
+        segmenter=SegmenterSettings(features=2, depth=3, stem=2, crop=16),
+        reconstructor=ReconstructorSettings(depth=3, crop=16),
+        endless=EndlessSettings.model_validate(small),
+    )
+
+
+def sources(real: int = 0) -> Sources:
+    scan = torch.randint(0, 255, (4, GRID, GRID, GRID), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    return Sources([boxes_head()], balls_bank(), [scan] * real)
+
+
+def checks() -> dict[str, list[dict[str, torch.Tensor]]]:
+    cube = make_example(10**6, sources(), settings(), CPU).float() / 255
+    return {"simulated": [{"images": cube[:2], "lesion": (cube[2:3] >= 0.5).float(), "ignored": cube[3:]}]}
+
+
+def steps(count: int) -> object:
+    """Says stop after so many."""
+    left = iter(range(count))
+    return lambda: next(left, None) is None
+
+
+def begun(folder: Path, **endless: object) -> EndlessTraining:
+    return EndlessTraining(settings(**endless), sources(), checks(), folder, CPU)
+
+
+def test_examples_follow_their_number_and_never_repeat() -> None:
+    first, again, other = (make_example(number, sources(), settings(), CPU) for number in (3, 3, 4))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+    assert first.dtype == torch.uint8 and first.shape == (4, GRID, GRID, GRID)
+    assert len({endless_plan(9000, index).flair.seed for index in range(50)}) == 50
+    mixed = [make_example(number, sources(2), settings(real_fraction=1.0), CPU) for number in range(3)]
+    assert all(example[:LESION].any() for example in mixed)
+
+
+def test_it_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
+    training = begun(tmp_path)
+    training.run(steps(5))
+    stored = ResumePoint.read(tmp_path, training._facts())
+    assert stored is not None and stored.step == 5 and [row["step"] for row in stored.curve] == [4]
+    assert set(stored.curve[0]) == {"step", "loss", "simulated"}
+    second = begun(tmp_path)
+    assert second.step == 5
+    for name, value in second.average.state_dict().items():
+        torch.testing.assert_close(value, training.average.state_dict()[name], atol=1e-3, rtol=1e-3)
+    second.run(steps(4))
+    assert second.step == 9 and [row["step"] for row in second.curve] == [4, 8]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [RESUME_POINT]
+
+
+def test_it_learns_and_the_average_is_smoother(tmp_path: Path) -> None:
+    training = begun(tmp_path, learning_rate=5e-3, averaging=0.9)
+    training.run(steps(40))
+    assert training.curve[-1]["loss"] < training.curve[0]["loss"]
+    moved = [
+        float((a - b).abs().mean()) for a, b in zip(training.average.parameters(), training.network.parameters(), strict=True)
+    ]
+    assert max(moved) > 0
+
+
+def test_another_network_or_a_broken_file_is_refused(tmp_path: Path) -> None:
+    begun(tmp_path).run(steps(1))
+    other = settings().model_copy(update={"segmenter": SegmenterSettings(features=4, depth=3, stem=2, crop=16)})
+    with pytest.raises(InputError, match="of another network"):
+        EndlessTraining(other, sources(), {}, tmp_path, CPU)
+    (tmp_path / RESUME_POINT).write_bytes(b"no weights")
+    with pytest.raises(InputError, match="no resume point"):
+        begun(tmp_path)
+
+
+def write_material(folder: Path) -> None:
+    """Heads and bank as scripts/make_heads.py leaves them."""
+    folder.mkdir()
+    nib.Nifti1Image(boxes_head().labels, np.eye(4)).to_filename(folder / "head-boxes.nii.gz")
+    bank = balls_bank()
+    bits = [np.packbits(mask) for mask in bank.masks]
+    np.savez_compressed(
+        folder / FILE,
+        bits=np.concatenate(bits),
+        length=np.array([len(each) for each in bits]),
+        corner=bank.corners,
+        shape=np.array([mask.shape for mask in bank.masks]),
+    )
+    again = LesionBank.read(folder)
+    assert all(np.array_equal(a, b) for a, b in zip(again.masks, bank.masks, strict=True))
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> list[str]:
+    """How the process is started, on tiny material of its own; ``tiny.toml`` is beside it."""
+    write_material(tmp_path / "heads")
+    (tmp_path / "manifest.csv").write_text("id,patient,split,flair,t1,mask,brain_mask,ventricles\n")
+    data = DataSettings(grid=GRID, cubes=str(tmp_path / "cubes"), simulated_validation=0)
+    endless = settings(heads=str(tmp_path / "heads"), save_every=1).endless
+    (tmp_path / "tiny.toml").write_text(to_toml(settings().model_copy(update={"data": data, "endless": endless})))
+    start = [sys.executable, "-m", "veridice.training.endless_run", str(tmp_path), "--config", str(tmp_path / "tiny.toml")]
+    return [*start, "--manifest", str(tmp_path / "manifest.csv")]
+
+
+def test_a_signal_ends_it_cleanly(command: list[str], tmp_path: Path) -> None:
+    """The process itself, told to stop as the script does it."""
+    command += ["--resume", str(tmp_path / "resume")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}) as process:
+        for _ in range(600):
+            if (tmp_path / "resume" / RESUME_POINT).exists() or process.poll() is not None:
+                break
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        output = process.communicate(timeout=60)[0]
+    assert process.returncode == 0 and output.startswith("step ")
+
+
+def test_the_script_for_a_gpu_as_a_whole_on_this_machine(command: list[str], tmp_path: Path) -> None:
+    """Packed here, trained there (for a second), from a file of the size that may travel."""
+    carried, out = tmp_path / "carried", tmp_path / "out"
+    subprocess.run([*command, "--pack", str(carried / "material")], check=True, timeout=120)
+    assert sorted(path.name for path in (carried / "material").iterdir()) == ["bank.npz", "head-boxes.nii.gz", "scans.npz"]
+    environment = {**os.environ, "CONFIG": str(tmp_path / "tiny.toml"), "CARRIED": str(carried), "PYTHON": sys.executable}
+    script = Path(__file__).parents[2] / "scripts" / "train_on_gpu"
+    done = subprocess.run(
+        [script, "run", str(out), "0.02"], check=True, timeout=120, env=environment, capture_output=True, text=True
+    )
+    assert "step " in done.stdout and (out / RESUME_POINT).exists()
