@@ -17,7 +17,7 @@ from heads_of_tests import balls_bank, boxes_head
 
 from veridice.config import to_toml
 from veridice.errors import InputError
-from veridice.simulate.lesion_bank import FILE, LesionBank
+from veridice.simulate.lesion_bank import BANK_FILE, LesionBank
 from veridice.training.cubes import LESION
 from veridice.training.endless import RESUME_POINT, EndlessTraining, ResumePoint, Sources, endless_plan, make_example
 from veridice.training.settings import DataSettings, EndlessSettings, ReconstructorSettings, SegmenterSettings, TrainingSettings
@@ -108,7 +108,7 @@ def write_material(folder: Path) -> None:
     bank = balls_bank()
     bits = [np.packbits(mask) for mask in bank.masks]
     np.savez_compressed(
-        folder / FILE,
+        folder / BANK_FILE,
         bits=np.concatenate(bits),
         length=np.array([len(each) for each in bits]),
         corner=bank.corners,

@@ -12,7 +12,7 @@ HANDED_ON = {
     "cube_patient": "cube_patient",
     "donors": "Donor choose_donors donor_names donors_by_name load_lesions people_of",
     "heads": "LabelledHead read_heads",
-    "lesion_bank": "LesionBank",
+    "lesion_bank": "BANK_FILE LesionBank",
     "ood_scans": "make_odd possible",
     "patient": "simulate_patient",
     "plan": "PatientPlan draw_plan",

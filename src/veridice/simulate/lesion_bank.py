@@ -19,7 +19,7 @@ ELSEWHERE = 0.02
 OVERSHOOT = 1.2
 SHIFT = 4
 """Largest shift of a whole pattern along each axis, mm."""
-FILE = "bank.npz"
+BANK_FILE = "bank.npz"
 
 
 @dataclass(frozen=True)
@@ -38,14 +38,14 @@ class LesionBank:
 
     @classmethod
     def read(cls, folder: Path) -> LesionBank:
-        """What :data:`FILE` in ``folder`` holds.
+        """What :data:`BANK_FILE` in ``folder`` holds.
 
         Raises:
             InputError: it is not there.
         """
-        path = folder / FILE
+        path = folder / BANK_FILE
         if not path.exists():
-            raise InputError(f"{folder.name}: no {FILE} there; make it with scripts/make_heads.py")
+            raise InputError(f"{folder.name}: no {BANK_FILE} there; make it with scripts/make_heads.py")
         with np.load(path, allow_pickle=False) as stored:
             packed = np.split(stored["bits"], np.cumsum(stored["length"])[:-1])
             shapes, corners = stored["shape"].astype(int), stored["corner"].astype(int)

@@ -20,7 +20,7 @@ import torch
 
 from veridice.errors import VeridiceError
 from veridice.simulate.heads import read_heads
-from veridice.simulate.lesion_bank import FILE, LesionBank
+from veridice.simulate.lesion_bank import BANK_FILE, LesionBank
 from veridice.training.cubes import Example, as_example
 from veridice.training.endless import BYTES, EndlessTraining, Sources, until
 from veridice.training.settings import TrainingSettings, load_training_settings
@@ -110,8 +110,8 @@ def pack(scans: Scans, heads: Path, folder: Path, largest_mib: float) -> None:
     kept = {name: group if name == LEARNT else group[::3] for name, group in scans.items()}
     arrays: dict[str, Any] = {f"{name} {n}": scan.numpy() for name, group in kept.items() for n, scan in enumerate(group)}
     np.savez_compressed(folder / SCANS, **arrays)
-    shutil.copy(heads / FILE, folder / FILE)
-    room = largest_mib * 2**20 - sum((folder / name).stat().st_size for name in (SCANS, FILE))
+    shutil.copy(heads / BANK_FILE, folder / BANK_FILE)
+    room = largest_mib * 2**20 - sum((folder / name).stat().st_size for name in (SCANS, BANK_FILE))
     for file in sorted(heads.glob("head-*.nii.gz"), key=lambda path: path.name[::-1]):
         room -= file.stat().st_size
         if room < 0:
