@@ -19,7 +19,9 @@ from veridice.config import to_toml
 from veridice.errors import InputError
 from veridice.simulate.lesion_bank import BANK_FILE, LesionBank
 from veridice.training.cubes import LESION
-from veridice.training.endless import RESUME_POINT, EndlessTraining, ResumePoint, Sources, endless_plan, make_example
+from veridice.training.endless import RESUME_POINT, EndlessTraining, ResumePoint, network_of
+from veridice.training.endless_examples import Sources, draw_scan, endless_plan
+from veridice.training.endless_tasks import SegmenterTask, Task
 from veridice.training.settings import DataSettings, EndlessSettings, ReconstructorSettings, SegmenterSettings, TrainingSettings
 
 CPU = torch.device("cpu")
@@ -42,9 +44,9 @@ def sources(real: int = 0) -> Sources:
     return Sources([boxes_head()], balls_bank(), [scan] * real)
 
 
-def checks() -> dict[str, list[dict[str, torch.Tensor]]]:
-    cube = make_example(10**6, sources(), settings(), CPU).float() / 255
-    return {"simulated": [{"images": cube[:2], "lesion": (cube[2:3] >= 0.5).float(), "ignored": cube[3:]}]}
+def example(number: int, task: Task, made_of: Sources | None = None) -> torch.Tensor:
+    scan = draw_scan(number, made_of or sources(), task.settings, CPU)
+    return task.example(scan, np.random.default_rng(number))
 
 
 def steps(count: int) -> object:
@@ -54,16 +56,17 @@ def steps(count: int) -> object:
 
 
 def begun(folder: Path, **endless: object) -> EndlessTraining:
-    return EndlessTraining(settings(**endless), sources(), checks(), folder, CPU)
+    task = SegmenterTask(settings(**endless))
+    return EndlessTraining(task, sources(), {"simulated": [example(10**6, task)]}, folder, CPU)
 
 
 def test_examples_follow_their_number_and_never_repeat() -> None:
-    first, again, other = (make_example(number, sources(), settings(), CPU) for number in (3, 3, 4))
+    task = SegmenterTask(settings(real_fraction=1.0))
+    first, again, other = (example(number, task) for number in (3, 3, 4))
     assert torch.equal(first, again) and not torch.equal(first, other)
     assert first.dtype == torch.uint8 and first.shape == (4, GRID, GRID, GRID)
     assert len({endless_plan(9000, index).flair.seed for index in range(50)}) == 50
-    mixed = [make_example(number, sources(2), settings(real_fraction=1.0), CPU) for number in range(3)]
-    assert all(example[:LESION].any() for example in mixed)
+    assert all(example(number, task, sources(2))[:LESION].any() for number in range(3))
 
 
 def test_it_goes_on_where_it_was_stopped(tmp_path: Path) -> None:
@@ -95,7 +98,8 @@ def test_another_network_or_a_broken_file_is_refused(tmp_path: Path) -> None:
     begun(tmp_path).run(steps(1))
     other = settings().model_copy(update={"segmenter": SegmenterSettings(features=4, depth=3, stem=2, crop=16)})
     with pytest.raises(InputError, match="of another network"):
-        EndlessTraining(other, sources(), {}, tmp_path, CPU)
+        EndlessTraining(SegmenterTask(other), sources(), {}, tmp_path, CPU)
+    assert network_of(tmp_path)(torch.zeros(1, 2, GRID, GRID, GRID)).shape == (1, 1, GRID, GRID, GRID)
     (tmp_path / RESUME_POINT).write_bytes(b"no weights")
     with pytest.raises(InputError, match="no resume point"):
         begun(tmp_path)

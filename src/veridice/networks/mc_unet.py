@@ -42,6 +42,7 @@ class McUnet(nn.Module):
         dropout_rate: 0.2 in the paper.
         dropout_kind: whole channels (default) or single elements.
         stem: edge of the blocks that the image is rearranged by; 1 (the paper) works at full resolution.
+        classes: maps that come out.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class McUnet(nn.Module):
         dropout_rate: float = 0.2,
         dropout_kind: DropoutKind = "channel",
         stem: int = 1,
+        classes: int = 1,
     ) -> None:
         super().__init__()
         if depth < HEADS:
@@ -64,16 +66,16 @@ class McUnet(nn.Module):
             for level, (source, width) in enumerate(zip(sources, widths, strict=True))
         )
         self.decoder = nn.ModuleList(DecoderBlock(widths[level + 1], widths[level]) for level in reversed(range(depth - 1)))
-        self.heads = nn.ModuleList(nn.Conv3d(widths[level], stem**3, 1) for level in reversed(range(HEADS)))
+        self.heads = nn.ModuleList(nn.Conv3d(widths[level], classes * stem**3, 1) for level in reversed(range(HEADS)))
         # A start at probability 0.5 everywhere drowns the Dice loss's gradient in background; lesions are rare.
         finest = self.heads[-1]
         assert isinstance(finest, nn.Conv3d) and finest.bias is not None
-        nn.init.constant_(finest.bias, PRIOR_LOGIT)
+        nn.init.constant_(finest.bias, PRIOR_LOGIT if classes == 1 else 0.0)
         self.dropout_channels = (*widths, *reversed(widths[:-1]))
         """Channels of each block that dropout follows, in the order of the pass."""
 
     def forward(self, images: Tensor, generator: torch.Generator | None = None) -> Tensor:
-        """Logits (batch, 1, x, y, z) of ``images`` (batch, channels, x, y, z) scaled to [0, 1].
+        """Logits (batch, classes, x, y, z) of ``images`` (batch, channels, x, y, z) scaled to [0, 1].
 
         With a ``generator`` one stochastic pass, without one the deterministic network.
         """

@@ -10,7 +10,7 @@ import copy
 import json
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,30 +24,12 @@ from torch import Tensor, nn
 from veridice.errors import InputError
 from veridice.inference.passes import bf16_pays
 from veridice.io.atomic import make_folder, replaced
-from veridice.metrics.overlap import dice
-from veridice.networks.losses import SegmentationLoss
 from veridice.networks.mc_unet import McUnet
-from veridice.simulate.cube_fields import Noise
-from veridice.simulate.cube_patient import cube_patient
-from veridice.simulate.donors import Donor
-from veridice.simulate.heads import LabelledHead
-from veridice.simulate.lesion_bank import LesionBank
-from veridice.simulate.plan import PatientPlan, draw_plan
-from veridice.simulate.scanners import ANY
-from veridice.simulate.severity import MIX, SEVERITIES
-from veridice.training.cube_variation import varied_images, varied_scan
-from veridice.training.cubes import LESION, Example, as_example, plain_pass
-from veridice.training.settings import TrainingSettings
+from veridice.training.cubes import LESION
+from veridice.training.endless_examples import BYTES, SEED, Sources, draw_scan
+from veridice.training.endless_tasks import Task
 
-RESUME_POINT = "segmenter.safetensors"
-SEED = 9000
-"""Of the patients; no cohort has it."""
-BYTES = 255
-SOMEBODY = (
-    Donor("heads", "anatomy", "training", "heads.nii.gz"),
-    Donor("bank", "lesions", "training", "bank.nii.gz"),
-)
-"""What plans are drawn for: which head and which lesions it is comes apart."""
+RESUME_POINT = "average.safetensors"
 
 
 @dataclass
@@ -75,8 +57,8 @@ class ResumePoint:
             save_file(tensors, temporary, metadata=about)
 
     @classmethod
-    def read(cls, folder: Path, facts: dict[str, Any]) -> ResumePoint | None:
-        """The resume point of ``folder``; None where there is none.
+    def read(cls, folder: Path, facts: dict[str, Any] | None = None) -> ResumePoint | None:
+        """The resume point of ``folder``, of a network with these ``facts`` if any are given; None where there is none.
 
         Raises:
             InputError: it is of another network, or no resume point.
@@ -92,79 +74,41 @@ class ResumePoint:
             found = cls(weights, int(about["step"]), curve, known)
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path.name}: no resume point ({type(error).__name__}); delete it to begin anew") from error
-        if found.facts != facts:
+        if facts is not None and found.facts != facts:
             raise InputError(f"{path.name}: of another network ({found.facts}, not {facts}); give another folder")
         return found
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What examples are made of.
-
-    Args:
-        heads: of many people.
-        bank: single lesions.
-        real: labelled scans (4, x, y, z; uint8); none, where the training is on simulated patients alone.
-    """
-
-    heads: Sequence[LabelledHead]
-    bank: LesionBank | None
-    real: Sequence[Tensor] = ()
-
-
-def endless_plan(seed: int, index: int) -> PatientPlan:
-    """Plan of patient ``index``."""
-    rng = np.random.default_rng([seed, index, 1])
-    return draw_plan(index, seed, SEVERITIES[rng.choice(len(SEVERITIES), p=MIX)], ANY, SOMEBODY)
-
-
-def make_example(index: int, sources: Sources, settings: TrainingSettings, device: torch.device) -> Tensor:
-    """Example ``index``, which depends on it and the seed alone: (4, x, y, z) as :class:`.CubeCase` has it, uint8."""
-    seed, data, endless = SEED + settings.seed, settings.data, settings.endless
-    rng = np.random.default_rng([seed, index, 2])
-    if sources.real and rng.random() < endless.real_fraction:
-        first, second = (sources.real[int(rng.integers(len(sources.real)))].to(device).float() / BYTES for _ in range(2))
-        other = second if rng.random() < endless.planted_fraction else None
-        cube = varied_scan(first, other, data, rng)
-    else:
-        head = sources.heads[int(rng.integers(len(sources.heads)))]
-        patient = cube_patient(endless_plan(seed, index), head, sources.bank, data.grid, device)
-        noise = Noise(int(rng.integers(2**31)), (data.grid,) * 3, device)
-        images = varied_images(patient.images, data, noise, rng)
-        cube = torch.cat([images, patient.lesion, torch.zeros_like(patient.lesion)])
-    return (cube * BYTES).round().to(torch.uint8)
 
 
 class EndlessTraining:
     """The loop.
 
     Args:
-        settings: architecture (``segmenter``), variation (``data``) and loop (``endless``).
+        task: what is learnt; its settings are those of architecture, variation (``data``) and loop (``endless``).
         sources: what examples are made of.
-        checks: scans of people that are not learnt from, by name of the group that they are averaged in.
+        checks: examples of people that are not learnt from, by name of the group that they are averaged in.
         folder: of the resume point; what is there is gone on with.
         device: where everything happens.
     """
 
     def __init__(
         self,
-        settings: TrainingSettings,
+        task: Task,
         sources: Sources,
-        checks: dict[str, list[Example]],
+        checks: dict[str, list[Tensor]],
         folder: Path,
         device: torch.device,
     ) -> None:
-        self.settings, self.sources, self.checks, self.folder, self.device = settings, sources, checks, folder, device
-        torch.manual_seed(settings.seed)
-        self.network = McUnet(**settings.segmenter.arguments).to(device)
+        self.task, self.settings = task, task.settings
+        self.sources, self.checks, self.folder, self.device = sources, checks, folder, device
+        torch.manual_seed(self.settings.seed)
+        self.network = task.build().to(device)
         known = ResumePoint.read(folder, self._facts())
         self.step, self.curve = (known.step, known.curve) if known else (0, [])
         if known:
             self.network.load_state_dict(known.weights)
         self.average = copy.deepcopy(self.network)
-        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=settings.endless.learning_rate)
-        self.loss = SegmentationLoss(settings.segmenter.cross_entropy, settings.segmenter.batch_dice)
-        self.pool: deque[Tensor] = deque(maxlen=settings.endless.pool)
+        self.optimiser = torch.optim.Adam(self.network.parameters(), lr=self.settings.endless.learning_rate)
+        self.pool: deque[Tensor] = deque(maxlen=self.settings.endless.pool)
         self.begun, self.losses = self.step, list[float]()
 
     def run(self, stop: Callable[[], bool], on_step: Callable[[str], None] = lambda _: None) -> None:
@@ -182,13 +126,14 @@ class EndlessTraining:
             self.save()
 
     def validate(self) -> None:
-        """Dice of the averaged weights on each group of checks, as a row of the curve."""
+        """How good the averaged weights are on each group of checks, as a row of the curve."""
         row = {"step": float(self.step), "loss": float(np.mean(self.losses)) if self.losses else float("nan")}
         self.losses = []
         self.average.eval()
         with torch.inference_mode():
             for name, examples in self.checks.items():
-                row[name] = round(float(np.mean([self._dice(example) for example in examples])), 4)
+                found = [self.task.judge(self.average, example.float() / BYTES) for example in examples]
+                row[name] = round(float(np.nanmean(found)), 4)
         self.curve.append({name: value for name, value in row.items() if np.isfinite(value)})
 
     def save(self) -> None:
@@ -214,8 +159,7 @@ class EndlessTraining:
         self.network.train()
         generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16_pays(self.device.type)):
-            logits = self.network(batch["images"], generator)
-        value = self.loss(logits, batch["lesion"], batch["ignored"])
+            value = self.task.loss(self.network, batch, generator)
         self.optimiser.zero_grad()
         value.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -228,16 +172,17 @@ class EndlessTraining:
         """A new example in place of the oldest; at the beginning as many as a step of patches needs."""
         first = self.step + len(self.pool) if self.begun == self.step else self.step + self.settings.endless.patches
         for number in range(first, self.step + self.settings.endless.patches + 1):
-            self.pool.append(make_example(number, self.sources, self.settings, self.device))
+            scan = draw_scan(number, self.sources, self.settings, self.device)
+            self.pool.append(self.task.example(scan, np.random.default_rng([SEED + self.settings.seed, number, 4])))
 
-    def _batch(self, rng: np.random.Generator) -> Example:
+    def _batch(self, rng: np.random.Generator) -> Tensor:
         """The newest cube as a whole, or patches of different examples of the pool."""
         settings = self.settings.endless
         cubes = [self.pool[-1]]
         if rng.random() >= settings.whole_cubes:
             chosen = rng.choice(len(self.pool), min(settings.patches, len(self.pool)), replace=False)
             cubes = [self._patch(self.pool[number], rng) for number in chosen]
-        return as_example(torch.stack(cubes).float() / BYTES)
+        return torch.stack(cubes).float() / BYTES
 
     def _patch(self, cube: Tensor, rng: np.random.Generator) -> Tensor:
         """Around a lesion for every second one, else anywhere."""
@@ -257,13 +202,22 @@ class EndlessTraining:
             for mean, value in zip(self.average.parameters(), self.network.parameters(), strict=True):
                 mean.lerp_(value, 1 - decay)
 
-    def _dice(self, example: Example) -> float:
-        valid = example["ignored"][0].numpy() < 0.5
-        marked = (plain_pass(self.average, example["images"])[0, 0] >= 0).numpy()
-        return dice(marked & valid, (example["lesion"][0].numpy() >= 0.5) & valid).dice
-
     def _facts(self) -> dict[str, Any]:
-        return {**self.settings.segmenter.arguments, "name": self.settings.name, "seed": self.settings.seed}
+        return {"task": self.settings.endless.task, "seed": self.settings.seed, **self.task.architecture}
+
+
+def network_of(folder: Path) -> McUnet:
+    """The segmenter of a resume point, to be used.
+
+    Raises:
+        InputError: there is none.
+    """
+    point = ResumePoint.read(folder)
+    if point is None or point.facts["task"] != "segmenter":
+        raise InputError(f"{folder.name}: no resume point of a segmenter")
+    network = McUnet(**{name: value for name, value in point.facts.items() if name not in ("task", "seed")})
+    network.load_state_dict(point.weights)
+    return network.eval()
 
 
 def until(seconds: float | None) -> Callable[[], bool]:

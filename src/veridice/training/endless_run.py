@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -21,14 +21,23 @@ import torch
 from veridice.errors import VeridiceError
 from veridice.simulate.heads import read_heads
 from veridice.simulate.lesion_bank import BANK_FILE, LesionBank
-from veridice.training.cubes import Example, as_example
-from veridice.training.endless import BYTES, EndlessTraining, Sources, until
+from veridice.training.cubes import LESION
+from veridice.training.endless import RESUME_POINT, EndlessTraining, network_of, until
+from veridice.training.endless_examples import BYTES, DrawnScan, Sources, draw_scan
+from veridice.training.endless_tasks import AnatomyTask, CriticTask, ReconstructorTask, SegmenterTask, Task
 from veridice.training.settings import TrainingSettings, load_training_settings
 
 TOLD_EVERY = 10.0
 """Seconds between two lines of the log."""
 SCANS = "scans.npz"
 LEARNT = "learnt"
+KEPT_APART, CHECKS, FIRST_CHECK = 16, 16, 10**8
+"""Anatomy: of how many heads one is kept apart, patients that are made of them, and the number of the first."""
+OTHERS: dict[str, Callable[[TrainingSettings], Task]] = {
+    "segmenter": SegmenterTask,
+    "anatomy": AnatomyTask,
+    "reconstructor": ReconstructorTask,
+}
 Scans = Mapping[str, list[torch.Tensor]]
 """Labelled scans on the cube (4, x, y, z; uint8): those that are learnt from, and groups that the training is checked on."""
 
@@ -76,9 +85,37 @@ def prepared(settings: TrainingSettings, scans: Scans, heads: Path, resume: Path
         InputError: heads are missing, or the resume point is another's.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    sources = Sources(read_heads(heads), LesionBank.read(heads), scans.get(LEARNT, []))
-    checks = {name: [_check(scan) for scan in group] for name, group in scans.items() if name != LEARNT and group}
-    return EndlessTraining(settings, sources, checks, resume, device)
+    task, everybody = chosen_task(settings, device), read_heads(heads)
+    bank = LesionBank.read(heads)
+    if settings.endless.task == "anatomy":
+        # Nobody drew the anatomy of the real scans; some people are kept apart instead.
+        apart = Sources(everybody[::KEPT_APART], bank)
+        drawn = [draw_scan(FIRST_CHECK + number, apart, settings, torch.device("cpu")) for number in range(CHECKS)]
+        groups = {"simulated": drawn}
+        everybody = [head for number, head in enumerate(everybody) if number % KEPT_APART]
+    else:
+        known = {name: group for name, group in scans.items() if name != LEARNT and group}
+        groups = {name: [DrawnScan(_hard(scan.float() / BYTES), None) for scan in group] for name, group in known.items()}
+    checks = {
+        name: [task.example(scan, np.random.default_rng([number, 6])) for number, scan in enumerate(group)]
+        for name, group in groups.items()
+    }
+    return EndlessTraining(task, Sources(everybody, bank, scans.get(LEARNT, [])), checks, resume, device)
+
+
+def chosen_task(settings: TrainingSettings, device: torch.device) -> Task:
+    """What the settings say is to be learnt."""
+    kind = settings.endless.task
+    if kind != "critic":
+        return OTHERS[kind](settings)
+    segmenter = None
+    if (folder := settings.endless.segmenter) and (Path(folder) / RESUME_POINT).exists():
+        segmenter = network_of(Path(folder)).to(device)
+    return CriticTask(settings, segmenter)
+
+
+def _hard(cube: torch.Tensor) -> torch.Tensor:
+    return torch.cat([cube[:LESION], (cube[LESION:] >= 0.5).float()])
 
 
 def labelled_scans(settings: TrainingSettings, manifest: Path, data: Path) -> Scans:
@@ -126,11 +163,6 @@ def unpacked(folder: Path) -> Scans:
         for name in stored.files:
             found.setdefault(name.rsplit(" ", 1)[0], []).append(torch.from_numpy(stored[name]))
     return found
-
-
-def _check(scan: torch.Tensor) -> Example:
-    example = as_example(scan.float() / BYTES)
-    return {**example, **{name: (example[name] >= 0.5).float() for name in ("lesion", "ignored")}}
 
 
 class _Log:

@@ -105,6 +105,11 @@ class ReconstructorSettings(StageSettings):
     hole_weight: float = Field(0.0, ge=0, description="weight of the loss in the hole alone; 0 is the paper")
     ssim_window: int = Field(7, ge=0, description="edge of the SSIM window; 0 is one window over the whole volume")
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the reconstructor's class."""
+        return {name: getattr(self, name) for name in ("features", "depth", "stem", "residual")}
+
 
 class RegressorSettings(StageSettings):
     widths: tuple[Positive, ...] = Field((16, 32, 64, 128), min_length=1)
@@ -120,6 +125,9 @@ class RegressorSettings(StageSettings):
 class EndlessSettings(Settings):
     """A training without end, on patients that are made while it runs; see :mod:`veridice.training.endless`."""
 
+    task: Literal["segmenter", "critic", "anatomy", "reconstructor"] = Field("segmenter", description="what is learnt")
+    segmenter: str = Field("resume/see-more", description="critic: folder of the resume point whose probability it is shown")
+    blind_fraction: float = Field(0.3, ge=0, le=1, description="critic: share of examples without that probability")
     heads: str = Field("runs/heads", description="folder of scripts/make_heads.py, from the working folder")
     real_fraction: float = Field(0.0, ge=0, le=1, description="share of new examples that are varied real scans")
     planted_fraction: float = Field(0.5, ge=0, le=1, description="share of real scans that get lesions of another person")

@@ -78,7 +78,7 @@ def train_reconstructor(
 ) -> list[WeightCard]:
     """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
     stage = settings.reconstructor
-    arguments = {name: getattr(stage, name) for name in ("features", "depth", "stem", "residual")}
+    arguments = stage.arguments
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
