@@ -24,9 +24,10 @@ import SimpleITK as sitk
 from make_more_donors import LEAST_WHITE, onto_template, parted, placed, read_crops, resampled, tissue_of_regions
 from scipy import ndimage
 
+from veridice.imaging.tissue import Tissue
 from veridice.parallel import ProcessDiedError, in_processes
 from veridice.progress import progress_bar
-from veridice.simulate.heads import AROUND, LABELS, LEVELS, Tissue
+from veridice.simulate.heads import AROUND, LABELS, LEVELS
 
 Array = np.ndarray[Any, Any]
 FREE_OF_NICHART = 11

@@ -16,6 +16,7 @@ import torch
 from hypothesis import settings
 from scipy import ndimage
 
+from veridice.imaging.tissue import Tissue
 from veridice.imaging.volume import Geometry, Volume
 from veridice.inference.weights import save_network
 from veridice.io.nifti import write_image
@@ -70,6 +71,8 @@ def make_tiny_weights(folder: Path) -> Path:
     unet = {"features": 2, "depth": 3}
     coarse = {**card, "name": "brain", "kind": "brain", "arguments": unet, "grid": GRID // 2}
     save_network(folder, McUnet(**unet), coarse)
+    anatomy = {"name": "anatomy", "kind": "anatomy", "arguments": {**unet, "classes": len(Tissue)}, "grid": GRID // 2}
+    save_network(folder, McUnet(**unet, classes=len(Tissue)), {**card, **anatomy})
     save_network(folder, McUnet(**unet), {"name": "segmenter", "kind": "segmenter", "arguments": unet, **card})
     save_network(
         folder, ReconstructionUnet(**unet), {"name": "reconstructor", "kind": "reconstructor", "arguments": unet, **card}

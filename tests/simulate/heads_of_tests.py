@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from veridice.simulate.heads import AROUND, LEVELS, LabelledHead, Tissue, labelled_head
+from veridice.imaging.tissue import Tissue
+from veridice.simulate.heads import AROUND, LEVELS, LabelledHead, labelled_head
 from veridice.simulate.lesion_bank import LesionBank
 
 EDGE = 96

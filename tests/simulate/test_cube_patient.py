@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from veridice.errors import InputError
 from veridice.imaging.grid import fit_grid
+from veridice.imaging.tissue import Tissue
 from veridice.simulate.acquisition import acquire
 from veridice.simulate.anatomy import shape_head
 from veridice.simulate.appearance import paint
@@ -20,7 +21,7 @@ from veridice.simulate.cube_fields import Noise
 from veridice.simulate.cube_patient import CubePatient, cube_patient
 from veridice.simulate.cube_scanner import acquire_on_cube, slice_counts
 from veridice.simulate.donors import choose_donors, load_anatomy
-from veridice.simulate.heads import LEVELS, Tissue, head_of, labelled_head, read_heads
+from veridice.simulate.heads import LEVELS, head_of, labelled_head, read_heads
 from veridice.simulate.lesion_bank import LesionBank
 from veridice.simulate.lesions import make_lesions
 from veridice.simulate.plan import PatientPlan

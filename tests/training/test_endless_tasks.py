@@ -9,9 +9,9 @@ import pytest
 import torch
 from heads_of_tests import balls_bank, boxes_head
 
+from veridice.imaging.tissue import Tissue
 from veridice.networks.critic_unet import expected_dice
 from veridice.networks.mc_unet import McUnet
-from veridice.simulate.heads import Tissue
 from veridice.training.cubes import FLAIR, LESION
 from veridice.training.endless_examples import BYTES, DrawnScan, Sources, draw_scan
 from veridice.training.endless_tasks import (

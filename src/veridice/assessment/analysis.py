@@ -25,6 +25,8 @@ from veridice.inference.passes import (
     reconstruct,
     stochastic_passes,
 )
+from veridice.inference.tissue_map import tissue_map
+from veridice.io.weight_cards import ANATOMY
 from veridice.metrics.maps import GridMaps
 from veridice.metrics.scores import all_scores, error_map, lesion_count
 from veridice.progress import Clock, OnStep
@@ -59,6 +61,10 @@ def analyse_scan(
         brain, native_brain = find_brain(scan, images, transform, *models.brain_finder, backend)
         doubts = image_doubts(images[0], None if t1 is None else images[1], brain, transform.geometry)
         doubts += scan_doubts(scan, images, brain, transform, models, backend)
+    with clock.stage("anatomy"):
+        tissue = None
+        if models.anatomy is not None:
+            tissue = tissue_map(images, models.anatomy, models.cards[ANATOMY].grid, backend)
     with clock.stage("native_samples"):
         probability = native_probability(passes.mean, brain, transform)
         samples = native_samples(passes.sample_masks, transform)
@@ -75,6 +81,7 @@ def analyse_scan(
         own=mask_from_probability(probability),
         brain=brain,
         native_brain=native_brain,
+        tissue=tissue,
         descriptors=descriptors,
         features=features,
         preprocessing={**transform.record(), **scan.record, **_ends(ranges), "whole_head": whole_head},

@@ -29,6 +29,7 @@ from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.progress import Clock, OnStep
+from veridice.quality.lesion_places import by_place, places_of
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions, missed_mask
 from veridice.types import Mask
@@ -105,6 +106,7 @@ def assess_masks(
         native = native_maps(best, analysis)
     with clock.stage("lesions"):
         numbers, lesions, missed = list_lesions(best.mask, analysis)
+        places = lesion_places(numbers, len(lesions) + len(missed), analysis)
     native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
     doubtful = calibration_warnings(calibration, settings, limits)
     notices = (*analysis.warnings, *doubts, *best.warnings, *unusual, *doubtful)
@@ -127,6 +129,7 @@ def assess_masks(
             **worth(decision, calibration, limits.min_dice, known),
         },
         volumes_ml=_volumes_ml(best.mask, analysis, missed),
+        lesions_by_place=by_place(places[: len(lesions)], [lesion.volume_ml for lesion in lesions]) if places else {},
         warnings=tuple(notice.text for notice in notices),
         warning_codes=tuple(notice.code for notice in notices),
         maps={},
@@ -140,6 +143,7 @@ def assess_masks(
         volumes=native,
         found=lesions,
         missed=missed,
+        places=places,
         lesion_model=models.quality.lesions,
         transform=analysis.transform,
         preprocessing=analysis.preprocessing,
@@ -159,6 +163,13 @@ def list_lesions(mask: Mask, analysis: ScanAnalysis) -> tuple[np.ndarray[Any, np
     numbers = np.where(missed > 0, missed + count, labels)
     found = describe_lesions(numbers, count + missed_count, analysis.scan.flair.voxels, analysis)
     return numbers.astype(np.int16), found[:count], found[count:]
+
+
+def lesion_places(numbers: np.ndarray[Any, Any], count: int, analysis: ScanAnalysis) -> list[str]:
+    """Place of each lesion and of each that looks missed, in the order of their numbers; none, where no anatomy is known."""
+    if analysis.tissue is None:
+        return []
+    return places_of(numbers, count, analysis.tissue, analysis.transform)
 
 
 def native_maps(mask_analysis: MaskAnalysis, analysis: ScanAnalysis) -> dict[str, Volume]:

@@ -12,7 +12,7 @@ from veridice.config import InferenceSettings
 from veridice.errors import WeightsError
 from veridice.inference.passes import REGRESSORS, Backend
 from veridice.inference.weights import load_network
-from veridice.io.weight_cards import NAMES, WeightCard, bundled_weights, read_card
+from veridice.io.weight_cards import ANATOMY, NAMES, WeightCard, bundled_weights, read_card
 from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.decision import Limits
@@ -21,7 +21,10 @@ from veridice.quality.model import QualityModel, load_quality_model
 
 @dataclass(frozen=True)
 class Models:
-    """The networks of one judgement and the cards of their weights; ``quality`` is None while it is still to be learnt."""
+    """The networks of one judgement and the cards of their weights.
+
+    ``quality`` is None while it is still to be learnt, ``anatomy`` where the weights have none.
+    """
 
     brain: nn.Module
     segmenter: nn.Module
@@ -29,6 +32,7 @@ class Models:
     regressors: dict[str, RegressionNet]
     cards: dict[str, WeightCard]
     quality: QualityModel | None = None
+    anatomy: nn.Module | None = None
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
@@ -52,9 +56,10 @@ def load_models(folder: Path | None = None, with_quality: bool = True) -> Models
         WeightsError: one is missing or damaged, or they were trained for different cubes.
     """
     folder = folder or bundled_weights()
-    loaded = {name: load_network(folder, name) for name in NAMES}
+    there = (*NAMES, ANATOMY) if (folder / f"{ANATOMY}.json").exists() else NAMES
+    loaded = {name: load_network(folder, name) for name in there}
     cards = {name: card for name, (_, card) in loaded.items()}
-    on_cube = {name: card.grid for name, card in cards.items() if name != "brain"}
+    on_cube = {name: card.grid for name, card in cards.items() if name not in ("brain", ANATOMY)}
     if len(set(on_cube.values())) != 1:
         grids = ", ".join(f"{name} {grid}" for name, grid in on_cube.items())
         raise WeightsError(f"{folder}: the weights are for different cubes ({grids}); train them with one configuration")
@@ -66,6 +71,7 @@ def load_models(folder: Path | None = None, with_quality: bool = True) -> Models
         regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},
         cards=cards if quality_model is None else {**cards, "predictor": read_card(folder, "predictor")},
         quality=quality_model,
+        anatomy=loaded[ANATOMY][0] if ANATOMY in loaded else None,
     )
 
 

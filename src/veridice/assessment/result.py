@@ -52,6 +52,7 @@ class AssessmentResult:
         volumes: maps in the FLAIR's own grid, by name.
         found: lesions of the judged mask; numbered in the map ``lesion_numbers``.
         missed: places that look like missed lesions, numbered on.
+        places: where in the brain each of both lies, in this order; empty where it is not known.
         lesion_model: for the confidence in either.
         transform: between the FLAIR's grid and the cube.
         preprocessing: JSON-ready record of every step between the scan and the cube.
@@ -62,6 +63,7 @@ class AssessmentResult:
     volumes: dict[str, Volume]
     found: list[Lesion]
     missed: list[Lesion]
+    places: list[str]
     lesion_model: LesionModel
     transform: GridTransform
     preprocessing: dict[str, Any]
@@ -109,7 +111,9 @@ class AssessmentResult:
         for place, lesions in (("mask", self.found), ("missed", self.missed)):
             confidence = self.lesion_model.confidence(lesions)
             rows += [{"place": place, "confidence": c, **asdict(lesion)} for lesion, c in zip(lesions, confidence, strict=True)]
-        return rows
+        if self.places:
+            return [{**row, "region": place} for row, place in zip(rows, self.places, strict=True)]
+        return [{**row, "region": None} for row in rows]
 
     def picture(self) -> bytes:
         """PNG: axial slices of scan, mask and maps, as the report shows them."""

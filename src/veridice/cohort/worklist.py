@@ -101,6 +101,7 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
         "own_volume_ml": assessment.volumes_ml.get("own_mask"),
         "brain_volume_ml": assessment.volumes_ml.get("brain"),
         "looks_missed_ml": assessment.volumes_ml.get("looks_missed"),
+        **{f"{place}_{what}": value for place, known in assessment.lesions_by_place.items() for what, value in known.items()},
         "warnings": assessment.notices,
         "report": by_kind.get(REPORT_SUFFIX),
         "thumbnail": by_kind.get(THUMBNAIL_SUFFIX),

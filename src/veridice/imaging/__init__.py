@@ -14,6 +14,7 @@ HANDED_ON = {
     "registration": "align resample_aligned tolerance",
     "scan": "GivenMask Scan",
     "space": "difference named_template require_no_template require_one_space share_inside",
+    "tissue": "Tissue TissueMap",
     "volume": "Geometry Volume",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

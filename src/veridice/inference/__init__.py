@@ -11,6 +11,7 @@ HANDED_ON = {
         "Backend REGRESSORS bf16_pays choose_backend deepest_features deterministic_pass predict_all prepare reconstruct "
         "stochastic_passes"
     ),
+    "tissue_map": "tissue_map",
     "weights": "load_network save_network",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

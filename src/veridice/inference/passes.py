@@ -174,8 +174,13 @@ def _batch(images: Voxels, backend: Backend) -> Tensor:
 
 def _output(network: nn.Module, images: Voxels, backend: Backend) -> Tensor:
     """What a network says of ``images`` (channels, x, y, z), float32 (x, y, z)."""
+    return all_outputs(network, images, backend)[0, 0]
+
+
+def all_outputs(network: nn.Module, images: Voxels, backend: Backend) -> Tensor:
+    """The same of a network of several maps, float32 (1, maps, x, y, z)."""
     with torch.inference_mode(), _autocast(backend):
-        said: Tensor = _placed(network, backend)(_batch(images, backend))[0, 0].float()
+        said: Tensor = _placed(network, backend)(_batch(images, backend)).float()
     return said
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from veridice.errors import WeightsError
 from veridice.io.weight_cards import WeightCard, read_card, save_arrays, verified_bytes
+from veridice.networks.critic_unet import CriticUnet
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
@@ -20,6 +21,8 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "reconstructor": ReconstructionUnet,
     "regressor": RegressionNet,
     "brain": McUnet,
+    "anatomy": McUnet,
+    "critic": CriticUnet,
 }
 
 

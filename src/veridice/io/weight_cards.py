@@ -16,10 +16,12 @@ from veridice.errors import WeightsError
 if TYPE_CHECKING:
     import numpy as np
 
-NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain"]
-WeightKind = Literal["segmenter", "reconstructor", "regressor", "brain", "predictor"]
+NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain", "anatomy", "critic"]
+WeightKind = Literal["segmenter", "reconstructor", "regressor", "brain", "anatomy", "critic", "predictor"]
 NAMES = ("brain", "segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error")
 """The networks that a judgement needs, by file name."""
+ANATOMY = "anatomy"
+"""File name of the network that tells where lesions lie; without it no places are told."""
 
 
 class WeightCard(Frozen):

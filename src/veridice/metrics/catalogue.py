@@ -28,6 +28,13 @@ def _volume(meaning: str, label: str, skewed: bool = True) -> Measure:
     return Measure(meaning, label, unit="mL", skewed=skewed)
 
 
+PLACE_NAMES = {
+    "periventricular": "Periventricular",
+    "juxtacortical": "Juxtacortical or cortical",
+    "infratentorial": "Infratentorial",
+    "deep_white": "Deep white matter",
+}
+"""Places of lesions in words (:mod:`veridice.quality.lesion_places`)."""
 MEASURES = {
     "participant_id": Measure("Participant"),
     "session_id": Measure("Session"),
@@ -59,6 +66,14 @@ MEASURES = {
     "brain_volume_ml": _volume("Volume of the brain", "Brain volume, ml", skewed=False),
     "looks_missed_ml": _volume("Volume of the places that look like missed lesions", "Looks missed, ml"),
     "lesion_count": Measure("Connected parts of the judged mask", "Lesions", skewed=True),
+    **{
+        f"{place}_{what}": measure
+        for place, name in PLACE_NAMES.items()
+        for what, measure in (
+            ("count", Measure(f"Lesions of the judged mask that are {name.lower()}", f"{name} lesions", skewed=True)),
+            ("volume_ml", _volume(f"Their volume: {name.lower()}", f"{name} lesions, ml")),
+        )
+    },
     "pairwise_dice": Measure(
         "Mean Dice over all pairs of stochastic passes; 1: they all draw the same mask", "Agreement among passes", fraction=True
     ),
@@ -142,6 +157,7 @@ LESION_COLUMNS = {
     "number": "Value in the map *_desc-lesions_dseg",
     "place": "mask: part of the judged mask; missed: drawn by veridice alone, looks like a missed lesion",
     "confidence": "Chance that it is a lesion, by a model of the other columns (docs/any-mask.md)",
+    "region": "periventricular, juxtacortical (or cortical), infratentorial or deep_white (docs/places.md)",
     "volume_ml": "Volume in millilitres",
     "x": "Centre of mass, mm, RAS+ of the FLAIR's affine",
     "y": "As x",

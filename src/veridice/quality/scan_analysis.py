@@ -12,6 +12,7 @@ from veridice.case import Notice
 from veridice.imaging.components import bounding_box
 from veridice.imaging.grid import GridTransform
 from veridice.imaging.scan import Scan
+from veridice.imaging.tissue import TissueMap
 from veridice.imaging.volume import Geometry
 from veridice.metrics.maps import PackedMasks, StochasticMaps, union, unpacked
 from veridice.metrics.scores import mean_pairwise_dice
@@ -68,6 +69,7 @@ class ScanAnalysis:
         samples: their masks in the scan's grid.
         probability, own: mean probability and our own mask, scan's grid.
         brain, native_brain: brain mask on the cube, and in the scan's grid.
+        tissue: of each voxel of the cube, where an anatomy network told.
         descriptors, features: of the image, from which it is told whether the models know its like.
         preprocessing: JSON-ready record of every step between the scan and the cube.
         warnings: about scan and files.
@@ -83,6 +85,7 @@ class ScanAnalysis:
     own: Mask
     brain: Mask
     native_brain: Mask
+    tissue: TissueMap | None = None
     descriptors: dict[str, float] = field(default_factory=dict)
     features: Numbers = field(default_factory=lambda: np.zeros(0))
     preprocessing: dict[str, Any] = field(default_factory=dict)

@@ -12,7 +12,7 @@ from markupsafe import Markup
 
 from veridice.case import Assessment
 from veridice.io.bids import file_stem, read_assessment, read_table
-from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, label
+from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, PLACE_NAMES, label
 from veridice.report.pages import VERDICT_WORDS, page_environment, promise, reason
 
 DOUBTFUL = 0.5
@@ -44,6 +44,7 @@ def write_report(assessment_file: Path, picture: bytes, grid: str, output: Path)
         reason=reason(assessment),
         promise=promise(assessment.model),
         given="input_mask" in assessment.maps,
+        place_names=PLACE_NAMES,
         **_lesion_tables(assessment_file, assessment),
     )
     output.write_text(html, encoding="utf-8")

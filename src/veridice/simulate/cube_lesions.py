@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from veridice.imaging.tissue import Tissue
 from veridice.simulate.cube_fields import Noise, dilated, eroded, soften
-from veridice.simulate.heads import Tissue
 from veridice.simulate.lesions import ML, RIM_REACH_MM, SMALLEST_ML
 from veridice.simulate.plan import LesionPlan
 

@@ -13,11 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from veridice.imaging.tissue import Tissue
 from veridice.simulate.anatomy import VENTRICLE_REACH_MM, WAVE_SPACING_MM, turn
 from veridice.simulate.cube_fields import Noise, affine_places, dilated, enlarge, sample, soften
 from veridice.simulate.cube_lesions import Ground, lesion_map
 from veridice.simulate.cube_scanner import acquire_on_cube, slice_counts, truth_in
-from veridice.simulate.heads import AROUND, COARSE, LABELS, LEVELS, LabelledHead, Tissue
+from veridice.simulate.heads import AROUND, COARSE, LABELS, LEVELS, LabelledHead
 from veridice.simulate.lesion_bank import LesionBank
 from veridice.simulate.lesions import ML
 from veridice.simulate.plan import ContrastPlan, PatientPlan

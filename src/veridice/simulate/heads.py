@@ -7,7 +7,6 @@ split by intensity as DRIFTS does it (arXiv:2411.06842), so that a drawn contras
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.errors import InputError
+from veridice.imaging.tissue import Tissue
 from veridice.simulate.donors import CSF, GREY, WHITE, Anatomy
 from veridice.types import Voxels
 
@@ -31,19 +31,6 @@ TEMPLATE_BRAIN = (np.array([19.0, 19.0, 0.0]), np.array([164.0, 200.0, 155.0]))
 
 Labels = np.ndarray[Any, np.dtype[np.uint8]]
 Box = tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]
-
-
-class Tissue(IntEnum):
-    """What the brain network learns to tell, and where lesions may be."""
-
-    OUTSIDE = 0
-    FLUID = 1
-    VENTRICLE = 2
-    CORTEX = 3
-    DEEP_GREY = 4
-    WHITE = 5
-    BRAINSTEM = 6
-    CEREBELLUM = 7
 
 
 @dataclass(frozen=True)

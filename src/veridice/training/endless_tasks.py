@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from veridice.imaging.tissue import Tissue
 from veridice.metrics.overlap import dice
 from veridice.networks.critic_unet import CriticUnet, expected_dice
 from veridice.networks.losses import SegmentationLoss, SsimLoss
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.simulate.cube_fields import Noise, dilated
-from veridice.simulate.heads import Tissue
 from veridice.training.cubes import FLAIR, IGNORED, LESION, plain_pass
 from veridice.training.endless_examples import BYTES, DrawnScan
 from veridice.training.graded_masks import NativeMaterial, draw_graded, graded_mask

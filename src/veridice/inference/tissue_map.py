@@ -1,0 +1,28 @@
+"""Which tissue each voxel of a scan is: whole head or skull-stripped, with a T1w or without."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from veridice.imaging.tissue import TissueMap
+from veridice.inference.passes import Backend, all_outputs
+from veridice.types import Voxels
+
+
+def tissue_map(images: Voxels, network: nn.Module, grid: int, backend: Backend) -> TissueMap:
+    """Number of the likeliest tissue of each voxel of the cube (x, y, z).
+
+    Args:
+        images: FLAIR and T1w on the cube (2, x, y, z), in [0, 1]; zeros where there is no T1w.
+        network: trained on a coarser cube around the same box.
+        grid: edge of that cube.
+        backend: device and precision.
+    """
+    coarse = functional.interpolate(torch.from_numpy(np.ascontiguousarray(images))[None], size=(grid,) * 3, mode="trilinear")
+    found = all_outputs(network, coarse[0].numpy(), backend)
+    x, y, z = images.shape[1:]
+    likeliest = functional.interpolate(found, size=(x, y, z), mode="trilinear").argmax(dim=1)[0]
+    return likeliest.to(torch.uint8).cpu().numpy()
