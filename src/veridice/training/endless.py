@@ -169,9 +169,13 @@ class EndlessTraining:
         self._move_average()
 
     def _renew_pool(self) -> None:
-        """A new example in place of the oldest; at the beginning as many as a step of patches needs."""
-        first = self.step + len(self.pool) if self.begun == self.step else self.step + self.settings.endless.patches
-        for number in range(first, self.step + self.settings.endless.patches + 1):
+        """Now and then a new example in place of the oldest; at the beginning as many as a step of patches needs."""
+        settings = self.settings.endless
+        newest = self.step // settings.new_every + settings.patches
+        first = newest - settings.patches + 1 if not self.pool else newest
+        if self.pool and self.step % settings.new_every:
+            return
+        for number in range(first, newest + 1):
             scan = draw_scan(number, self.sources, self.settings, self.device)
             self.pool.append(self.task.example(scan, np.random.default_rng([SEED + self.settings.seed, number, 4])))
 
