@@ -1,7 +1,7 @@
 """Patients that are made on the cube: what one costs, and a sheet of them to look at.
 
-``python benchmarks/cube_patients.py --heads runs/heads [--picture docs/cube-patients.png]``: seconds of one core a patient, the mean
-of six; the picture shows twelve, each in the slice with most lesion.
+``python benchmarks/cube_patients.py --heads runs/heads [--picture docs/cube-patients.png]``: seconds of one core a patient, the
+mean of six; the picture shows twelve, each in the slice with most lesion.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from scipy.stats import entropy as scipy_entropy
 
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
+from veridice.inference import passes as passes_module
 from veridice.inference.passes import Backend, choose_backend, predict_dice, reconstruct, stochastic_passes, stochastic_samples
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
@@ -152,3 +153,21 @@ def test_maps_are_pooled_for_a_regressor_that_asks_for_it() -> None:
     blocks = maps.reshape(2, 8, 2, 8, 2, 8, 2).mean(axis=(2, 4, 6))
     expected = coarse(torch.from_numpy(blocks)[None]).item()
     assert predict_dice(coarse, [maps[0]], maps[1], Backend("cpu", "fp32", 1)) == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("amx", "avx512_bf16", "maker", "pays"),
+    [
+        (True, True, "GenuineIntel", True),
+        (False, True, "GenuineIntel", False),
+        (False, True, "AuthenticAMD", True),
+        (False, False, "AuthenticAMD", False),
+    ],
+)
+def test_bf16_is_chosen_by_the_processor_and_not_by_a_clock(
+    amx: bool, avx512_bf16: bool, maker: str, pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: amx)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: avx512_bf16)
+    monkeypatch.setattr(passes_module, "_processor", lambda: f"vendor_id : {maker}")
+    assert passes_module.bf16_pays.__wrapped__("cpu") == pays
