@@ -30,9 +30,12 @@ def main() -> None:
     parser.add_argument("-n", type=int, required=True, help="patients")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--weights", type=Path, default=bundled_weights())
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder for the tables")
     parser.add_argument("--scans", action="store_true", help="only look at the scans again")
     options = parser.parse_args()
-    models, scans_file = load_models(with_quality=False), RESULTS / f"people-{options.name}-scans.csv.gz"
+    models = load_models(options.weights, with_quality=False)
+    scans_file = options.results / f"people-{options.name}-scans.csv.gz"
     with progress_bar() as progress:
         bar = progress.add_task(f"people, {options.name}", total=options.n, note="")
         on_step = partial(progress.advance, bar)
@@ -42,8 +45,8 @@ def main() -> None:
             return
         found = assess_people(options.name, models, options.n, options.output / options.name, options.jobs, on_step)
     write_rows(scans_file, scan_table(found.scans.to_dict("records")))
-    masks = with_unfamiliarity(found.masks, pd.read_csv(scans_file), load_quality_model(bundled_weights()).ood)
-    write_rows(RESULTS / f"people-{options.name}-masks.csv.gz", masks)
+    masks = with_unfamiliarity(found.masks, pd.read_csv(scans_file), load_quality_model(options.weights).ood)
+    write_rows(options.results / f"people-{options.name}-masks.csv.gz", masks)
 
 
 if __name__ == "__main__":

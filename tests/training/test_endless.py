@@ -94,6 +94,18 @@ def test_it_learns_and_the_average_is_smoother(tmp_path: Path) -> None:
     assert max(moved) > 0
 
 
+def test_it_begins_from_another_and_counts_its_own_steps(tmp_path: Path) -> None:
+    first = begun(tmp_path / "base")
+    first.run(steps(3))
+    second = begun(tmp_path / "further")
+    second.begin_from(tmp_path / "base")
+    assert second.step == 0
+    for name, value in second.network.state_dict().items():
+        torch.testing.assert_close(value, first.average.state_dict()[name], atol=1e-3, rtol=1e-3)
+    with pytest.raises(InputError, match="no resume point to begin from"):
+        second.begin_from(tmp_path / "nowhere")
+
+
 def test_another_network_or_a_broken_file_is_refused(tmp_path: Path) -> None:
     begun(tmp_path).run(steps(1))
     other = settings().model_copy(update={"segmenter": SegmenterSettings(features=4, depth=3, stem=2, crop=16)})

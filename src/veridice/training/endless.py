@@ -125,6 +125,18 @@ class EndlessTraining:
         finally:
             self.save()
 
+    def begin_from(self, folder: Path) -> None:
+        """Take the weights of another resume point; steps are counted from 0.
+
+        Raises:
+            InputError: there is none, or it is of another network.
+        """
+        known = ResumePoint.read(folder, self._facts())
+        if known is None:
+            raise InputError(f"{folder.name}: no resume point to begin from")
+        for network in (self.network, self.average):
+            network.load_state_dict(known.weights)
+
     def validate(self) -> None:
         """How good the averaged weights are on each group of checks, as a row of the curve."""
         row = {"step": float(self.step), "loss": float(np.mean(self.losses)) if self.losses else float("nan")}

@@ -30,7 +30,7 @@ from veridice.training.settings import TrainingSettings, load_training_settings
 TOLD_EVERY = 10.0
 """Seconds between two lines of the log."""
 SCANS = "scans.npz"
-LEARNT = "learnt"
+LEARNT, REAL = "learnt", "real"
 KEPT_APART, CHECKS, FIRST_CHECK = 16, 16, 10**8
 """Anatomy: of how many heads one is kept apart, patients that are made of them, and the number of the first."""
 OTHERS: dict[str, Callable[[TrainingSettings], Task]] = {
@@ -49,7 +49,10 @@ def main() -> int:
     parser.add_argument("--config", default="see-more")
     parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
     parser.add_argument("--resume", type=Path, help="folder of the resume point")
+    parser.add_argument("--start", type=Path, help="folder of the resume point to begin from, where there is none yet")
+    parser.add_argument("--leave-out", type=int, metavar="GROUP", help="donor group whose real scans are only checked on")
     parser.add_argument("--minutes", type=float)
+    parser.add_argument("--steps", type=int, help="until so many are done in all, those of former runs included")
     parser.add_argument("--pack", type=Path, metavar="FOLDER", help="write the material there and do nothing else")
     parser.add_argument("--largest", type=float, default=48.0, help="of what is packed, MiB")
     options = parser.parse_args()
@@ -65,12 +68,15 @@ def main() -> int:
         settings = load_training_settings(options.config)
         packed = (options.data / SCANS).exists()
         heads = options.data if packed else Path(settings.endless.heads)
-        scans = unpacked(options.data) if packed else labelled_scans(settings, options.manifest, options.data)
+        scans = (
+            unpacked(options.data) if packed else labelled_scans(settings, options.manifest, options.data, options.leave_out)
+        )
         if options.pack:
             pack(scans, heads, options.pack, options.largest)
             return 0
-        training = prepared(settings, scans, heads, options.resume or Path("resume") / settings.name)
-        training.run(lambda: bool(told_to_stop) or over(), _Log())
+        training = prepared(settings, scans, heads, options.resume or Path("resume") / settings.name, options.start)
+        last = options.steps or sys.maxsize
+        training.run(lambda: bool(told_to_stop) or over() or training.step >= last, _Log())
     except VeridiceError as error:
         sys.stderr.write(f"{error}\n")
         return 3
@@ -78,11 +84,18 @@ def main() -> int:
     return 0
 
 
-def prepared(settings: TrainingSettings, scans: Scans, heads: Path, resume: Path) -> EndlessTraining:
+def prepared(settings: TrainingSettings, scans: Scans, heads: Path, resume: Path, start: Path | None = None) -> EndlessTraining:
     """The training with all that it learns from and is checked on, on the best device.
 
+    Args:
+        settings: architecture, variation, loop.
+        scans: labelled ones.
+        heads: folder of heads and lesions.
+        resume: folder of the resume point.
+        start: folder of the one to begin from, where there is none yet in ``resume``; its steps do not count.
+
     Raises:
-        InputError: heads are missing, or the resume point is another's.
+        InputError: heads are missing, or a resume point is another's.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     task, everybody = chosen_task(settings, device), read_heads(heads)
@@ -95,12 +108,15 @@ def prepared(settings: TrainingSettings, scans: Scans, heads: Path, resume: Path
         everybody = [head for number, head in enumerate(everybody) if number % KEPT_APART]
     else:
         known = {name: group for name, group in scans.items() if name != LEARNT and group}
-        groups = {name: [DrawnScan(_hard(scan.float() / BYTES), None) for scan in group] for name, group in known.items()}
+        groups = {name: [DrawnScan(hard(scan.float() / BYTES), None) for scan in group] for name, group in known.items()}
     checks = {
         name: [task.example(scan, np.random.default_rng([number, 6])) for number, scan in enumerate(group)]
         for name, group in groups.items()
     }
-    return EndlessTraining(task, Sources(everybody, bank, scans.get(LEARNT, [])), checks, resume, device)
+    training = EndlessTraining(task, Sources(everybody, bank, scans.get(LEARNT, [])), checks, resume, device)
+    if start and not training.step:
+        training.begin_from(start)
+    return training
 
 
 def chosen_task(settings: TrainingSettings, device: torch.device) -> Task:
@@ -114,28 +130,38 @@ def chosen_task(settings: TrainingSettings, device: torch.device) -> Task:
     return CriticTask(settings, segmenter)
 
 
-def _hard(cube: torch.Tensor) -> torch.Tensor:
+def hard(cube: torch.Tensor) -> torch.Tensor:
+    """A cube (4, x, y, z) whose true mask is of zeros and ones."""
     return torch.cat([cube[:LESION], (cube[LESION:] >= 0.5).float()])
 
 
-def labelled_scans(settings: TrainingSettings, manifest: Path, data: Path) -> Scans:
+def labelled_scans(settings: TrainingSettings, manifest: Path, data: Path, left_out: int | None = None) -> Scans:
     """Real scans and simulated validation patients; a training on simulated patients alone is checked on all real scans.
+
+    Args:
+        settings: donor groups, share of real scans.
+        manifest: of the real scans, relative to ``data``.
+        data: folder.
+        left_out: donor group that is not learnt from; its scans alone are checked on then.
 
     Raises:
         InputError: a scan is missing or cannot be read.
     """
     from veridice.io.datasets import read_manifest
-    from veridice.training.examples import planned_patients, prepare_material
+    from veridice.training.examples import planned_patients, prepare_material, real_groups
     from veridice.training.provenance import by_split
 
     cases, plans = read_manifest(manifest, data), planned_patients("validation", settings.data)
     if not cases and not plans:
         return {}
     material = prepare_material(cases, plans, settings.data, Path(settings.data.cubes), lambda: None)
-    people = {case.patient for case in by_split(cases)["train"]} if settings.endless.real_fraction else set()
+    learnt = {case.patient for case in by_split(cases)["train"]} if settings.endless.real_fraction else set()
+    checked = {case.patient for case in cases} - learnt
+    if left_out is not None:
+        checked = {patient for patient, group in real_groups(cases, settings.data).items() if group == left_out}
     groups = {
-        LEARNT: [case for case in material.real if set(case.donors) & people],
-        "real": [case for case in material.real if not set(case.donors) & people],
+        LEARNT: [case for case in material.real if case.donors[0] in learnt - checked],
+        REAL: [case for case in material.real if case.donors[0] in checked],
         "simulated": material.simulated,
     }
     return {name: [torch.from_numpy(np.load(case.file)) for case in group] for name, group in groups.items()}
