@@ -64,9 +64,9 @@ def read_masks(path: Path, predictor: Predictor) -> pd.DataFrame:
     return masks.assign(predicted=predicted, spread=spread)
 
 
-def real_verdicts(limits: Limits) -> pd.DataFrame:
+def real_verdicts(limits: Limits, results: Path) -> pd.DataFrame:
     """Masks of real people with the verdict of a model that was fitted without each."""
-    known, people = stored_masks(RESULTS, "train"), stored_masks(RESULTS, "people-calibration")
+    known, people = stored_masks(results, "train"), stored_masks(results, "people-calibration")
     found = []
     for person in known.loc[~known["simulated"].astype(bool), "person"].unique():
         predictor = fit_predictor(known[known["person"] != person].reset_index(drop=True))
@@ -78,9 +78,9 @@ def real_verdicts(limits: Limits) -> pd.DataFrame:
     return pd.concat(found, ignore_index=True)
 
 
-def brains_left_out(predictor: Predictor, limits: Limits) -> list[str]:
+def brains_left_out(predictor: Predictor, limits: Limits, results: Path) -> list[str]:
     """What comes of the masks of the calibration's people, without those of a sixth of the brains at a time."""
-    masks = stored_masks(RESULTS, "people-calibration")
+    masks = stored_masks(results, "people-calibration")
     predicted, spread = predictor.predict(masks)
     masks = masks.assign(predicted=predicted, spread=spread)
     masks = masks.assign(acceptable=(masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0))
@@ -97,9 +97,9 @@ def brains_left_out(predictor: Predictor, limits: Limits) -> list[str]:
     return [title, *by_groups(groups_of(found), found, found["verdict"].to_numpy(), limits.min_dice)]
 
 
-def real(limits: Limits) -> list[str]:
+def real(limits: Limits, results: Path) -> list[str]:
     """What comes of the masks of real people."""
-    masks = real_verdicts(limits)
+    masks = real_verdicts(limits, results)
     groups = {"": pd.Series("all", masks.index), "own": (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"})}
     groups["person"] = masks["person"].astype(str)
     title = f"Dice {limits.min_dice}: {len(masks)} masks of {masks['person'].nunique()} real people, each left out of the fit"
@@ -230,6 +230,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--table", type=Path, default=RESULTS / "people-coverage-masks.csv.gz")
     parser.add_argument("--weights", type=Path, default=bundled_weights())
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the masks of training and calibration")
     parser.add_argument("--max-missed", type=float, default=MAX_MISSED)
     parser.add_argument("--cap", type=float, default=CAP)
     parser.add_argument("--real", action="store_true")
@@ -239,9 +240,9 @@ def main() -> None:
     for min_dice in (0.7, 0.75):
         limits = Limits(min_dice, options.max_missed)
         if options.real:
-            lines = real(limits)
+            lines = real(limits, options.results)
         elif options.brains_left_out:
-            lines = brains_left_out(model.predictor, limits)
+            lines = brains_left_out(model.predictor, limits, options.results)
         else:
             masks = read_masks(options.table, model.predictor)
             title = f"Dice {min_dice}: {len(masks)} masks of {masks['person'].nunique()} patients, {model.calibration.source}"

@@ -12,6 +12,6 @@ HANDED_ON = {
         "stochastic_passes"
     ),
     "tissue_map": "tissue_map",
-    "weights": "load_network save_network",
+    "weights": "ARCHITECTURES load_network save_network",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

@@ -36,6 +36,7 @@ from veridice.training.assessed_masks import (
     patient_name,
     real_scan,
     simulated_scan,
+    write_rows,
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
@@ -77,7 +78,9 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     kept = _simulated(apart_cohort, stage.calibration_patients, models, {})
     apart = _judge(kept, DAMAGED, GRADED, settings, run / "calibration")
     ood, seen = learn_appearances(settings, cases, models, run / "looks"), scan_table(apart.scans.to_dict("records"))
-    calibration = people_calibration(predictor, with_unfamiliarity(apart.masks, seen, ood), stage.passes)
+    told = with_unfamiliarity(apart.masks, seen, ood)
+    write_rows(run / "people-calibration-masks.csv.gz", told)
+    calibration = people_calibration(predictor, told, stage.passes)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
     return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, models))]
 
