@@ -1,9 +1,10 @@
 """Makes label maps of whole heads of many people, from which patients are made while a network trains.
 
     python scripts/make_heads.py DATA_FOLDER -o FOLDER [--jobs 2]
+    python scripts/make_heads.py DATA_FOLDER -o FOLDER --split coverage --most 12     people to test on
 
 IXI's training people and NiChart's 01 to 11 from T1w and regions, SynthSeg's heads from their labels; all turned to the
-MNI152 (rigidly), 1 mm. Beside them ``bank.npz``: the single lesions of the training split that lie in white matter. Finished
+MNI152 (rigidly), 1 mm. Beside them ``bank.npz``: the single lesions of the same split that lie in white matter. Finished
 ones are kept.
 Sources: IXI (brain-development.org, CC BY-SA 3.0), regions CBICA/NiChart_Project; NiChart (SBIA licence); labels of Billot et
 al. 2023 (Apache-2.0); lesions Slicer-LesionSimulatorExtension (Apache-2.0).
@@ -57,10 +58,13 @@ def main() -> None:
     parser.add_argument("data", type=Path)
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)
+    parser.add_argument("--split", choices=("training", "calibration", "coverage"), default="training")
+    parser.add_argument("--most", type=int, help="people")
     options = parser.parse_args()
     options.output.mkdir(parents=True, exist_ok=True)
-    write_bank(options.data / "lesion_bank", options.output / "bank.npz")
-    waiting = [name for name in everybody(options.data) if not (options.output / f"head-{name}.nii.gz").exists()]
+    write_bank(options.data / "lesion_bank", options.split, options.output / "bank.npz")
+    people = everybody(options.data, options.split)[: options.most]
+    waiting = [name for name in people if not (options.output / file_of(name)).exists()]
     work = partial(make_head, options.data, options.output)
     with progress_bar() as progress:
         bar = progress.add_task("heads", total=len(waiting), note="")
@@ -71,20 +75,26 @@ def main() -> None:
     sys.stdout.write(f"{len(list(options.output.glob('head-*.nii.gz')))} heads -> {options.output}\n")
 
 
-def everybody(data: Path) -> list[str]:
-    """Names of all who are free for training, those of each source in turn, so that a part of them is a mixture."""
+def everybody(data: Path, split: str) -> list[str]:
+    """Names of all of a split; only IXI has people to test on."""
     with (data / "ixi/people.csv").open() as stream:
-        ixi = [row["person"] for row in csv.DictReader(stream) if row["split"] == "training"]
+        ixi = [row["person"] for row in csv.DictReader(stream) if row["split"] == split]
+    if split != "training":
+        return ixi
     elderly = [folder.name for folder in sorted((data / "nichart").glob("Subj*")) if int(folder.name[4:]) <= FREE_OF_NICHART]
     drawn = [file.name.split(".")[0] for file in sorted((data / "synthseg_labels").glob("head-*.nii.gz"))]
     return [*elderly, *drawn, *ixi]
+
+
+def file_of(name: str) -> str:
+    """SynthSeg's names begin with what all files begin with."""
+    return f"head-{name.removeprefix('head-')}.nii.gz"
 
 
 def make_head(data: Path, output: Path, name: str) -> None:
     """Label map of one person."""
     if name.startswith("head-"):
         labels = from_labels(data / "synthseg_labels" / f"{name}.nii.gz")
-        name = name.removeprefix("head-")
     else:
         folder = data / "nichart" / name
         files = (data / "ixi/t1w" / f"{name}.nii.gz", data / "ixi/regions" / f"{name}.nii.gz")
@@ -92,9 +102,9 @@ def make_head(data: Path, output: Path, name: str) -> None:
         labels = from_regions(data / "ixi", *files)
     inside = ndimage.find_objects((labels > 0).astype(np.uint8))[0]
     box = tuple(slice(max(0, s.start - MARGIN), s.stop + MARGIN) for s in inside)
-    hidden = output / f".head-{name}.nii.gz"
+    hidden = output / f".{file_of(name)}"
     nib.Nifti1Image(labels[box], np.eye(4)).to_filename(hidden)
-    hidden.replace(output / f"head-{name}.nii.gz")
+    hidden.replace(output / file_of(name))
 
 
 def from_regions(ixi: Path, t1_file: Path, regions_file: Path) -> Array:
@@ -174,12 +184,12 @@ def from_labels(file: Path) -> Array:
     return resampled(placed(found.astype(np.float32), image.affine), move, sitk.sitkNearestNeighbor).astype(np.uint8)
 
 
-def write_bank(bank: Path, output: Path) -> None:
+def write_bank(bank: Path, split: str, output: Path) -> None:
     """Packed crops, their corners (voxels of the MNI152, 1 mm, left to right), shapes and volumes."""
     with (bank / "lesions.csv").open() as stream:
         table = list(csv.DictReader(stream))
     crops = read_crops(bank / "lesions.npz")
-    rows = [row for row in table if row["split"] == "training" and float(row["white_share"]) >= LEAST_WHITE]
+    rows = [row for row in table if row["split"] == split and float(row["white_share"]) >= LEAST_WHITE]
     chosen = [crops[int(row["row"])] for row in rows]
     bits = [np.packbits(mask) for mask, _ in chosen]
     np.savez_compressed(
