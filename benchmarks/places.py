@@ -1,8 +1,8 @@
 """Does the anatomy network put lesions where they are, and does it find white matter and ventricles?
 
 ``python benchmarks/places.py --heads FOLDER [--data FOLDER] [--resume resume/anatomy]``: simulated patients of heads that
-nobody learnt from (``scripts/make_heads.py DATA -o FOLDER --split coverage --most 12``), with and without T1w; and with ``--data`` the
-elderly people of NiChart from 13 on, whose regions another tool drew, on the FLAIR's grid.
+nobody learnt from (``scripts/make_heads.py DATA -o FOLDER --split coverage --most 12``), with and without T1w; and with
+``--data`` the elderly people of NiChart from 13 on, whose regions another tool drew, on the FLAIR's grid.
 """
 
 from __future__ import annotations
