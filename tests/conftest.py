@@ -20,6 +20,7 @@ from veridice.imaging.tissue import Tissue
 from veridice.imaging.volume import Geometry, Volume
 from veridice.inference.weights import save_network
 from veridice.io.nifti import write_image
+from veridice.networks.critic_unet import CriticUnet
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
@@ -74,6 +75,8 @@ def make_tiny_weights(folder: Path) -> Path:
     anatomy = {"name": "anatomy", "kind": "anatomy", "arguments": {**unet, "classes": len(Tissue)}, "grid": GRID // 2}
     save_network(folder, McUnet(**unet, classes=len(Tissue)), {**card, **anatomy})
     save_network(folder, McUnet(**unet), {"name": "segmenter", "kind": "segmenter", "arguments": unet, **card})
+    critic = {"name": "critic", "kind": "critic", "arguments": unet}
+    save_network(folder, CriticUnet(**unet), {**card, **critic})
     save_network(
         folder, ReconstructionUnet(**unet), {"name": "reconstructor", "kind": "reconstructor", "arguments": unet, **card}
     )

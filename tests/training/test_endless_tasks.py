@@ -10,7 +10,7 @@ import torch
 from heads_of_tests import balls_bank, boxes_head
 
 from veridice.imaging.tissue import Tissue
-from veridice.networks.critic_unet import expected_dice
+from veridice.metrics.overlap import expected_dice
 from veridice.networks.mc_unet import McUnet
 from veridice.training.cubes import FLAIR, LESION
 from veridice.training.endless_examples import BYTES, DrawnScan, Sources, draw_scan

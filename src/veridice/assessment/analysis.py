@@ -21,6 +21,7 @@ from veridice.inference.brain import brain_mask, brain_probability, is_whole_hea
 from veridice.inference.passes import (
     Backend,
     deepest_features,
+    deterministic_pass,
     predict_all,
     reconstruct,
     stochastic_passes,
@@ -30,6 +31,7 @@ from veridice.io.weight_cards import ANATOMY
 from veridice.metrics.maps import GridMaps
 from veridice.metrics.scores import all_scores, error_map, lesion_count
 from veridice.progress import Clock, OnStep
+from veridice.quality.critic_evidence import critic_evidence
 from veridice.quality.image_checks import image_doubts, image_warnings
 from veridice.quality.image_features import describe_scan
 from veridice.quality.mask_features import mask_evidence
@@ -178,6 +180,7 @@ class MaskAnalysis:
         mask: in the FLAIR's grid.
         maps: on the cube.
         reconstruction: FLAIR rebuilt with the mask cut out, on the cube.
+        chance: of a lesion in each voxel of the FLAIR's grid, by the critic, where there is one.
         scores: by name.
         warnings: about this mask.
     """
@@ -186,6 +189,7 @@ class MaskAnalysis:
     mask: Mask
     maps: GridMaps
     reconstruction: Voxels
+    chance: ProbabilityMap | None
     scores: dict[str, float | None]
     warnings: tuple[Notice, ...]
 
@@ -206,12 +210,23 @@ def analyse_mask(
     with clock.stage("regression"):
         predictions = predict_all(models.regressors, images, maps, backend)
     mask = analysis.own if given is None else given.volume.voxels
+    with clock.stage("critic"):
+        chance, criticised = None, {}
+        if models.critic is not None:
+            chance = criticise(segmentation >= HALF, analysis, models.critic, backend)
+            criticised = critic_evidence(mask, chance, analysis.geometry.voxel_volume_ml)
     with clock.stage("scores"):
         evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(mask, analysis).items()}
-        scores = {**predictions, **all_scores(maps), **evidence, "lesion_count": (count := lesion_count(mask))}
+        scores = {**predictions, **all_scores(maps), **evidence, **criticised, "lesion_count": (count := lesion_count(mask))}
     warnings = (*(given.warnings if given else ()), *_mask_warnings(count))
     name = given.name if given else OWN
-    return MaskAnalysis(name, mask, maps, reconstruction, scores, warnings)
+    return MaskAnalysis(name, mask, maps, reconstruction, chance, scores, warnings)
+
+
+def criticise(mask: Mask, analysis: ScanAnalysis, critic: nn.Module, backend: Backend) -> ProbabilityMap:
+    """Chance of a lesion in each voxel of the FLAIR's grid, when this mask (on the cube) is known too."""
+    seen = np.stack([*analysis.images, mask, analysis.passes.mean]).astype(np.float32)
+    return native_probability(deterministic_pass(critic, seen, backend), analysis.brain, analysis.transform)
 
 
 def _mask_warnings(lesions: int) -> tuple[Notice, ...]:

@@ -29,6 +29,7 @@ from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.progress import Clock, OnStep
+from veridice.quality.critic_evidence import error_maps
 from veridice.quality.lesion_places import by_place, places_of
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions, missed_mask
@@ -186,6 +187,9 @@ def native_maps(mask_analysis: MaskAnalysis, analysis: ScanAnalysis) -> dict[str
     native["lesion_probability"] = Volume(analysis.probability, transform.native)
     native["lesion_mask"] = Volume(analysis.own, transform.native)
     native["brain_mask"] = Volume(analysis.native_brain, transform.native)
+    if mask_analysis.chance is not None:
+        false, missed = error_maps(mask_analysis.mask, mask_analysis.chance)
+        native |= {"false_positive": Volume(false, transform.native), "missed": Volume(missed, transform.native)}
     if mask_analysis.name != OWN:
         native["input_mask"] = Volume(mask_analysis.mask, transform.native)
     return native

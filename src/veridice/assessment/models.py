@@ -12,7 +12,7 @@ from veridice.config import InferenceSettings
 from veridice.errors import WeightsError
 from veridice.inference.passes import REGRESSORS, Backend
 from veridice.inference.weights import load_network
-from veridice.io.weight_cards import ANATOMY, NAMES, WeightCard, bundled_weights, read_card
+from veridice.io.weight_cards import ANATOMY, CRITIC, NAMES, OPTIONAL, WeightCard, bundled_weights, read_card
 from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.decision import Limits
@@ -23,7 +23,7 @@ from veridice.quality.model import QualityModel, load_quality_model
 class Models:
     """The networks of one judgement and the cards of their weights.
 
-    ``quality`` is None while it is still to be learnt, ``anatomy`` where the weights have none.
+    ``quality`` is None while it is still to be learnt, ``anatomy`` and ``critic`` where the weights have none.
     """
 
     brain: nn.Module
@@ -33,6 +33,7 @@ class Models:
     cards: dict[str, WeightCard]
     quality: QualityModel | None = None
     anatomy: nn.Module | None = None
+    critic: nn.Module | None = None
 
     @property
     def grid_shape(self) -> tuple[int, int, int]:
@@ -56,7 +57,7 @@ def load_models(folder: Path | None = None, with_quality: bool = True) -> Models
         WeightsError: one is missing or damaged, or they were trained for different cubes.
     """
     folder = folder or bundled_weights()
-    there = (*NAMES, ANATOMY) if (folder / f"{ANATOMY}.json").exists() else NAMES
+    there = (*NAMES, *(name for name in OPTIONAL if (folder / f"{name}.json").exists()))
     loaded = {name: load_network(folder, name) for name in there}
     cards = {name: card for name, (_, card) in loaded.items()}
     on_cube = {name: card.grid for name, card in cards.items() if name not in ("brain", ANATOMY)}
@@ -72,6 +73,7 @@ def load_models(folder: Path | None = None, with_quality: bool = True) -> Models
         cards=cards if quality_model is None else {**cards, "predictor": read_card(folder, "predictor")},
         quality=quality_model,
         anatomy=loaded[ANATOMY][0] if ANATOMY in loaded else None,
+        critic=loaded[CRITIC][0] if CRITIC in loaded else None,
     )
 
 

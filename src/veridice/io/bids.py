@@ -25,6 +25,8 @@ MAPS = {
     "lesion_mask": ("label-lesion_mask", "Lesion probability at 0.5 or above", "1"),
     "lesion_probability": ("label-lesion_probseg", "Mean lesion probability over the stochastic passes", "1"),
     "input_mask": ("label-lesion_desc-input_mask", "The given lesion mask that was judged", "1"),
+    "false_positive": ("desc-falsepositive_probseg", "Chance that a voxel of the judged mask is no lesion, by the critic", "1"),
+    "missed": ("desc-missed_probseg", "Chance that a voxel that is not in the judged mask is a lesion, by the critic", "1"),
     "lesion_numbers": (
         "desc-lesions_dseg",
         "Connected parts of the judged mask, then places that look missed, numbered as in *_lesions.tsv",

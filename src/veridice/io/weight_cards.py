@@ -20,8 +20,8 @@ NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain", "anato
 WeightKind = Literal["segmenter", "reconstructor", "regressor", "brain", "anatomy", "critic", "predictor"]
 NAMES = ("brain", "segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error")
 """The networks that a judgement needs, by file name."""
-ANATOMY = "anatomy"
-"""File name of the network that tells where lesions lie; without it no places are told."""
+ANATOMY, CRITIC = OPTIONAL = ("anatomy", "critic")
+"""Networks that weights may have: without the first no places of lesions are told, without the other no maps of errors."""
 
 
 class WeightCard(Frozen):

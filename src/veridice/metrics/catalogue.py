@@ -82,6 +82,9 @@ MEASURES = {
     ),
     "sample_agreement": Measure("The same on the cube", "Agreement of the mask with the passes, cube", fraction=True),
     "expected_dice": Measure("Dice expected from the lesion probabilities alone", fraction=True),
+    "critic_dice": Measure("Dice expected by the critic, which looks at scan and mask", "Expected Dice, critic", fraction=True),
+    "critic_false_ml": _volume("Volume that the critic expects to be marked wrongly", "Marked wrongly, ml"),
+    "critic_missed_ml": _volume("Volume that the critic expects to be missed", "Missed, ml"),
     "predicted_dice_image": Measure(
         "Dice by the regression network on FLAIR, T1w and mask, not clipped", "Predicted Dice, image + mask"
     ),

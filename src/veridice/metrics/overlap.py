@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -26,3 +27,14 @@ def dice(first: Mask, second: Mask) -> Overlap:
         return Overlap(0.0, "one of the masks is empty: Dice is 0 by policy")
     shared = int(np.count_nonzero(first & second))
     return Overlap(2.0 * shared / (size_first + size_second))
+
+
+def expected_dice(mask: Any, probability: Any) -> float:
+    """Dice that a mask has on the average, to first order: twice the expected overlap over the expected sizes.
+
+    Args:
+        mask: NumPy array or tensor of zeros and ones.
+        probability: chance of a lesion in each voxel, of the same kind and shape. Both empty: 1.
+    """
+    sizes = float(mask.sum()) + float(probability.sum())
+    return 2 * float((mask * probability).sum()) / sizes if sizes > 0 else 1.0

@@ -6,7 +6,7 @@ May be imported by inference and the rooms above it; never by those that judge w
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "critic_unet": "CriticUnet expected_dice",
+    "critic_unet": "CriticUnet",
     "losses": "SegmentationLoss SsimLoss mean_difference similarity_at_hole ssim_map",
     "mc_unet": "McUnet",
     "reconstruction_unet": "ReconstructionUnet",

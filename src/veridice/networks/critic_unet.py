@@ -6,8 +6,6 @@ the chance q, given the mask, a marked voxel is wrong with 1 - q, and one that i
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from veridice.networks.blocks import DropoutKind
 from veridice.networks.mc_unet import McUnet
 
@@ -31,14 +29,3 @@ class CriticUnet(McUnet):
         stem: int = 1,
     ) -> None:
         super().__init__(CHANNELS, features, depth, dropout_rate, dropout_kind, stem)
-
-
-def expected_dice(mask: Tensor, probability: Tensor) -> float:
-    """Dice that a mask would have on the average, to first order: twice the expected overlap over the expected sizes.
-
-    Args:
-        mask: 0 or 1.
-        probability: chance of a lesion in each voxel, of the same shape. Both empty: 1.
-    """
-    sizes = float(mask.sum() + probability.sum())
-    return 2 * float((mask * probability).sum()) / sizes if sizes > 0 else 1.0

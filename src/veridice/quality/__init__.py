@@ -8,6 +8,7 @@ import lazy_loader as lazy
 HANDED_ON = {
     "bad_bound": "CONFIDENCE most_bad",
     "calibration": "CalibrationSet dice_intervals expected_shortfall farther_than fewest_cases read_calibration",
+    "critic_evidence": "critic_evidence error_maps",
     "decision": "MAX_GROSS MIN_DICE Limits PValues StudyDecision Verdict decide_empty decide_study fewest_people "
     "intervals_for_review p_values people_with_bad_masks",
     "image_checks": "image_doubts image_warnings",

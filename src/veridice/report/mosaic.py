@@ -87,9 +87,13 @@ def _panels(flair: Volume, t1: Volume | None, maps: Mapping[str, Volume], transf
     for name, title, colours, ends, unit in (
         ("lesion_probability", "lesion probability", "magma", (0, 1), ""),
         ("entropy", "entropy", "magma", (0, 1), "bit"),
+        ("false_positive", "marked wrongly", "magma", (0, 1), ""),
+        ("missed", "missed", "magma", (0, 1), ""),
         ("reconstruction", "reconstruction", "gray", (0, 1), ""),
         ("reconstruction_error", "error", "RdBu_r", (-0.4, 0.4), ""),
     ):
+        if name not in maps:
+            continue
         panels.append(Panel(title, transform.crop(maps[name].voxels), colours, ends[0], ends[1], unit=unit))
     return panels
 

@@ -15,8 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from veridice.imaging.tissue import Tissue
-from veridice.metrics.overlap import dice
-from veridice.networks.critic_unet import CriticUnet, expected_dice
+from veridice.metrics.overlap import dice, expected_dice
+from veridice.networks.critic_unet import CriticUnet
 from veridice.networks.losses import SegmentationLoss, SsimLoss
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
