@@ -104,6 +104,14 @@ def test_it_begins_from_another_and_counts_its_own_steps(tmp_path: Path) -> None
         torch.testing.assert_close(value, first.average.state_dict()[name], atol=1e-3, rtol=1e-3)
     with pytest.raises(InputError, match="no resume point to begin from"):
         second.begin_from(tmp_path / "nowhere")
+    wide = settings().model_copy(update={"segmenter": SegmenterSettings(features=3, depth=3, stem=2, crop=16)})
+    third = EndlessTraining(SegmenterTask(wide), sources(), {}, tmp_path / "wide", CPU)
+    third.begin_from(tmp_path / "base")
+    image = torch.rand(1, 2, GRID, GRID, GRID)
+    torch.testing.assert_close(third.average(image), first.average(image), atol=0.2, rtol=0.2)
+    deep = settings().model_copy(update={"segmenter": SegmenterSettings(features=2, depth=4, stem=1, crop=16)})
+    with pytest.raises(InputError, match="of another network"):
+        EndlessTraining(SegmenterTask(deep), sources(), {}, tmp_path / "deep", CPU).begin_from(tmp_path / "base")
 
 
 def test_another_network_or_a_broken_file_is_refused(tmp_path: Path) -> None:
@@ -170,3 +178,19 @@ def test_the_script_for_a_gpu_as_a_whole_on_this_machine(command: list[str], tmp
         [script, "run", str(out), "0.02"], check=True, timeout=120, env=environment, capture_output=True, text=True
     )
     assert "step " in done.stdout and (out / RESUME_POINT).exists()
+
+
+def test_the_script_for_the_background_says_what_is_wrong() -> None:
+    """What it does in earnest was tried by hand; it must never touch a training that runs here, hence another name."""
+    script = Path(__file__).parents[2] / "scripts" / "train_in_background"
+
+    def told(*options: str) -> tuple[int, str]:
+        command = [sys.executable, script, "--config", "unheard-of", *options]
+        done = subprocess.run(command, timeout=120, capture_output=True, text=True)
+        return done.returncode, done.stdout + done.stderr
+
+    assert told("--status") == (0, "not running\n")
+    assert told("--stop") == (1, "nothing is running\n")
+    assert told() == (2, told()[1]) and "say where the data are" in told()[1]
+    code, said = told("nowhere", "--wait")
+    assert code == 3 and "unheard-of" in said and "Traceback" not in said

@@ -11,5 +11,6 @@ HANDED_ON = {
     "mc_unet": "McUnet",
     "reconstruction_unet": "ReconstructionUnet",
     "regression_net": "RegressionNet",
+    "widening": "widened",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

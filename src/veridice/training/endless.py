@@ -25,11 +25,14 @@ from veridice.errors import InputError
 from veridice.inference.passes import bf16_pays
 from veridice.io.atomic import make_folder, replaced
 from veridice.networks.mc_unet import McUnet
+from veridice.networks.widening import widened
 from veridice.training.cubes import LESION
 from veridice.training.endless_examples import BYTES, SEED, Sources, draw_scan
 from veridice.training.endless_tasks import Task
 
 RESUME_POINT = "average.safetensors"
+NOISE_OF_COPIES = 0.02
+"""Relative deviation that tells the copied channels of a network that is made wider apart."""
 
 
 @dataclass
@@ -126,16 +129,22 @@ class EndlessTraining:
             self.save()
 
     def begin_from(self, folder: Path) -> None:
-        """Take the weights of another resume point; steps are counted from 0.
+        """Take the weights of another resume point; steps are counted from 0. A narrower segmenter is made wider.
 
         Raises:
             InputError: there is none, or it is of another network.
         """
-        known = ResumePoint.read(folder, self._facts())
+        known = ResumePoint.read(folder)
         if known is None:
             raise InputError(f"{folder.name}: no resume point to begin from")
-        for network in (self.network, self.average):
-            network.load_state_dict(known.weights)
+        weights = known.weights
+        if known.facts["task"] == "segmenter" and known.facts["features"] < self._facts().get("features", 0):
+            weights = widened(network_of(folder), self._facts()["features"], NOISE_OF_COPIES, self.settings.seed)
+        try:
+            for network in (self.network, self.average):
+                network.load_state_dict(weights)
+        except RuntimeError as error:
+            raise InputError(f"{folder.name}: of another network ({known.facts}, not {self._facts()})") from error
 
     def validate(self) -> None:
         """How good the averaged weights are on each group of checks, as a row of the curve."""
