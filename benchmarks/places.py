@@ -16,17 +16,18 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import torch
-from nibabel.processing import resample_from_to
 from torch import nn
 
 from veridice.config import InferenceSettings
+from veridice.imaging.foreground import even_image
 from veridice.imaging.grid import GridTransform, fit_grid, grid_images
+from veridice.imaging.registration import align, resample_aligned
 from veridice.imaging.tissue import Tissue, TissueMap
 from veridice.imaging.volume import Geometry
 from veridice.inference.passes import Backend, choose_backend
 from veridice.inference.tissue_map import tissue_map
 from veridice.inference.weights import ARCHITECTURES
-from veridice.io.scan_reader import read_scan
+from veridice.io.nifti import read_image
 from veridice.metrics.overlap import dice
 from veridice.quality.lesion_places import PLACES, places_of
 from veridice.quality.single_lesions import label_lesions
@@ -80,15 +81,18 @@ def real(data: Path, network: nn.Module, backend: Backend, with_t1: bool) -> lis
     overlaps: dict[str, list[float]] = {name: [] for name in TOLD}
     folders = [f for f in sorted((data / "nichart").glob("Subj*")) if int(f.name[4:]) >= FIRST_RESERVED]
     for folder in folders:
-        scan = read_scan(folder / "flair.nii.gz", folder / "t1.nii.gz" if with_t1 else None)
-        transform = fit_grid(scan.flair, (GRID,) * 3)
-        images = grid_images(scan.flair, scan.t1, transform)
-        regions = resample_from_to(nib.load(folder / "regions_t1_grid.nii.gz"), (scan.flair.shape, scan.flair.affine), order=0)
-        numbers = np.asarray(regions.dataobj).astype(int)
+        flair, t1 = (even_image(read_image(folder / f"{name}.nii.gz")) for name in ("flair", "t1"))
+        # Regions lie on the T1w, which some of these headers put centimetres away from the FLAIR.
+        alignment = align(flair, t1)
+        transform = fit_grid(flair, (GRID,) * 3)
+        images = grid_images(flair, resample_aligned(t1, alignment, flair.geometry) if with_t1 else None, transform)
+        numbers = np.asarray(nib.load(folder / "regions_t1_grid.nii.gz").dataobj).astype(int)
         found = tissue_map(images, network, COARSE, backend)
         for name, tissue in TOLD.items():
             wanted = [region for region, known in tissue_of.items() if known == REGIONS[name]]
-            overlaps[name].append(dice(native(found, tissue, transform), np.isin(numbers, wanted)).dice)
+            drawn = t1.with_voxels(np.isin(numbers, wanted).astype(np.float32))
+            true = resample_aligned(drawn, alignment, flair.geometry).voxels >= 0.5
+            overlaps[name].append(dice(native(found, tissue, transform), true).dice)
     lines = [f"{len(folders)} people of NiChart, {'with' if with_t1 else 'without'} T1w"]
     return lines + [f"  {name}: Dice {np.mean(values):.3f}, lowest {min(values):.3f}" for name, values in overlaps.items()]
 
