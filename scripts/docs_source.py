@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 import typer
+from model_card import model_card
 from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
@@ -35,6 +36,7 @@ def main(target: Path) -> None:
         page.write_text(OUTSIDE.sub(lambda link, page=page: _carried(link[1], page, target), text), encoding="utf-8")
     _fill(target / "reference/commands.md", "\n".join(_commands()))
     _fill(target / "reference/configuration.md", "\n".join(_settings()))
+    _fill(target / "reference/model-card.md", "\n".join(model_card()))
     _api(target / "reference/api")
 
 
