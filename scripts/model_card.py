@@ -48,7 +48,8 @@ def _segmentation() -> Iterator[str]:
     own = own[own["kind"] == OWN_KIND]
     yield (
         f"Median Dice of our own mask on {own['person'].nunique()} simulated patients of the brains of "
-        f"{own['brain'].nunique()} people on whom nothing learnt, a tenth of them broken scans (`results/judge/people-coverage-masks.csv.gz`)."
+        f"{own['brain'].nunique()} people on whom nothing learnt, a tenth of them broken scans "
+        "(`results/judge/people-coverage-masks.csv.gz`)."
     )
     yield ""
     with_t1 = own["t1"].astype(bool)
