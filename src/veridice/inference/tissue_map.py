@@ -22,7 +22,7 @@ def tissue_map(images: Voxels, network: nn.Module, grid: int, backend: Backend) 
         backend: device and precision.
     """
     coarse = functional.interpolate(torch.from_numpy(np.ascontiguousarray(images))[None], size=(grid,) * 3, mode="trilinear")
-    found = all_outputs(network, coarse[0].numpy(), backend)
-    x, y, z = images.shape[1:]
-    likeliest = functional.interpolate(found, size=(x, y, z), mode="trilinear").argmax(dim=1)[0]
-    return likeliest.to(torch.uint8).cpu().numpy()
+    found = all_outputs(network, coarse[0].numpy(), backend)[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+    # The nearest voxel: eight maps of the finer cube would take longer than the network itself.
+    x, y, z = (((np.arange(n) + 0.5) * grid / n).astype(int) for n in images.shape[1:])
+    return found[np.ix_(x, y, z)]
