@@ -23,6 +23,7 @@ from veridice.simulate.lesion_bank import LesionBank
 from veridice.simulate.lesions import ML
 from veridice.simulate.plan import ContrastPlan, PatientPlan
 from veridice.simulate.severity import uniform
+from veridice.types import Mask
 
 Numbers = np.ndarray[Any, Any]
 CUT_BELOW_MM = (0.0, 45.0)
@@ -74,38 +75,46 @@ def cube_patient(
     rng = np.random.default_rng([plan.seed, plan.index, 5])
     noise = Noise(int(rng.integers(2**31)), (grid, grid, grid), device)
     whole = plan.whole_head and head.has_surroundings
-    start, stop = _framed(head, whole, rng)
+    frame = _framed(head, whole, rng)
     # Planned sizes are those of the donors' box, in which every brain is as long as DONORS_MM.
     size = np.array(plan.deformation.size) * DONORS_MM / (head.brain_box[1] - head.brain_box[0])[1]
-    spacing_mm = (stop - start) * size / grid
-    spacing = (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2]))
-    labels = torch.from_numpy(head.labels).to(device)
-    flair_levels, t1_levels = (_levels(contrast, rng, flair) for contrast, flair in ((plan.flair, True), (plan.t1, False)))
     share = uniform(rng, OF_THE_BANK[plan.lesions.style]) if bank else 0.0
     load_mm3 = share * plan.lesions.load_ml * ML / float(np.prod(size))
-    donated = bank.pattern(head, load_mm3, rng) if bank and load_mm3 else np.zeros_like(head.labels)
+    donated = bank.pattern(head, load_mm3, rng) if bank and load_mm3 else np.zeros(head.labels.shape, bool)
+    x, y, z = (float(n) for n in (frame[1] - frame[0]) * size / grid)
+    shown, ground = _shown(plan, head, donated, frame, (x, y, z), noise, rng)
+    lesion = lesion_map(ground, soften(shown[2:]), plan.lesions, noise, rng)
+    flair, t1 = _with_lesions(shown[:1], shown[1:2], ground, lesion, plan, noise)
+    brain = (soften((ground.tissue > 0).float()) >= rng.uniform(*STRIPPED_AT)).float()
+    images, counts = [], []
+    for image, acquisition in ((flair, plan.flair_acquisition), (t1, plan.t1_acquisition)):
+        counts.append(slice_counts(acquisition, np.array(ground.spacing) * grid))
+        images.append(acquire_on_cube(image, acquisition, counts[-1], None if whole else brain, noise, rng))
+    return CubePatient(torch.cat(images), truth_in(lesion, counts[0]), ground.tissue, ground.spacing)
+
+
+def _shown(
+    plan: PatientPlan,
+    head: LabelledHead,
+    donated: Mask,
+    frame: tuple[Numbers, Numbers],
+    spacing: tuple[float, float, float],
+    noise: Noise,
+    rng: np.random.Generator,
+) -> tuple[Tensor, Ground]:
+    """FLAIR, T1w (white matter is 1) and lesions of the bank (3, x, y, z) as the cube shows them, and what lies there."""
+    device = noise.device
+    labels = torch.from_numpy(head.labels).to(device)
     # Painted at 1 mm, then sampled once: voxels of the cube that lie between two tissues show both.
     index = labels.int()
-    painted = torch.stack([torch.from_numpy(levels).to(device)[index] for levels in (flair_levels, t1_levels)])
-    places = _places(plan, head, start, stop, noise, device)
-    shown = sample(torch.cat([painted, torch.from_numpy(donated).to(device)[None].float()]), places)
+    levels = (_levels(plan.flair, rng, flair=True), _levels(plan.t1, rng, flair=False))
+    painted = [torch.from_numpy(each).to(device)[index] for each in levels]
+    places = _places(plan, head, *frame, noise, device)
+    shown = sample(torch.stack([*painted, torch.from_numpy(donated).to(device).float()]), places)
     distances = sample(torch.from_numpy(np.stack([head.wall, head.depth])).to(device), places / COARSE)
     number = sample(labels[None].float(), places, nearest=True).to(torch.uint8)
     tissue = torch.where(number < AROUND, number // LEVELS, torch.zeros_like(number))
-    ground = Ground(tissue, distances[:1], distances[1:], spacing)
-    lesion = lesion_map(ground, soften(shown[2:]), plan.lesions, noise, rng)
-    flair, t1 = _with_lesions(shown[:1], shown[1:2], ground, lesion, plan, noise)
-    brain = (soften((tissue > 0).float()) >= rng.uniform(*STRIPPED_AT)).float()
-    box_mm, keep = spacing_mm * grid, None if whole else brain
-    flair_counts, t1_counts = (slice_counts(p, box_mm) for p in (plan.flair_acquisition, plan.t1_acquisition))
-    images = [
-        acquire_on_cube(image, acquisition, counts, keep, noise, rng)
-        for image, acquisition, counts in (
-            (flair, plan.flair_acquisition, flair_counts),
-            (t1, plan.t1_acquisition, t1_counts),
-        )
-    ]
-    return CubePatient(torch.cat(images), truth_in(lesion, flair_counts), tissue, spacing)
+    return shown, Ground(tissue, distances[:1], distances[1:], spacing)
 
 
 def _framed(head: LabelledHead, whole: bool, rng: np.random.Generator) -> tuple[Numbers, Numbers]:
