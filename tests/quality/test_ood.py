@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from veridice.errors import WeightsError
 from veridice.io.weight_cards import read_card
-from veridice.quality.image_features import DESCRIPTORS, describe_scan
-from veridice.quality.model import load_quality_model
+from veridice.quality.image_features import DESCRIPTORS, LATER, describe_scan
+from veridice.quality.model import OF_0_1_0, load_quality_model
 from veridice.quality.ood import KNOWN, PARTS, OodDetector, fit_ood_detector
 
 EDGE = 40
@@ -139,6 +139,7 @@ def test_what_is_measured() -> None:
     assert described(odd_scans()["noise"])["noise"] > usual["noise"] + 1
     assert described(odd_scans()["tumour"])["bulk_bright"] > usual["bulk_bright"] + 1
     assert described(odd_scans()["tumour"])["lopsided"] > usual["lopsided"] + 1
+    assert described(odd_scans()["tumour"])["one_sided"] > 3 > 2.5 > usual["one_sided"]
     assert described(odd_scans()["inverted"])["dark"] != usual["dark"]
     assert described(np.clip(image * 3, 0, 1))["saturated"] > usual["saturated"] + 2
     hazy = image + 0.2 * (PLACE[1] > 0.5) * ~BRAIN
@@ -146,14 +147,16 @@ def test_what_is_measured() -> None:
 
 
 def test_stored_and_back(exposed: OodDetector) -> None:
-    again = OodDetector.from_arrays(exposed.arrays(), exposed.kinds)
+    again = OodDetector.from_arrays(exposed.arrays(), exposed.kinds, exposed.names)
     found = described(phantom(7))
     assert again.parts(found, features(7)) == pytest.approx(exposed.parts(found, features(7)), rel=1e-3)
     assert again.most_like(described(odd_scans()["T1w"]), features(7)) == "T1w"
     with pytest.raises(KeyError):
-        OodDetector.from_arrays({}, ())
+        OodDetector.from_arrays({}, (), tuple(DESCRIPTORS))
     with pytest.raises(ValueError, match="another way"):
-        OodDetector.from_arrays(exposed.arrays(), ("T1w",))
+        OodDetector.from_arrays(exposed.arrays(), ("T1w",), exposed.names)
+    with pytest.raises(ValueError, match="another way"):
+        OodDetector.from_arrays(exposed.arrays(), exposed.kinds, [*exposed.names[:-1], "never heard of"])
 
 
 def test_weights_of_an_older_version_are_refused(tiny_weights: Path) -> None:
@@ -168,3 +171,28 @@ def test_weights_of_an_older_version_are_refused(tiny_weights: Path) -> None:
     with pytest.raises(WeightsError, match="not a predictor of this version; train or install again"):
         load_quality_model(tiny_weights)
     assert read_card(tiny_weights, "predictor").arguments["odd_kinds"] == []
+
+
+def test_a_detector_asks_for_what_it_learnt_from_alone(exposed: OodDetector) -> None:
+    """Later versions measure more; the weights of 0.1.0 go on as they were."""
+    found = described(phantom(7))
+    fewer = {name: value for name, value in found.items() if name not in LATER}
+    rng = np.random.default_rng(0)
+    learnt = [{**fewer, "median": fewer["median"] + rng.normal(0, 0.1)} for _ in range(8)]
+    arrays = exposed.arrays()
+    known = len(exposed.names)
+    kept = [place for place, name in enumerate(exposed.names) if name not in LATER]
+    for name in ("middle", "below", "above"):
+        arrays[f"familiarity.{name}"] = arrays[f"familiarity.{name}"][kept]
+    rest = [*kept, *range(known, len(arrays["familiarity.mean"]))]
+    for name in ("mean", "scale"):
+        arrays[f"familiarity.{name}"] = arrays[f"familiarity.{name}"][rest]
+    reduced = [*kept, *range(known, len(arrays["familiarity.centre"]))]
+    arrays["familiarity.centre"] = arrays["familiarity.centre"][reduced]
+    arrays["familiarity.precision"] = arrays["familiarity.precision"][np.ix_(reduced, reduced)]
+    size = len(exposed.centre)
+    arrays["familiarity.weights"] = arrays["familiarity.weights"][:, [*reduced, *(size + place for place in reduced)]]
+    older = OodDetector.from_arrays(arrays, exposed.kinds, OF_0_1_0)
+    assert older.parts(fewer, features(7)) == older.parts(found, features(7))
+    assert np.isfinite([older.unfamiliarity(each, features(7)) for each in learnt]).all()
+    assert set(older.unusual(found)) <= {f"{text}: too {way}" for text in DESCRIPTORS.values() for way in ("high", "low")}

@@ -24,6 +24,7 @@ DESCRIPTORS = {
     "inside": "how the brain brightens inwards (white matter is brighter than grey on a T1w, not on a FLAIR)",
     "symmetry": "likeness of left and right",
     "lopsided": "largest difference of left and right",
+    "one_sided": "size of the largest region that is brighter than the other side (a stroke, a mass)",
     "bulk_bright": "brightness of the brightest large region (a mass, oedema)",
     "bulk_dark": "brightness of the darkest large region (a cavity, fluid)",
     "sharpness_x": "sharpness from left to right",
@@ -38,9 +39,14 @@ DESCRIPTORS = {
     "cut_off": "share of the brain that the image's border cuts off",
 }
 """What is measured on the FLAIR, in words."""
+LATER = ("one_sided",)
+"""What version 0.1.0 did not measure."""
 FEWEST_VOXELS = 100
 HALF_BLUR = 3.0
 """Deviation of the Gaussian for large regions, voxels of the halved cube: about 8 mm."""
+SIDE_BLUR, SIDE_STEP = 1.5, 1.0
+"""Deviation of the Gaussian for one-sided regions (voxels of the halved cube), and by how much these are brighter than the
+other side (interquartile ranges of the brain)."""
 
 
 def describe_scan(flair: Voxels, brain: Mask, spacing: tuple[float, float, float]) -> dict[str, float]:
@@ -101,9 +107,8 @@ def _surroundings(flair: Voxels, brain: Mask, middle: float) -> dict[str, float]
 def _regions(flair: Voxels, brain: Mask, middle: float, spread: float) -> dict[str, float]:
     """Large regions against the median and against the other side, in interquartile ranges."""
     small, inside = flair[::2, ::2, ::2], brain[::2, ::2, ::2]
-    weight = ndimage.gaussian_filter(inside.astype(np.float32), HALF_BLUR)
     scaled = (np.where(inside, small, middle) - middle) / spread
-    smooth = np.where(inside, ndimage.gaussian_filter(scaled, HALF_BLUR) / np.maximum(weight, 0.2), 0)
+    smooth = _blurred(scaled, inside, HALF_BLUR)
     depth = ndimage.distance_transform_edt(inside)
     tissue = inside & (small > np.percentile(small[inside], 30))
     varied = tissue.any() and small[tissue].std() > 0 and depth[tissue].std() > 0
@@ -112,14 +117,23 @@ def _regions(flair: Voxels, brain: Mask, middle: float, spread: float) -> dict[s
     box = tuple(slice(a, b) for a, b in zip(start, stop, strict=True))
     both = inside[box] & inside[box][::-1]
     left, right = smooth[box][both], smooth[box][::-1][both]
+    finer = _blurred(scaled, inside, SIDE_BLUR)[box]
+    brighter, _ = ndimage.label(both & (finer - finer[::-1] > SIDE_STEP))
     told = np.count_nonzero(both) >= FEWEST_VOXELS and left.std() > 0
     return {
         "inside": float(np.corrcoef(small[tissue], depth[tissue])[0, 1]) if varied else 0.0,
         "symmetry": float(np.corrcoef(left, right)[0, 1]) if told else 0.0,
         "lopsided": float(np.percentile(np.abs(left - right), 99)) if told else 0.0,
+        "one_sided": float(np.log1p(np.bincount(brighter.ravel())[1:].max(initial=0))),
         "bulk_bright": float(smooth[depth > 2].max()) if (depth > 2).any() else 0.0,
         "bulk_dark": float(smooth[depth > 2].min()) if (depth > 2).any() else 0.0,
     }
+
+
+def _blurred(values: Voxels, inside: Mask, deviation: float) -> Array:
+    """Gaussian mean over the voxels inside alone; 0 outside."""
+    weight = ndimage.gaussian_filter(inside.astype(np.float32), deviation)
+    return np.where(inside, ndimage.gaussian_filter(values, deviation) / np.maximum(weight, 0.2), 0)
 
 
 def _shape(brain: Mask, spacing: Array) -> dict[str, float]:

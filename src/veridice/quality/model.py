@@ -13,11 +13,14 @@ from safetensors.numpy import load as load_arrays
 from veridice.errors import WeightsError
 from veridice.io.weight_cards import WeightCard, read_card, save_arrays, verified_bytes
 from veridice.quality.calibration import CalibrationSet, read_calibration, write_calibration
+from veridice.quality.image_features import DESCRIPTORS, LATER
 from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor
 from veridice.quality.single_lesions import LesionModel
 
 CALIBRATION = "calibration.json"
+OF_0_1_0 = tuple(name for name in DESCRIPTORS if name not in LATER)
+"""Descriptors of weights whose card does not name them."""
 """File beside the weights."""
 
 
@@ -41,6 +44,7 @@ def save_quality_model(folder: Path, quality_model: QualityModel, card: dict[str
         "features": list(quality_model.predictor.features),
         "lesions": asdict(quality_model.lesions),
         "odd_kinds": list(quality_model.ood.kinds),
+        "descriptors": list(quality_model.ood.names),
     }
     return save_arrays(folder, arrays, {"name": "predictor", "kind": "predictor", "arguments": arguments, **card})
 
@@ -62,7 +66,7 @@ def load_quality_model(folder: Path, ood: OodDetector | None = None) -> QualityM
         arrays = load_arrays(content)
         predictor = Predictor.from_arrays(card.arguments["features"], arrays)
         if ood is None:
-            ood = OodDetector.from_arrays(arrays, card.arguments["odd_kinds"])
+            ood = OodDetector.from_arrays(arrays, card.arguments["odd_kinds"], card.arguments.get("descriptors", OF_0_1_0))
         lesions = LesionModel(card.arguments["lesions"]["intercept"], tuple(card.arguments["lesions"]["weights"]))
     except (SafetensorError, KeyError, ValueError, TypeError, IndexError) as error:
         path = folder / "predictor.safetensors"

@@ -23,6 +23,8 @@ SHRINKAGE = 0.3
 """Of the classifier's covariance towards a round one."""
 NARROWEST = 0.5
 """Least width of a descriptor's usual range on either side, in deviations."""
+WORDS = ("kinds", "names")
+"""What a detector has that is no array."""
 KNOWN = ""
 """Kind of a scan that is not odd."""
 PARTS = ("distance", "single", "surprise")
@@ -55,6 +57,7 @@ class OodDetector:
         weights, intercept: of the classifier, (classes, inputs) and (classes,); the first class is "known".
         limits: of :data:`PARTS`, beyond which a scan is unfamiliar.
         kinds: names of the other classes.
+        names: of the descriptors, those that it learnt from.
     """
 
     mean: Array
@@ -69,32 +72,32 @@ class OodDetector:
     intercept: Array
     limits: Array
     kinds: tuple[str, ...] = ()
+    names: tuple[str, ...] = tuple(DESCRIPTORS)
 
     def unfamiliarity(self, descriptors: Mapping[str, float], features: Array) -> float:
         """Of one scan, 1 is the most that is tolerated; infinite where a descriptor is missing."""
-        values = _values(descriptors, features)
+        values = _values(self.names, descriptors, features)
         if not np.isfinite(values).all():
             return np.inf
         return float((self._parts(values[None])[0] / self.limits).max())
 
     def parts(self, descriptors: Mapping[str, float], features: Array) -> dict[str, float]:
         """Each of :data:`PARTS` in units of its limit; infinite where a descriptor is missing."""
-        values = _values(descriptors, features)
+        values = _values(self.names, descriptors, features)
         found = self._parts(values[None])[0] / self.limits if np.isfinite(values).all() else np.full(len(PARTS), np.inf)
         return dict(zip(PARTS, found.tolist(), strict=True))
 
     def unusual(self, descriptors: Mapping[str, float], most: int = 3) -> list[str]:
         """Descriptors that are farthest from the known ones, in words, the farthest first; none within the usual range."""
-        away = self._away(np.array([[descriptors[name] for name in DESCRIPTORS]]))[0]
+        away = self._away(np.array([[descriptors[name] for name in self.names]]))[0]
         if not np.isfinite(away).all():
             return ["no brain was found"]
         order = [place for place in np.argsort(-np.abs(away)) if abs(away[place]) >= WORTH_SAYING]
-        words = list(DESCRIPTORS.values())
-        return [f"{words[place]}: too {'high' if away[place] > 0 else 'low'}" for place in order[:most]]
+        return [f"{DESCRIPTORS[self.names[place]]}: too {'high' if away[place] > 0 else 'low'}" for place in order[:most]]
 
     def most_like(self, descriptors: Mapping[str, float], features: Array) -> str | None:
         """Kind of odd scan that this one is most like; None where it is more like a known one."""
-        values = _values(descriptors, features)
+        values = _values(self.names, descriptors, features)
         if not self.kinds or not np.isfinite(values).all():
             return None
         scores = self._scores(values[None])[0]
@@ -104,12 +107,12 @@ class OodDetector:
         """Rows of values to rows of :data:`PARTS`, not yet against the limits."""
         away = self._reduced(values) - self.centre
         distance = np.sqrt(np.einsum("ij,jk,ik->i", away, self.precision, away))
-        single = np.abs(self._away(values[:, : len(DESCRIPTORS)])).max(axis=1)
+        single = np.abs(self._away(values[:, : len(self.names)])).max(axis=1)
         scores = self._scores(values)
         return np.column_stack([distance, single, logsumexp(scores, axis=1) - scores[:, 0]])
 
     def _away(self, descriptors: Array) -> Array:
-        known = len(DESCRIPTORS)
+        known = len(self.names)
         away = (descriptors - self.mean[:known]) / self.scale[:known] - self.middle
         return np.asarray(away / np.where(away < 0, self.below, self.above))
 
@@ -117,34 +120,35 @@ class OodDetector:
         return np.asarray(_inputs(self._reduced(values)) @ self.weights.T + self.intercept)
 
     def _reduced(self, values: Array) -> Array:
-        return _reduced(values, self.mean, self.scale, self.components)
+        return _reduced(values, self.mean, self.scale, self.components, len(self.names))
 
     def arrays(self) -> dict[str, np.ndarray[Any, np.dtype[np.float32]]]:
-        """Everything but the names of the kinds, for a safetensors file."""
-        stored = {name: value for name, value in self.__dict__.items() if name != "kinds"}
+        """Everything but the words, for a safetensors file."""
+        stored = {name: value for name, value in self.__dict__.items() if name not in WORDS}
         return {f"familiarity.{name}": np.ascontiguousarray(value, np.float32) for name, value in stored.items()}
 
     @classmethod
-    def from_arrays(cls, stored: Mapping[str, np.ndarray[Any, Any]], kinds: Sequence[str]) -> OodDetector:
+    def from_arrays(cls, stored: Mapping[str, np.ndarray[Any, Any]], kinds: Sequence[str], names: Sequence[str]) -> OodDetector:
         """What :meth:`arrays` gave.
 
         Raises:
             KeyError: an array is missing.
             ValueError: they are of other descriptors or kinds.
         """
-        names = [name for name in cls.__dataclass_fields__ if name != "kinds"]
-        found = {name: np.asarray(stored[f"familiarity.{name}"], np.float64) for name in names}
-        if found["middle"].shape != (len(DESCRIPTORS),) or len(found["weights"]) != len(kinds) + 1:
+        parts = [name for name in cls.__dataclass_fields__ if name not in WORDS]
+        found = {name: np.asarray(stored[f"familiarity.{name}"], np.float64) for name in parts}
+        fits = found["middle"].shape == (len(names),) and len(found["weights"]) == len(kinds) + 1
+        if not fits or not set(names) <= set(DESCRIPTORS):
             raise ValueError("the scans that are known were described in another way")
-        return cls(**found, kinds=tuple(kinds))
+        return cls(**found, kinds=tuple(kinds), names=tuple(names))
 
 
-def _values(descriptors: Mapping[str, float], features: Array) -> Array:
-    return np.concatenate([[descriptors[name] for name in DESCRIPTORS], np.asarray(features, np.float64)])
+def _values(names: Sequence[str], descriptors: Mapping[str, float], features: Array) -> Array:
+    return np.concatenate([[descriptors[name] for name in names], np.asarray(features, np.float64)])
 
 
-def _reduced(values: Array, mean: Array, scale: Array, components: Array) -> Array:
-    scaled, known = (values - mean) / scale, len(DESCRIPTORS)
+def _reduced(values: Array, mean: Array, scale: Array, components: Array, known: int) -> Array:
+    scaled = (values - mean) / scale
     return np.column_stack([scaled[:, :known], scaled[:, known:] @ components.T])
 
 
@@ -174,7 +178,7 @@ def fit_ood_detector(
     """
     from sklearn.model_selection import GroupKFold
 
-    values = np.stack([_values(known, found) for known, found in zip(descriptors, features, strict=True)])
+    values = np.stack([_values(tuple(DESCRIPTORS), known, found) for known, found in zip(descriptors, features, strict=True)])
     usable = np.isfinite(values).all(axis=1)
     values, groups = values[usable], np.asarray(people)[usable]
     labels = np.array([KNOWN] * len(people) if kinds is None else list(kinds))[usable]
@@ -208,10 +212,10 @@ def _fit(values: Array, labels: np.ndarray[Any, Any]) -> OodDetector:
     # Axes along which odd scans differ too; each in deviations of known ones.
     axes = PCA(count, random_state=0).fit(every[:, known:]).components_
     components = axes / np.maximum((scaled[:, known:] @ axes.T).std(axis=0), CONSTANT)[:, None]
-    covariance = LedoitWolf().fit(_reduced(usual, mean, scale, components))
+    covariance = LedoitWolf().fit(_reduced(usual, mean, scale, components, known))
     low, middle, high = np.quantile(scaled[:, :known], [USUAL, 0.5, 1 - USUAL], axis=0)
     kinds = tuple(sorted(set(labels.tolist()) - {KNOWN}))
-    weights, intercept = _classifier(_inputs(_reduced(values, mean, scale, components)), labels, kinds)
+    weights, intercept = _classifier(_inputs(_reduced(values, mean, scale, components, known)), labels, kinds)
     return OodDetector(
         mean,
         scale,

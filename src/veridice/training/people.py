@@ -17,7 +17,6 @@ from veridice.inference.passes import choose_backend
 from veridice.io.atomic import write_text
 from veridice.parallel import do_missing
 from veridice.quality.calibration import CalibrationSet
-from veridice.quality.image_features import DESCRIPTORS
 from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor
 from veridice.simulate.cohorts import Cohort
@@ -105,9 +104,9 @@ def with_unfamiliarity(masks: pd.DataFrame, scans: pd.DataFrame, ood: OodDetecto
         scans: :func:`scan_table` of all of them.
         ood: who tells.
     """
-    features, described = scans.filter(regex=f"^{FEATURE}").to_numpy(), scans[list(DESCRIPTORS)].to_numpy()
+    features, described = scans.filter(regex=f"^{FEATURE}").to_numpy(), scans[list(ood.names)].to_numpy()
     far = {
-        scan: ood.unfamiliarity(dict(zip(DESCRIPTORS, row, strict=True)), values)
+        scan: ood.unfamiliarity(dict(zip(ood.names, row, strict=True)), values)
         for scan, row, values in zip(scans["scan"], described, features, strict=True)
     }
     return masks.assign(unfamiliarity=masks["scan"].map(far))
