@@ -43,13 +43,13 @@ def test_a_pickle_is_never_opened(tiny_weights: Path) -> None:
     content = pickle.dumps({"a": 1})
     (tiny_weights / "segmenter.safetensors").write_bytes(content)
     edit_card(tiny_weights, "segmenter", sha256=hashlib.sha256(content).hexdigest())
-    with pytest.raises(WeightsError, match="not weights of a segmenter"):
+    with pytest.raises(WeightsError, match="not weights of this kind, segmenter"):
         load_network(tiny_weights, "segmenter")
 
 
 def test_weights_of_another_width_are_refused(tiny_weights: Path) -> None:
     edit_card(tiny_weights, "segmenter", arguments={"features": 3, "depth": 3})
-    with pytest.raises(WeightsError, match="not weights of a segmenter"):
+    with pytest.raises(WeightsError, match="not weights of this kind, segmenter"):
         load_network(tiny_weights, "segmenter")
 
 
@@ -84,7 +84,7 @@ def test_code_in_a_pickle_does_not_run(tiny_weights: Path, tmp_path: Path) -> No
     torch.save({"a": Trap(tmp_path / "sprung")}, tiny_weights / "segmenter.safetensors")
     content = (tiny_weights / "segmenter.safetensors").read_bytes()
     edit_card(tiny_weights, "segmenter", sha256=hashlib.sha256(content).hexdigest())
-    with pytest.raises(WeightsError, match="not weights of a segmenter"):
+    with pytest.raises(WeightsError, match="not weights of this kind, segmenter"):
         load_network(tiny_weights, "segmenter")
     assert not (tmp_path / "sprung").exists()
 
@@ -94,7 +94,7 @@ def test_code_in_a_pickle_does_not_run(tiny_weights: Path, tmp_path: Path) -> No
 )
 def test_arguments_that_build_no_such_network_are_refused(tiny_weights: Path, arguments: dict[str, object]) -> None:
     edit_card(tiny_weights, "segmenter", arguments=arguments)
-    with pytest.raises(WeightsError, match="not weights of a segmenter") as caught:
+    with pytest.raises(WeightsError, match="not weights of this kind, segmenter") as caught:
         load_network(tiny_weights, "segmenter")
     assert "\n" not in str(caught.value)
 

@@ -41,7 +41,7 @@ def load_network(folder: Path, name: str) -> tuple[nn.Module, WeightCard]:
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         message = " ".join(str(error).split())[:160]
         raise WeightsError(
-            f"{folder / name}.safetensors: not weights of a {card.kind} ({message}); train or install again"
+            f"{folder / name}.safetensors: not weights of this kind, {card.kind} ({message}); train or install again"
         ) from error
     return network.eval(), card
 
