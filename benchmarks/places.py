@@ -112,7 +112,7 @@ def main() -> None:
     point = ResumePoint.read(options.resume)
     if point is None:
         raise SystemExit(f"{options.resume}: no resume point")
-    network = ARCHITECTURES["anatomy"](**{n: v for n, v in point.facts.items() if n not in ("task", "seed")})
+    network = ARCHITECTURES["anatomy"](**point.arguments)
     network.load_state_dict(point.weights)
     backend = choose_backend(InferenceSettings(device="cpu"))
     sys.stdout.write(f"step {point.step}\n")

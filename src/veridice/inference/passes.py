@@ -79,9 +79,8 @@ def bf16_supported(device: str) -> bool:
 def bf16_pays(device: str) -> bool:
     """Whether bf16 is supported and, on a CPU, faster than fp32: with AMX, or with avx512_bf16 on an AMD.
 
-    Without AMX, Intel's avx512_bf16 has half the rate of fp32 (a Xeon: 155 against 305 GFLOP/s), AMD's twice (an EPYC: 385
-    against 190). Nothing is measured here, since a busy machine would now and then say something else, and two processes of one
-    study would differ.
+    Without AMX, Intel's avx512_bf16 has about half the rate of fp32, AMD's about twice. Nothing is measured here, since a busy
+    machine would now and then say something else, and two processes of one study would differ.
     """
     if device == "cuda" or not bf16_supported(device):
         return bf16_supported(device)

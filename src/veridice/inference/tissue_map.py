@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
+from veridice.imaging.grid import stretch
 from veridice.imaging.tissue import TissueMap
 from veridice.inference.passes import Backend, all_outputs
 from veridice.types import Voxels
@@ -21,8 +21,8 @@ def tissue_map(images: Voxels, network: nn.Module, grid: int, backend: Backend) 
         grid: edge of that cube.
         backend: device and precision.
     """
-    coarse = functional.interpolate(torch.from_numpy(np.ascontiguousarray(images))[None], size=(grid,) * 3, mode="trilinear")
-    found = all_outputs(network, coarse[0].numpy(), backend)[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
+    coarse = np.stack([stretch(image, (grid,) * 3) for image in images]).astype(np.float32)
+    found = all_outputs(network, coarse, backend)[0].argmax(dim=0).to(torch.uint8).cpu().numpy()
     # The nearest voxel: eight maps of the finer cube would take longer than the network itself.
     x, y, z = (((np.arange(n) + 0.5) * grid / n).astype(int) for n in images.shape[1:])
     return found[np.ix_(x, y, z)]

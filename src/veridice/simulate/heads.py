@@ -7,6 +7,7 @@ split by intensity as DRIFTS does it (arXiv:2411.06842), so that a drawn contras
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,7 @@ class LabelledHead:
     wall: Voxels
     depth: Voxels
 
-    @property
+    @cached_property
     def has_surroundings(self) -> bool:
         """Whether anything is known outside the brain."""
         return bool((self.labels >= AROUND).any())

@@ -51,6 +51,11 @@ class ResumePoint:
     curve: list[dict[str, float]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def arguments(self) -> dict[str, Any]:
+        """Of the network's class."""
+        return {name: value for name, value in self.facts.items() if name not in ("task", "seed")}
+
     def write(self, folder: Path) -> None:
         """In half precision, one file, whole or not at all."""
         make_folder(folder)
@@ -240,7 +245,7 @@ def network_of(folder: Path) -> McUnet:
     point = ResumePoint.read(folder)
     if point is None or point.facts["task"] != "segmenter":
         raise InputError(f"{folder.name}: no resume point of a segmenter")
-    network = McUnet(**{name: value for name, value in point.facts.items() if name not in ("task", "seed")})
+    network = McUnet(**point.arguments)
     network.load_state_dict(point.weights)
     return network.eval()
 

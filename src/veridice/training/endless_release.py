@@ -115,7 +115,7 @@ def release(
         folder: for both.
         metrics: on people who were left out; what the curve ends with is added.
     """
-    arguments = {name: value for name, value in point.facts.items() if name not in ("task", "seed")}
+    arguments = point.arguments
     network = ARCHITECTURES[kind](**arguments)
     network.load_state_dict(dict(weights))
     card: dict[str, Any] = origins(settings, cases)

@@ -30,6 +30,8 @@ from veridice.training.settings import TrainingSettings, load_training_settings
 TOLD_EVERY = 10.0
 """Seconds between two lines of the log."""
 SCANS = "scans.npz"
+PACKED_MIB = 48.0
+"""A lent machine takes 64 with the repository and the packages that it lacks."""
 LEARNT, REAL = "learnt", "real"
 KEPT_APART, CHECKS, FIRST_CHECK = 16, 16, 10**8
 """Anatomy: of how many heads one is kept apart, patients that are made of them, and the number of the first."""
@@ -54,7 +56,6 @@ def main() -> int:
     parser.add_argument("--minutes", type=float)
     parser.add_argument("--steps", type=int, help="until so many are done in all, those of former runs included")
     parser.add_argument("--pack", type=Path, metavar="FOLDER", help="write the material there and do nothing else")
-    parser.add_argument("--largest", type=float, default=48.0, help="of what is packed, MiB")
     options = parser.parse_args()
     told_to_stop: list[int] = []
 
@@ -72,7 +73,7 @@ def main() -> int:
             unpacked(options.data) if packed else labelled_scans(settings, options.manifest, options.data, options.leave_out)
         )
         if options.pack:
-            pack(scans, heads, options.pack, options.largest)
+            pack(scans, heads, options.pack)
             return 0
         training = prepared(settings, scans, heads, options.resume or Path("resume") / settings.name, options.start)
         last = options.steps or sys.maxsize
@@ -167,7 +168,7 @@ def labelled_scans(settings: TrainingSettings, manifest: Path, data: Path, left_
     return {name: [torch.from_numpy(np.load(case.file)) for case in group] for name, group in groups.items()}
 
 
-def pack(scans: Scans, heads: Path, folder: Path, largest_mib: float) -> None:
+def pack(scans: Scans, heads: Path, folder: Path, largest_mib: float = PACKED_MIB) -> None:
     """Scans, lesions and as many heads as go into so many MiB; of the checks every third, since they cost time and room."""
     folder.mkdir(parents=True, exist_ok=True)
     kept = {name: group if name == LEARNT else group[::3] for name, group in scans.items()}
