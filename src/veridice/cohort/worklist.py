@@ -22,6 +22,7 @@ from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
     THUMBNAIL_SUFFIX,
+    neutral_cell,
     read_assessment,
     write_dataset_files,
 )
@@ -260,7 +261,7 @@ def write_tables(output: Path, table: pd.DataFrame) -> Path:
         OutputError: they cannot be written.
     """
     try:
-        safe = as_text(table).assign(known=table["known"].map({True: "yes", False: "no"})).map(_neutral)
+        safe = as_text(table).assign(known=table["known"].map({True: "yes", False: "no"})).map(neutral_cell)
         text = safe.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
         write_text(output / "veridice.tsv", text)
         meanings = {
@@ -272,11 +273,3 @@ def write_tables(output: Path, table: pd.DataFrame) -> Path:
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     return output / "veridice.tsv"
-
-
-def _neutral(cell: Any) -> Any:
-    """Texts that a spreadsheet would take for a formula begin with an apostrophe; line breaks and tabs become spaces."""
-    if not isinstance(cell, str):
-        return cell
-    text = " ".join(cell.split())
-    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text

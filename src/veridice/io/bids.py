@@ -27,6 +27,7 @@ MAPS = {
     "input_mask": ("label-lesion_desc-input_mask", "The given lesion mask that was judged", "1"),
     "false_positive": ("desc-falsepositive_probseg", "Chance that a voxel of the judged mask is no lesion, by the critic", "1"),
     "missed": ("desc-missed_probseg", "Chance that a voxel that is not in the judged mask is a lesion, by the critic", "1"),
+    "edited_mask": ("label-lesion_desc-edited_mask", "Lesion mask that a person corrected", "1"),
     "lesion_numbers": (
         "desc-lesions_dseg",
         "Connected parts of the judged mask, then places that look missed, numbered as in *_lesions.tsv",
@@ -46,6 +47,8 @@ MAPS = {
 """File names of the maps after the case's name (the FLAIR's own grid, hence no ``space`` entity), meaning and unit."""
 UNKNOWN_TO_BIDS = (
     "records",
+    "review",
+    "ratings.*",
     "veridice.*",
     "report.html",
     "*_lesions.*",
@@ -148,6 +151,14 @@ def _value(cell: str) -> Any:
         return float(cell)
     except ValueError:
         return cell
+
+
+def neutral_cell(cell: Any) -> Any:
+    """Texts that a spreadsheet would take for a formula begin with an apostrophe; line breaks and tabs become spaces."""
+    if not isinstance(cell, str):
+        return cell
+    text = " ".join(cell.split())
+    return f"'{text}" if text[:1] in ("=", "+", "-", "@") else text
 
 
 def write_dataset_files(folder: Path, goes_to: Path | None = None) -> None:
