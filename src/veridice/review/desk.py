@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import threading
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,7 @@ class Desk:
             raise InputError(f"{output}: was rated on the scale '{scale}' before; give --scale {scale}")
         self.output, self.scans, self.store, self.options = output, scans, store, options
         self._dataset, self._tells, self._reading = dataset, tells, threading.Lock()
+        self._changed: dict[str, set[str]] = defaultdict(set)
         self.list = ReadingList(scans, store, options, known)
         self.corrections = Corrections(output, store, options, self.scan)
 
@@ -79,14 +81,13 @@ class Desk:
     def details(self, rater: str, name: str) -> dict[str, Any]:
         """Everything that the page of one scan shows."""
         scan = self._fresh(name)
-        changed = changed_layers(scan)
         version = scan_version(scan)
         shown = {key: LAYERS[key] for key in LAYERS if key in scan.layers}
         told: dict[str, Any] = {
             "scan": name,
             "version": version,
             "layers": [{"name": key, "label": label, "kind": kind} for key, (label, kind) in shown.items()],
-            "changed": [LAYERS[key][0] for key in changed],
+            "changed": [LAYERS[key][0] for key in LAYERS if key in self._changed[name]],
             "places": self._places(scan),
             "mine": self._mine(rater, name),
             "drawing": self.corrections.latest(rater, name),
@@ -115,15 +116,17 @@ class Desk:
     def _fresh(self, name: str) -> StudiedScan:
         """The scan as it is on the disk now: it may have been judged again, or a file may have changed."""
         scan = self.scan(name)
-        record = read_record(self.output, name)
-        if record is None or (record == scan.record and not changed_layers(scan)):
-            return scan
-        fresh = read_scan_of_study(self.output, self._dataset, record, scan.site)
-        if not fresh.needs_look:
-            raise NotFoundError("the results of this scan are no longer there; run veridice run … participant again")
-        with self._reading:
-            self.scans[name] = fresh
-        return fresh
+        record = read_record(self.output, name) or scan.record
+        # What changed without being judged again is told until it is.
+        again, changed = record != scan.record, set(changed_layers(scan)) | self._changed[name]
+        if again or changed:
+            fresh = read_scan_of_study(self.output, self._dataset, record, scan.site)
+            if not fresh.needs_look:
+                raise NotFoundError("the results of this scan are no longer there; run veridice run … participant again")
+            with self._reading:
+                self.scans[name] = scan = fresh
+        self._changed[name] = set(changed_layers(scan)) if again else changed
+        return scan
 
     def _relative(self, path: Path) -> str:
         """From the study's folder, so that no name of a user's folder is told."""

@@ -20,7 +20,7 @@ from veridice.review.rejudge import Rejudging
 from veridice.review.server import VIEWER, Wake, create_app
 from veridice.review.store import kept_alone
 from veridice.review.studied import dataset_of, open_study
-from veridice.review.webhook import Webhook
+from veridice.review.webhook import Webhook, checked_address
 
 LOOPBACK = "127.0.0.1"
 SECRET = "VERIDICE_WEBHOOK_SECRET"  # noqa: S105 (its name)
@@ -67,6 +67,8 @@ def serve(
     """
     if not VIEWER.is_file():
         raise InputError(f"{VIEWER.name}: the viewer is not packed; run scripts/pack_viewer, or install veridice from a wheel")
+    if webhook:
+        checked_address(webhook)
     scans = open_study(output, dataset)
     secret = os.environ.get(SECRET, "")
     if webhook and len(secret) < 16:

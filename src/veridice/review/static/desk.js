@@ -440,6 +440,8 @@ async function start() {
   drawTools();
   drawHelp();
   document.addEventListener("keydown", pressed, true);
+  // NiiVue has keys of its own.
+  for (const kind of ["keydown", "keyup"]) $("stage").addEventListener(kind, (event) => event.stopPropagation(), true);
   $("show-help").onclick = () => $("help").showModal();
   $("show-standing").onclick = () => showStanding(state.me);
   $("show-list").onclick = () => showList(false);
@@ -450,6 +452,8 @@ async function start() {
   await rows;
   showProgress();
   await next();
+  const shown = list.all.find(({ status: state_ }) => state_ === "done");
+  if (!state.details && shown) await open(shown.scan);
   document.body.dataset.ready = "true";
 }
 

@@ -14,6 +14,7 @@ export function make(kind, properties = {}, ...inside) {
   return element;
 }
 
+export const count = (number_, what) => `${number_} ${what}${number_ === 1 ? "" : "s"}`;
 export const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)} %`;
 const key = (name) => make("kbd", {}, name);
 export const button = (text, shortcut, act, more = {}) => make("button", { type: "button", onclick: act, ...more }, text, shortcut ? " " : "", shortcut ? key(shortcut) : "");
@@ -88,7 +89,7 @@ export function showVerdict(details) {
     parts.push(make("p", { className: `word ${details.verdict}` }, details.verdict[0].toUpperCase() + details.verdict.slice(1)));
     parts.push(make("p", {}, `Predicted Dice ${details.predicted_dice.toFixed(2)}${interval}. Chance of a bad mask ${percent(details.chance)}. ${details.volume_ml.toFixed(1)} ml.`));
     if (details.why) parts.push(make("p", { className: "soft" }, details.why));
-    if (details.warnings.length) parts.push(make("details", {}, make("summary", {}, `${details.warnings.length} thing${details.warnings.length > 1 ? "s" : ""} to know`), make("ul", {}, ...details.warnings.map((text) => make("li", {}, `${text}.`)), details.promise && make("li", {}, details.promise))));
+    if (details.warnings.length) parts.push(make("details", {}, make("summary", {}, `${count(details.warnings.length, "thing")} to know`), make("ul", {}, ...details.warnings.map((text) => make("li", {}, `${text}.`)), details.promise && make("li", {}, details.promise))));
   } else {
     parts.push(make("p", { className: "soft" }, "This study is rated blind: what veridice and others said of the mask is hidden."));
   }
@@ -129,7 +130,7 @@ const number = (value, digits = 2) => (value === null || value === undefined ? "
 
 export async function showStanding(me) {
   const told = await ask("/api/progress");
-  const parts = [make("p", {}, `You rated ${told.done} scans; ${told.left} are left for you${told.pace ? `, at ${told.pace.toFixed(0)} s a scan about ${Math.ceil((told.left * told.pace) / 60)} minutes` : ""}.`)];
+  const parts = [make("p", {}, `You rated ${count(told.done, "scan")}; ${told.left || "none"} left for you${told.pace && told.left ? `, at ${told.pace.toFixed(0)} s a scan about ${count(Math.ceil((told.left * told.pace) / 60), "minute")}` : ""}.`)];
   if (told.standing) parts.push(...standing(told.standing));
   $("standing-text").replaceChildren(...parts);
   if (!$("standing").open) $("standing").showModal();
@@ -137,7 +138,7 @@ export async function showStanding(me) {
 }
 
 function standing(now) {
-  const parts = [make("p", {}, `${now.seen} masks were looked at, ${now.bad} of them are bad (need edits or are rejected). Of the ${now.unseen} that nobody looked at, ${now.expected_bad.toFixed(1)} are expected to be bad.`)];
+  const parts = [make("p", {}, `Looked at: ${count(now.seen, "mask")}, of which ${now.bad} bad (they need edits or are rejected). Not looked at: ${now.unseen}, of which ${now.expected_bad.toFixed(1)} are expected to be bad.`)];
   parts.push(make("p", {}, now.up_to_date ? "These chances take the ratings of this study into account." : "There are too few ratings of good and of bad masks yet to change the chances: they are those of the calibration."));
   if (now.at_most !== null && now.unseen) parts.push(make("p", {}, `With 95 % confidence at most ${now.at_most} of those ${now.unseen} are bad, however they were chosen.`));
   const wanted = percent(now.max_bad, now.max_bad < 0.1 ? 1 : 0);
@@ -149,7 +150,7 @@ function standing(now) {
 function agreed(told) {
   const rows = told.cohen.map((pair) => make("tr", {}, make("td", {}, `${pair.first} and ${pair.second}`), make("td", {}, `${pair.scans}`), make("td", {}, number(pair.kappa)), make("td", {}, number(pair.weighted))));
   const head = make("tr", {}, ...["Raters", "Scans", "Cohen's kappa", "weighted"].map((text) => make("th", { scope: "col" }, text)));
-  const parts = [make("h2", {}, "Agreement"), make("p", {}, `${told.scans} scans were read by several raters, ${told.differ.length} differently. Fleiss' kappa ${number(told.fleiss)}, Krippendorff's alpha (ordinal) ${number(told.alpha)}.`)];
+  const parts = [make("h2", {}, "Agreement"), make("p", {}, `Read by several raters: ${count(told.scans, "scan")}, ${told.differ.length} of them differently. Fleiss' kappa ${number(told.fleiss)}, Krippendorff's alpha (ordinal) ${number(told.alpha)}.`)];
   if (rows.length) parts.push(make("table", {}, make("thead", {}, head), make("tbody", {}, ...rows)));
   if (told.differ.length) parts.push(make("p", {}, "They differ on: ", ...told.differ.slice(0, 30).flatMap((scan) => [`${scan} (${Object.entries(told.readings[scan]).map(([rater, value]) => `${rater} ${value}`).join(", ")})`, make("br")])));
   return parts;

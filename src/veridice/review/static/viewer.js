@@ -21,7 +21,8 @@ const OPTIONS = {
   viewModeHotKey: "none", clipPlaneHotKey: "none", isOrientationTextVisible: true, logLevel: "error",
 };
 
-// Two changes to what NiiVue asks of WebGL. A drawing is to lie above the layers and not below them. And gradients of the whole volume
+// Three changes to what NiiVue asks of WebGL. A drawing is to lie above the layers and not below them, its rim is to be wider than one
+// pixel, and gradients of the whole volume
 // are computed for a rendering that is never shown: without them a scan opens in half the time where there is no graphics card.
 function changeDrawing(gl) {
   const idle = new WeakSet();
@@ -29,7 +30,7 @@ function changeDrawing(gl) {
   const given = Object.fromEntries(["shaderSource", "attachShader", "useProgram", "drawArrays"].map((name) => [name, gl[name].bind(gl)]));
   gl.shaderSource = (shader, source) => {
     if (GRADIENT.every((name) => source.includes(name))) idle.add(shader);
-    given.shaderSource(shader, source.includes("drawRimOpacity") ? source.replace(BLENDED, `${BLENDED} ${ABOVE}`) : source);
+    given.shaderSource(shader, source.includes("drawRimOpacity") ? source.replace(BLENDED, `${BLENDED} ${ABOVE}`).replace(/= (dFd[xy]\(texPos\));/g, "= 1.6 * $1;") : source);
   };
   gl.attachShader = (program, shader) => {
     if (idle.has(shader)) idle.add(program);
