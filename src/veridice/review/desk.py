@@ -215,4 +215,5 @@ class Desk:
             adjudicates=rater == self.options.adjudicator,
         )
         self.store.add_rating(stored, json.dumps(rating_content(stored)) if self._tells else None)
+        self.list.release(rater, name)
         return stored

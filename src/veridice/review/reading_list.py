@@ -138,6 +138,12 @@ class ReadingList:
                 return name
         return None
 
+    def release(self, rater: str, name: str) -> None:
+        """A scan that the rater is done with is no longer kept for him."""
+        with self._turn:
+            if self._held.get(name, ("",))[0] == rater:
+                del self._held[name]
+
     def _queue(self, rater: str) -> list[str]:
         if rater != self._options.adjudicator:
             return self._order(rater)

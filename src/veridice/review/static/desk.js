@@ -37,7 +37,10 @@ async function fetched(scan) {
 async function lookAhead(current) {
   const passed = [current, ...state.skipped].map((scan) => `after=${encodeURIComponent(scan)}`).join("&");
   const { scan } = await ask(`/api/next?${passed}`);
-  return scan ? { scan, ready: fetched(scan) } : { scan: null };
+  if (!scan) return { scan: null };
+  const ready = fetched(scan);
+  ready.catch(() => null); // It is asked for again when its turn comes.
+  return { scan, ready };
 }
 
 async function open(scan, ready) {
@@ -61,6 +64,8 @@ async function open(scan, ready) {
     state.place = first ? 0 : -1;
     markPlace(state.place);
     state.opened = performance.now();
+    state.sending = false;
+    form.draw();
     document.body.dataset.scan = scan;
     for (const layer of state.shown ?? []) if (!(layer in images) && details.layers.some(({ name }) => name === layer)) await switchLayer(layer, true);
     $("canvas").focus({ preventScroll: true });
@@ -132,7 +137,8 @@ async function undo() {
 }
 
 async function showProgress() {
-  const told = await ask("/api/progress");
+  const told = await ask("/api/progress").catch(() => null);
+  if (!told) return;
   const rest = told.standing && !told.standing.worth_it && told.standing.unseen ? ", another look is no longer needed" : "";
   $("progress").textContent = `${told.done} rated, ${told.left} left${rest}`;
 }
@@ -434,7 +440,7 @@ async function start() {
   viewer = new Viewer($("canvas"));
   await viewer.attach();
   brush = new Brush(viewer, $("stage"), () => viewer.images.numbers, stroked);
-  viewer.onMove(({ mm, values }) => { $("where").textContent = `x ${mm[0].toFixed(0)}  y ${mm[1].toFixed(0)}  z ${mm[2].toFixed(0)} mm   ${Number(values[0]?.value ?? 0).toPrecision(4)}`; });
+  viewer.onMove((mm, value) => { $("where").textContent = `x ${mm[0].toFixed(0)}  y ${mm[1].toFixed(0)}  z ${mm[2].toFixed(0)} mm   ${Number(value).toPrecision(4)}`; });
   list = new ScanList((scan) => { $("list").classList.remove("shown"); open(scan); });
   form = new RatingForm(state.me, { submit: rate, skip, undo });
   drawTools();
@@ -458,5 +464,5 @@ async function start() {
 }
 
 // For scripts that test the desk.
-window.veridice = { state, get viewer() { return viewer; }, get brush() { return brush; } };
+window.veridice = { open, startDrawing, saveDrawing, get viewer() { return viewer; }, get brush() { return brush; }, get list() { return list; } };
 start();

@@ -194,7 +194,8 @@ export class Viewer {
   }
 
   goTo(x, y, z) {
-    this.nv.scene.crosshairPos = this.nv.mm2frac([x, y, z]);
+    // By the affine of the file: what NiiVue calls millimetres without this is upright even where a scan is oblique.
+    this.nv.scene.crosshairPos = this.nv.mm2frac([x, y, z], 0, true);
     this.nv.createOnLocationChange();
     this.nv.drawScene();
   }
@@ -226,6 +227,6 @@ export class Viewer {
   }
 
   onMove(tell) {
-    this.nv.onLocationChange = (place) => tell(place);
+    this.nv.onLocationChange = ({ values }) => tell(Array.from(this.nv.frac2mm(this.nv.scene.crosshairPos, 0, true)), values[0]?.value ?? 0);
   }
 }
