@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
-.PHONY: setup demo demo-study test test-slow check docs clean
+.PHONY: setup demo demo-study demo-review test test-slow check docs clean
 
 setup:
 	@scripts/setup
@@ -9,6 +9,9 @@ demo: setup
 
 demo-study: setup
 	@scripts/demo_study
+
+demo-review: setup
+	@scripts/demo_review
 
 test: setup
 	@scripts/test

@@ -83,7 +83,8 @@ def test_twelve_scans_by_keyboard_alone_and_the_group_sees_them(tmp_path: Path, 
                 page.keyboard.press("Escape")
             rate(page, "123"[number % 3])
         assert seen == [f"sub-{n:03d}" for n in reversed(range(12))]
-        page.keyboard.press("Escape")  # the progress that is shown at the end
+        page.wait_for_selector("dialog[open]")  # the progress that is shown at the end
+        page.keyboard.press("Escape")
         page.keyboard.press("u")
         page.wait_for_function("() => document.getElementById('saved').textContent.includes('taken back')")
         page.wait_for_function("() => !document.querySelector('#rating [aria-checked=true]')")

@@ -17,6 +17,7 @@ from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
 from veridice.metrics.catalogue import LESION_COLUMNS
 from veridice.quality.single_lesions import Lesion, LesionModel
+from veridice.report.live_view import live_view
 from veridice.report.mosaic import draw_mosaic
 from veridice.report.pages import VERDICT_WORDS, page_environment
 
@@ -118,6 +119,14 @@ class AssessmentResult:
     def picture(self) -> bytes:
         """PNG: axial slices of scan, mask and maps, as the report shows them."""
         return draw_mosaic(self.scan.flair, self.scan.t1, self.volumes, self.transform)
+
+    def view(self) -> Any:
+        """The scan with its mask and maps, to move through in a notebook; needs the extra ``review``.
+
+        Raises:
+            InputError: ipyniivue is not installed.
+        """
+        return live_view(self.scan.flair, self.scan.t1, self.volumes)
 
     def _repr_html_(self) -> str:
         """For notebooks."""

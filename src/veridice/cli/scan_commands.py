@@ -110,8 +110,14 @@ def demo(
 
 
 def calibrate(
-    table: Annotated[Path, typer.Argument(help="CSV or TSV: assessment (*_veridice.json), truth (mask) or dice, patient.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The calibration, a JSON file for check --calibration.")],
+    table: Annotated[
+        Path | None, typer.Argument(help="CSV or TSV: assessment (*_veridice.json), truth (mask) or dice, patient.")
+    ] = None,
+    from_review: Annotated[
+        Path | None, typer.Option(help="In place of a table: a study whose masks were corrected in veridice review.")
+    ] = None,
+    bids_dir: Annotated[Path | None, typer.Option(help="With --from-review: root of the BIDS data set.")] = None,
     source: Annotated[str, typer.Option(help="What the cases are, in words; every result will name it.")] = "own cases",
     min_dice: Annotated[float, typer.Option(min=0, max=1, help="Dice that a mask needs to be of use.")] = 0.75,
     max_missed: Annotated[
@@ -125,9 +131,14 @@ def calibrate(
 ) -> None:
     """Recalibrate interval and verdict on scans of your own whose truth you know."""
     from veridice.quality.decision import people_with_bad_masks
-    from veridice.quality.recalibrate import recalibrate
+    from veridice.quality.recalibrate import recalibrate, recalibrate_rows
 
-    made, empty = recalibrate(table, output, source, min_dice, max_missed, add_to_shipped)
+    if (table is None) == (from_review is None):
+        raise typer.BadParameter("give either a table or --from-review", param_hint="TABLE, --from-review")
+    limits = (output, source, min_dice, max_missed, add_to_shipped)
+    made, empty = (
+        recalibrate(table, *limits) if table else recalibrate_rows(*_reviewed(from_review or Path(), bids_dir), *limits)
+    )
     out.print(escape(f"{made.n} cases of {made.patients} patients -> {output}"))
     bad = people_with_bad_masks(made, min_dice)
     out.print(
@@ -137,6 +148,18 @@ def calibrate(
         out.print(f"{empty} empty masks left out: an empty mask gets no interval")
     if made.patients < made.n:
         out.print("[yellow]warning:[/yellow] several cases of one patient count as if they were of several")
+    if from_review:
+        text = "the promise holds for scans that are chosen as these were: correct, or confirm, a random part of the study too"
+        out.print(f"[yellow]warning:[/yellow] {text}")
+
+
+def _reviewed(study: Path, dataset: Path | None) -> tuple[Path, list[Any]]:
+    """Corrected masks of a study as known cases, and a name beside which their files lie."""
+    from veridice.review import FOLDER, calibration_rows, dataset_of, kept_open, open_study
+
+    scans = open_study(study, dataset)
+    with kept_open(study) as store:
+        return study / FOLDER, calibration_rows(study, dataset or dataset_of(study), scans, store)
 
 
 def _check(output: Path, weights: Path | None, settings: InferenceSettings, **scan: Any) -> Assessment:

@@ -1,6 +1,6 @@
 """Many scans anywhere: planned, run by processes or clusters, recorded, ranked in one table.
 
-May be imported by cli.
+May be imported by review and cli.
 """
 
 import lazy_loader as lazy
@@ -8,6 +8,8 @@ import lazy_loader as lazy
 HANDED_ON = {
     "executor": "Run Tally run_cohort",
     "group": "PAGE write_group",
+    "ratings": "REASONS read_rating",
+    "records": "RECORDS Record read_record",
     "schedule": "choose_processes plan_tasks refuse_same say_absent",
     "task": "Outcome ScanTask judge_scan",
     "worklist": "rating_doubts",

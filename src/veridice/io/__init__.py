@@ -8,8 +8,8 @@ import lazy_loader as lazy
 HANDED_ON = {
     "atomic": "held is_new make_folder replaced staged_output write_json write_text",
     "bids": (
-        "ASSESSMENT_SUFFIX RATING_SUFFIX REPORT_SUFFIX THUMBNAIL_SUFFIX case_name file_stem read_assessment read_table "
-        "refuse_overwriting write_dataset_files write_maps write_table"
+        "ASSESSMENT_SUFFIX MAPS RATING_SUFFIX REPORT_SUFFIX THUMBNAIL_SUFFIX case_name file_stem neutral_cell read_assessment "
+        "read_table refuse_overwriting write_dataset_files write_maps write_table"
     ),
     "bids_dataset": "BidsScan check_dataset describe_scans find_scans read_filter validate_dataset without_scans",
     "datasets": "LAYOUTS read_dataset read_manifest",

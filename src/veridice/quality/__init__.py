@@ -9,8 +9,8 @@ HANDED_ON = {
     "bad_bound": "CONFIDENCE most_bad",
     "calibration": "CalibrationSet dice_intervals expected_shortfall farther_than fewest_cases read_calibration",
     "critic_evidence": "critic_evidence error_maps",
-    "decision": "MAX_GROSS MIN_DICE Limits PValues StudyDecision Verdict decide_empty decide_study fewest_people "
-    "intervals_for_review p_values people_with_bad_masks",
+    "decision": "CAP HARDER MAX_GROSS MIN_DICE TAIL Flags Limits PValues StudyDecision Verdict decide_empty decide_study "
+    "fewest_people intervals_for_review p_values people_with_bad_masks",
     "image_checks": "image_doubts image_warnings",
     "image_features": "DESCRIPTORS describe_scan",
     "lesion_places": "by_place places_of",
@@ -19,6 +19,7 @@ HANDED_ON = {
     "ood": "KNOWN OodDetector fit_ood_detector",
     "placement_checks": "SURELY_TURNED cut_off_doubts orientation_doubts",
     "predictor": "FEATURES Predictor fit_predictor",
+    "recalibrate": "recalibrate_rows",
     "scan_analysis": "ScanAnalysis native_samples",
     "second_expert": "second_expert_dice",
     "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",

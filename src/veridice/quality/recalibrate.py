@@ -26,21 +26,40 @@ FEWEST = fewest_cases(0.9)
 def recalibrate(
     table: Path, output: Path, source: str, min_dice: float, max_missed: float | None, add_to_shipped: float | None = None
 ) -> tuple[CalibrationSet, int]:
-    """Write a calibration from a table of known cases: :func:`read_known_cases`, then :func:`calibrate`.
+    """Write a calibration from a table of known cases: :func:`read_table`, then :func:`recalibrate_rows`.
+
+    Raises:
+        InputError: the table cannot be used.
+        OutputError: ``output`` cannot be written, or is an input.
+    """
+    return recalibrate_rows(table, read_table(table), output, source, min_dice, max_missed, add_to_shipped)
+
+
+def recalibrate_rows(
+    table: Path,
+    rows: Sequence[Mapping[Hashable, str]],
+    output: Path,
+    source: str,
+    min_dice: float,
+    max_missed: float | None,
+    add_to_shipped: float | None = None,
+) -> tuple[CalibrationSet, int]:
+    """Write a calibration from known cases: :func:`read_known_cases`, then :func:`calibrate`.
 
     Args:
-        table, source, min_dice, max_missed: as there.
+        table: where the rows come from; their paths are relative to its folder.
+        rows: as :func:`read_table` gives them.
         output: file to write.
+        source, min_dice, max_missed: as in :func:`calibrate`.
         add_to_shipped: how much each person counts beside those of the calibration that ships; None: the cases stand alone.
 
     Returns:
         The calibration, and how many empty masks were left out.
 
     Raises:
-        InputError: the table cannot be used.
+        InputError: the rows cannot be used.
         OutputError: ``output`` cannot be written, or is an input.
     """
-    rows = read_table(table)
     inputs = [table, *(table.parent / row[name] for row in rows for name in ("assessment", "truth") if row.get(name))]
     if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
         raise OutputError(f"{output}: is one of the files that are read; give another name to -o")
@@ -102,7 +121,8 @@ def read_known_cases(table: Path, rows: Sequence[Mapping[Hashable, str]]) -> pd.
             "person": row.get("patient") or assessment.case,
             "acceptable": not assessment.for_review,
             "unfamiliarity": assessment.scores.get("unfamiliarity"),
-            "simulated": bool(row.get("truth")) and _is_simulated(table.parent / row["truth"]),
+            "simulated": row.get("simulated") == "yes"
+            or (bool(row.get("truth")) and _is_simulated(table.parent / row["truth"])),
             "weights": assessment.model.get("weights", {}),
             "passes": assessment.model.get("passes"),
         }

@@ -7,9 +7,11 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "cohort_page": "write_group_report",
+    "live_view": "live_view",
     "mosaic": "draw_mosaic",
-    "pages": "VERDICT_WORDS page_environment",
+    "pages": "VERDICT_WORDS page_environment promise reason",
     "scan_page": "write_report",
     "thumbnail": "write_thumbnail",
+    "viewers": "viewer_commands",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

@@ -14,6 +14,7 @@ from veridice.case import Assessment
 from veridice.io.bids import file_stem, read_assessment, read_table
 from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, PLACE_NAMES, label
 from veridice.report.pages import VERDICT_WORDS, page_environment, promise, reason
+from veridice.report.viewers import viewer_commands
 
 DOUBTFUL = 0.5
 LISTED = 8
@@ -45,6 +46,7 @@ def write_report(assessment_file: Path, picture: bytes, grid: str, output: Path)
         promise=promise(assessment.model),
         given="input_mask" in assessment.maps,
         place_names=PLACE_NAMES,
+        commands=viewer_commands("FLAIR.nii.gz", assessment.maps.get("input_mask", assessment.maps.get("lesion_mask"))),
         **_lesion_tables(assessment_file, assessment),
     )
     output.write_text(html, encoding="utf-8")

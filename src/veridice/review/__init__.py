@@ -6,7 +6,7 @@ May be imported by cli. What serves the desk needs the extra ``review``; what wa
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "exchange": "MANIFEST TABLE edited_masks export import_ratings training_root",
+    "exchange": "MANIFEST TABLE calibration_rows edited_masks export import_ratings training_root",
     "options": "DeskOptions check_codes",
     "store": "FOLDER kept_open",
     "studied": "dataset_of open_study",

@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from veridice._version import __version__
 from veridice.cohort.ratings import read_rating
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import write_json, write_text
-from veridice.io.bids import RATING_SUFFIX, neutral_cell, write_dataset_files
+from veridice.io.bids import ASSESSMENT_SUFFIX, RATING_SUFFIX, neutral_cell, write_dataset_files
 from veridice.review.agreement import final_rating
 from veridice.review.store import Store, StoredDrawing, StoredRating, now
 from veridice.review.studied import StudiedScan, scan_version
@@ -134,6 +134,27 @@ def edited_masks(output: Path, scans: Mapping[str, StudiedScan], store: Store) -
     """The corrected mask that counts of each scan, whose file is there."""
     latest = {drawing.scan: drawing for drawing in store.drawings() if drawing.state != "draft" and drawing.scan in scans}
     return [(scans[name], drawing) for name, drawing in sorted(latest.items()) if (output / drawing.file).is_file()]
+
+
+def calibration_rows(output: Path, dataset: Path, scans: Mapping[str, StudiedScan], store: Store) -> list[dict[Hashable, str]]:
+    """Corrected masks as known cases for :func:`veridice.quality.recalibrate.recalibrate_rows`, relative to ``output``.
+
+    A mask that was judged again since it was corrected has no known Dice.
+
+    Args:
+        output: the study's folder.
+        dataset: root of the BIDS data set.
+        scans, store: of the study.
+    """
+    rows = []
+    for scan, drawing in edited_masks(output, scans, store):
+        stored = next((name for name in scan.record.files if name.endswith(ASSESSMENT_SUFFIX)), None)
+        if stored is None or drawing.dice is None or drawing.version != scan_version(scan):
+            continue
+        simulated = any((dataset / "derivatives" / "truth" / scan.folder).glob("*_desc-simulation_parameters.json"))
+        row: dict[Hashable, str] = {"assessment": stored, "dice": str(drawing.dice), "patient": scan.participant}
+        rows.append({**row, "simulated": "yes" if simulated else "no"})
+    return rows
 
 
 def _write_manifest(output: Path, scans: Mapping[str, StudiedScan], drawings: Mapping[str, StoredDrawing]) -> None:
