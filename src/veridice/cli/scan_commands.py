@@ -135,10 +135,11 @@ def calibrate(
 
     if (table is None) == (from_review is None):
         raise typer.BadParameter("give either a table or --from-review", param_hint="TABLE, --from-review")
-    limits = (output, source, min_dice, max_missed, add_to_shipped)
-    made, empty = (
-        recalibrate(table, *limits) if table else recalibrate_rows(*_reviewed(from_review or Path(), bids_dir), *limits)
-    )
+    if table:
+        made, empty = recalibrate(table, output, source, min_dice, max_missed, add_to_shipped)
+    else:
+        place, rows = _reviewed(from_review or Path(), bids_dir)
+        made, empty = recalibrate_rows(place, rows, output, source, min_dice, max_missed, add_to_shipped)
     out.print(escape(f"{made.n} cases of {made.patients} patients -> {output}"))
     bad = people_with_bad_masks(made, min_dice)
     out.print(
