@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from desk_study import SHAPE, served, write_study
+
 from veridice.imaging.volume import Volume
 from veridice.io.datasets import read_manifest
 from veridice.quality.calibration import read_calibration

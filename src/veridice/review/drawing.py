@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import zlib
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,12 @@ from veridice.io.atomic import replaced, write_json
 from veridice.io.bids import MAPS
 from veridice.io.nifti import read_image, read_mask, write_image
 from veridice.metrics.overlap import dice
+from veridice.review.store import FOLDER
 from veridice.review.studied import StudiedScan
 
 EDITED = f"_{MAPS['edited_mask'][0]}.nii.gz"
+STAGE = "making"
+"""Folder of what is being made, in that of the desk."""
 LARGEST_UPLOAD = 32 * 2**20
 """Bytes, compressed; a mask of 512 × 512 × 512 voxels has less than one million."""
 
@@ -111,12 +115,22 @@ def publish_edited(output: Path, scan: StudiedScan, kept: Path | None, facts: di
             place.unlink(missing_ok=True)
             sidecar.unlink(missing_ok=True)
             return
-        with replaced(place) as temporary:
-            temporary.write_bytes(kept.read_bytes())
         made_by = [{"Name": "veridice review", "Version": __version__}]
         _, meaning, unit = MAPS["edited_mask"]
-        write_json(
-            sidecar, {"Description": meaning, "Units": unit, "SpatialReference": "orig", **facts, "GeneratedBy": made_by}
-        )
+        about = {"Description": meaning, "Units": unit, "SpatialReference": "orig"}
+        # Made beside the drawings, where the next desk sweeps away what a killed one left.
+        stage = output / FOLDER / STAGE
+        stage.mkdir(exist_ok=True)
+        write_json(stage / sidecar.name, {**about, **facts, "GeneratedBy": made_by})
+        shutil.copyfile(kept, stage / place.name)
+        (stage / sidecar.name).replace(sidecar)
+        (stage / place.name).replace(place)
     except OSError as error:
         raise OutputError(f"{place.name}: cannot be written ({error.strerror or error}); free some space") from error
+
+
+def sweep(output: Path) -> None:
+    """Remove what a killed desk had half made; only while no other desk has the study open."""
+    shutil.rmtree(output / FOLDER / STAGE, ignore_errors=True)
+    for left in (output / FOLDER).rglob(".*.tmp*"):
+        left.unlink(missing_ok=True)

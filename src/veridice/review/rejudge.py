@@ -5,6 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -41,17 +42,19 @@ def _judge_until_told(connection: Connection) -> None:
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the desk says when to end
     models: Any = None
-    while (job := connection.recv()) is not None:
-        try:
-            models = models or load_prepared(job.weights or bundled_weights(), job.settings)
-            given = {"models": models, "settings": job.settings, "case": job.case, "calibration": job.calibration}
-            done = check(job.flair, job.t1, job.mask, **given).assessment
-            told = {name: getattr(done, name) for name in TOLD}
-            connection.send(("done", {**told, "volume_ml": done.volumes_ml.get("judged_mask")}))
-        except VeridiceError as error:
-            connection.send(("failed", {"reason": _without_folders(str(error), job)}))
-        except Exception as error:  # one scan must not end the worker
-            connection.send(("failed", {"reason": f"internal error ({type(error).__name__})"}))
+    with suppress(EOFError, OSError):  # the desk is gone
+        while (job := connection.recv()) is not None:
+            try:
+                models = models or load_prepared(job.weights or bundled_weights(), job.settings)
+                given = {"models": models, "settings": job.settings, "case": job.case, "calibration": job.calibration}
+                done = check(job.flair, job.t1, job.mask, **given).assessment
+                told = {name: getattr(done, name) for name in TOLD}
+                answer = "done", {**told, "volume_ml": done.volumes_ml.get("judged_mask")}
+            except VeridiceError as error:
+                answer = "failed", {"reason": _without_folders(str(error), job)}
+            except Exception as error:  # one scan must not end the worker
+                answer = "failed", {"reason": f"internal error ({type(error).__name__})"}
+            connection.send(answer)
 
 
 def _without_folders(reason: str, job: Job) -> str:

@@ -15,6 +15,7 @@ from veridice.io.weight_cards import bundled_weights
 from veridice.quality.calibration import read_calibration
 from veridice.quality.model import CALIBRATION
 from veridice.review.desk import Desk
+from veridice.review.drawing import sweep
 from veridice.review.options import DeskOptions
 from veridice.review.rejudge import Rejudging
 from veridice.review.server import VIEWER, Wake, create_app
@@ -77,6 +78,7 @@ def serve(
     with kept_alone(output) as store, _listening(host, port) as listener:
         port = listener.getsockname()[1]
         desk = Desk(output, dataset or dataset_of(output), scans, store, options, known, tells=webhook is not None)
+        sweep(output)
         desk.corrections.publish_all()
         tokens = store.tokens(options.raters, options.adjudicator, renew)
         sender = Webhook(store, webhook, secret.encode()) if webhook else None
