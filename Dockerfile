@@ -10,7 +10,8 @@ COPY requirements.lock pyproject.toml README.md LICENSE ./
 # hadolint ignore=DL3013
 RUN pip install "$TORCH" && pip install --no-deps -r requirements.lock
 COPY src src
-RUN pip install --no-deps --no-build-isolation . && useradd --create-home --uid 1000 veridice
+COPY scripts/pack_viewer scripts/
+RUN python scripts/pack_viewer && pip install --no-deps --no-build-isolation . && useradd --create-home --uid 1000 veridice
 
 USER 1000
 WORKDIR /tmp

@@ -66,7 +66,7 @@ def _cell(text: str) -> str:
 
 def _commands() -> Iterator[str]:
     """A section for each command: what it does, its arguments and its options, as the program itself knows them."""
-    for name, command in typer.main.get_command(cli.app).commands.items():  # type: ignore[attr-defined]
+    for name, command in _leaves(typer.main.get_command(cli.app)):
         yield f"## veridice {name}\n\n{' '.join((command.help or '').split())}\n"
         yield "| argument or option | default | what |\n|---|---|---|"
         for parameter in command.params:
@@ -75,6 +75,15 @@ def _commands() -> Iterator[str]:
                 repeated = " May be given several times." if getattr(parameter, "multiple", False) else ""
                 yield f"| {names} | {_default(parameter)} | {_cell(parameter.help or '')}{repeated} |"
         yield ""
+
+
+def _leaves(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    """Commands by what is typed; those of a group after its name."""
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from _leaves(command, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", command
 
 
 def _default(parameter: Any) -> str:

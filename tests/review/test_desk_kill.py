@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 import time
+from http.client import HTTPException
 from pathlib import Path
 
 import numpy as np
@@ -36,7 +37,7 @@ class Hurry(threading.Thread):
                     status, kept = self.client.draw(self.scan, voxels)
                     if status == 200:
                         self.drawings.append(kept["id"])
-        except (OSError, ValueError, AssertionError):
+        except (OSError, ValueError, AssertionError, HTTPException):
             return  # the desk is gone
 
 

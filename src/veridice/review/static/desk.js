@@ -173,8 +173,8 @@ const LAYER_KEYS = { t1: "t", judged_mask: "m", own_mask: "o", probability: "y",
 
 function drawLayers() {
   const layers = state.details.layers.filter(({ name }) => name !== "flair");
-  const switches = layers.map(({ name, label }) => button(label, LAYER_KEYS[name], () => switchLayer(name, !viewer.shown.has(name)), { ariaPressed: String(viewer.shown.has(name)) }));
-  if (state.details.drawing) switches.push(button("Corrected mask", "e", () => switchEdited(!viewer.shown.has("edited")), { ariaPressed: String(viewer.shown.has("edited")) }));
+  const switches = layers.map(({ name, label }) => button(label, LAYER_KEYS[name], () => switchLayer(name, !viewer.shown.has(name)), { ariaPressed: String(viewer.shown.has(name)), className: `layer ${name}` }));
+  if (state.details.drawing) switches.push(button("Corrected mask", "e", () => switchEdited(!viewer.shown.has("edited")), { ariaPressed: String(viewer.shown.has("edited")), className: "layer edited" }));
   const style = button(viewer.style === "outline" ? "Outline" : "Fill", "s", toggleStyle);
   const opacity = make("input", { type: "range", min: 10, max: 100, value: viewer.opacity * 100, oninput: (event) => viewer.setOpacity(event.target.value / 100) });
   const parts = [...switches, make("span", { className: "gap" }), style, make("label", {}, "Opacity ", opacity), button("Reset window", "w", () => viewer.resetWindow())];

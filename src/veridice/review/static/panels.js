@@ -109,13 +109,14 @@ export function showPlaces(places, choose) {
 }
 
 export function markPlace(n) {
-  [...$("places").querySelectorAll("button")].forEach((one, place) => {
-    one.toggleAttribute("aria-current", place === n);
-    if (place === n) {
-      one.setAttribute("aria-current", "true");
-      one.scrollIntoView({ block: "nearest" });
-    }
+  const list = $("places").querySelector("ol");
+  [...(list?.children ?? [])].forEach((row, place) => {
+    if (place === n) row.firstChild.setAttribute("aria-current", "true");
+    else row.firstChild.removeAttribute("aria-current");
   });
+  // Not scrollIntoView, which would move the whole page on a phone.
+  const row = list?.children[n];
+  if (row) list.scrollTop = row.offsetTop - list.offsetTop - list.clientHeight / 2;
 }
 
 export function showCommands(commands) {
