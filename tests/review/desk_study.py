@@ -122,6 +122,13 @@ def write_study(root: Path, scans: int = 12, sessions: int = 0) -> Path:
     return root / "derivatives" / "veridice"
 
 
+def without_judge(folder: Path) -> Path:
+    """A folder of weights that has a calibration and no networks: drawings are kept, and judging them fails at once."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "calibration.json").write_bytes((bundled_weights() / "calibration.json").read_bytes())
+    return folder
+
+
 class Client:
     """One rater's requests, over a real connection."""
 

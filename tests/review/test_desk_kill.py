@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from desk_study import SHAPE, Client, Desk, served, write_study
+from desk_study import SHAPE, Client, Desk, served, without_judge, write_study
 
 from veridice.review.store import kept_open
 
@@ -75,10 +75,10 @@ def check_nothing_lost(tmp_path: Path, weights: Path, kills: int) -> None:
     assert not list(study.rglob("*.tmp*"))
 
 
-def test_three_kills_lose_nothing(tmp_path: Path, tiny_weights: Path) -> None:
-    check_nothing_lost(tmp_path, tiny_weights, 3)
+def test_three_kills_lose_nothing(tmp_path: Path) -> None:
+    check_nothing_lost(tmp_path, without_judge(tmp_path / "weights"), 3)
 
 
 @pytest.mark.slow
-def test_thirty_kills_under_load_lose_nothing(tmp_path: Path, tiny_weights: Path) -> None:
-    check_nothing_lost(tmp_path, tiny_weights, 30)
+def test_thirty_kills_under_load_lose_nothing(tmp_path: Path) -> None:
+    check_nothing_lost(tmp_path, without_judge(tmp_path / "weights"), 30)

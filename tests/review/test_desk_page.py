@@ -16,7 +16,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from desk_study import SHAPE, Client, Desk, affine, served, write_scan, write_study
+from desk_study import SHAPE, Client, Desk, affine, served, without_judge, write_scan, write_study
 
 from veridice.cohort.ratings import read_rating
 from veridice.imaging.volume import Geometry
@@ -101,6 +101,22 @@ def test_twelve_scans_by_keyboard_alone_and_the_group_sees_them(tmp_path: Path, 
     ratings = {row[rows[0].index("scan")]: row[rows[0].index("rating")] for row in rows[1:]}
     assert ratings["sub-011"] == "accept"
     assert ratings["sub-010"] == "needs edit"
+
+
+def test_skipped_scans_come_again_at_the_end(tmp_path: Path, open_page: Callable[..., Any]) -> None:
+    with served(write_study(tmp_path / "study", 2), raters="ANNA") as desk:
+        page = open_page(desk["ANNA"])
+        page.keyboard.press("n")
+        page.wait_for_function("() => document.body.dataset.scan === 'sub-000'")
+        rate(page, "1")
+        assert current(page) == "sub-001"
+        rate(page, "1")
+        assert desk["ANNA"].get("/api/progress") | {"standing": None, "pace": 0} == {
+            "done": 2,
+            "left": 0,
+            "standing": None,
+            "pace": 0,
+        }
 
 
 def test_a_text_of_the_study_stays_a_text(tmp_path: Path, open_page: Callable[..., Any]) -> None:
@@ -213,13 +229,13 @@ def oriented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
     for number, (order, signs) in enumerate(ORIENTATIONS):
         for turn, kind in ((0.0, "s"), (0.35, "o")):
             write_scan(root, f"sub-{kind}{number:02d}", 0, Geometry(SHAPE, affine(order, signs, turn)))
-    with served(study) as desk:
+    with served(study, weights=without_judge(root.parent / "weights")) as desk:
         yield desk
 
 
 def test_a_drawing_comes_back_where_it_was_in_every_orientation(oriented: Desk, open_page: Callable[..., Any]) -> None:
     """A mark at a place in millimetres, made in the browser, is found there in the file; and a mask is shown where it lies."""
-    page = open_page(oriented["ANNA"])
+    page = open_page(oriented["ANNA"], viewport={"width": 420, "height": 300})
     study = Path(next(text for text in oriented.process.args if str(text).endswith("veridice") and "/" in str(text)))  # type: ignore[union-attr]
     for row in oriented["ANNA"].get("/api/scans"):
         name = row["scan"]

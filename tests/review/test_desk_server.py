@@ -90,6 +90,19 @@ def test_requests_of_other_sites_and_hosts_are_refused(shared: Desk, headers: di
     assert shared["ANNA"].raw("POST", "/api/export", b"", headers={**headers, "Content-Length": "0"})[0] in (403, 421)
 
 
+def test_a_proxy_is_answered_by_the_name_that_was_allowed(study: Path) -> None:
+    with served(study, "--allow-host", "desk.example") as desk:
+        for host, status in (("desk.example", 200), ("desk.example:443", 421), ("evil.example", 421)):
+            assert desk["ANNA"].raw("GET", "/api/me", headers={"Host": host})[0] == status
+        assert desk["ANNA"].raw("GET", "/api/me", headers={"Host": "desk.example", "Origin": "https://desk.example"})[0] == 200
+
+
+def test_ctrl_c_is_the_ordinary_end(study: Path) -> None:
+    with served(study) as desk:
+        pass
+    assert desk.process.returncode == 0
+
+
 def test_every_answer_is_strict(shared: Desk) -> None:
     for path in ("/", "/api/scans", "/static/desk.js", "/api/nowhere", "/api"):
         headers = shared["ANNA"].raw("GET", path)[1]

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from desk_study import SHAPE, served, write_study
+from desk_study import SHAPE, served, without_judge, write_study
 
 from veridice.imaging.volume import Volume
 from veridice.io.datasets import read_manifest
@@ -20,11 +20,11 @@ def veridice(*arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-m", "veridice", *arguments], capture_output=True, text=True, timeout=120)
 
 
-def test_corrected_masks_calibrate_and_train(tmp_path: Path, tiny_weights: Path) -> None:
+def test_corrected_masks_calibrate_and_train(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", 13)
     drawn = np.zeros(SHAPE)
     drawn[3:6, 4:7, 3] = 1
-    with served(study, raters="ANNA", weights=tiny_weights) as desk:
+    with served(study, raters="ANNA", weights=without_judge(tmp_path / "weights")) as desk:
         for number in range(13):
             assert desk["ANNA"].draw(f"sub-{number:03d}", drawn)[0] == 200
     output = tmp_path / "calibration.json"
@@ -43,9 +43,9 @@ def test_corrected_masks_calibrate_and_train(tmp_path: Path, tiny_weights: Path)
     assert all(case.t1 for case in cases)
 
 
-def test_a_scan_that_was_judged_again_has_no_known_dice(tmp_path: Path, tiny_weights: Path) -> None:
+def test_a_scan_that_was_judged_again_has_no_known_dice(tmp_path: Path) -> None:
     study = write_study(tmp_path / "study", 2)
-    with served(study, raters="ANNA", weights=tiny_weights) as desk:
+    with served(study, raters="ANNA", weights=without_judge(tmp_path / "weights")) as desk:
         desk["ANNA"].draw("sub-001", np.ones(SHAPE))
     (study / "sub-001" / "anat" / "sub-001_label-lesion_mask.nii.gz").unlink()
     done = veridice("calibrate", "--from-review", str(study), "-o", str(tmp_path / "c.json"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import zlib
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,13 @@ def flair_geometry(scan: StudiedScan) -> Geometry:
     Raises:
         InputError: it cannot be read.
     """
-    return read_image(scan.layers["flair"]).geometry
+    return _geometry(scan.layers["flair"], scan.looks.get("flair"))
+
+
+@lru_cache(maxsize=64)
+def _geometry(path: Path, _look: tuple[int, int] | None) -> Geometry:
+    """Of a file that has not changed: every pause in drawing asks for it."""
+    return read_image(path).geometry
 
 
 def keep(path: Path, drawn: Volume) -> None:

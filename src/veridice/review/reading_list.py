@@ -54,7 +54,7 @@ class ReadingList:
         self._max_gross = limits.get("max_gross") or MAX_GROSS
 
     def _seen_and_bad(self) -> tuple[int, Flags, Flags]:
-        """Number of the latest rating, which masks were rated, and which of them are bad."""
+        """What tells this state from others, which masks were rated, and which of them are bad."""
         ratings = self._store.ratings()
         by_scan: dict[str, list[StoredRating]] = {}
         for rating in ratings:
@@ -63,8 +63,7 @@ class ReadingList:
         for name, said in by_scan.items():
             if (place := self._place.get(name)) is not None:
                 seen[place], bad[place] = True, final_rating(said).rating != "accept"
-        # Taking one back changes the sum though not the greatest.
-        return sum(rating.id for rating in ratings), seen, bad
+        return hash(tuple(rating.id for rating in ratings)), seen, bad
 
     def _chances(self) -> tuple[Numbers, Numbers]:
         """Chance of a bad mask and expected gain of a look, brought up to date since the last rating."""

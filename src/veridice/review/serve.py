@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import uvicorn
@@ -57,7 +57,7 @@ def serve(
         dataset: root of the BIDS data set; None: looked for above ``output``.
         options: how it is rated.
         host, port: to listen at; port 0 takes a free one.
-        names: further names that this machine is reached by.
+        names: further names that this machine is reached by, with the port where it is another.
         webhook: address that every rating is sent to.
         renew: make new links; the old ones no longer work.
         tell: called with the link of each rater and the number of scans, once the desk answers.
@@ -83,19 +83,27 @@ def serve(
         tokens = store.tokens(options.raters, options.adjudicator, renew)
         sender = Webhook(store, webhook, secret.encode()) if webhook else None
         rejudging = Rejudging(store, desk.corrections.job)
-        hosts = [f"{name}:{port}" for name in dict.fromkeys([_shown(host), LOOPBACK, "localhost", "[::1]", *names])]
+        # A proxy before the desk answers at a port of its own, which a browser leaves out where it is the usual one.
+        own = dict.fromkeys([_shown(host), LOOPBACK, "localhost", "[::1]", *names])
+        hosts = [*(f"{name}:{port}" for name in own), *names]
         app = create_app(desk, tokens, hosts, output.resolve().name, _Wake(rejudging, sender))
         config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=2)
-        rejudging.start()
-        if sender is not None:
-            sender.start()
-        tell({code: f"http://{hosts[0]}/?token={token}" for code, token in tokens.items()}, len(desk.list.names))
-        try:
+        with suppress(KeyboardInterrupt), _beside(rejudging, sender):  # that is how a desk ends
+            tell({code: f"http://{hosts[0]}/?token={token}" for code, token in tokens.items()}, len(desk.list.names))
             uvicorn.Server(config).run(sockets=[listener])
-        finally:
-            rejudging.close()
-            if sender is not None:
-                sender.close()
+
+
+@contextmanager
+def _beside(rejudging: Rejudging, sender: Webhook | None) -> Iterator[None]:
+    """What works beside the desk."""
+    workers = [worker for worker in (rejudging, sender) if worker is not None]
+    for worker in workers:
+        worker.start()
+    try:
+        yield
+    finally:
+        for worker in workers:
+            worker.close()
 
 
 def _shown(host: str) -> str:

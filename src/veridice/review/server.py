@@ -58,6 +58,7 @@ def create_app(desk: Desk, tokens: Mapping[str, str], hosts: Sequence[str], stud
     # The page of the interface would be fetched from elsewhere: ours is made by docs_page.
     app = FastAPI(title="veridice review", version=__version__, docs_url=None, redoc_url=None, openapi_url="/api/openapi.json")
     app.state.desk, app.state.tokens, app.state.study, app.state.wake = desk, dict(tokens), study, wake
+    # Cookies know no ports, and several desks may be open.
     app.state.cookie = f"veridice_review_{hosts[0].rpartition(':')[2]}"
     for kind, status in STATUS.items():
         app.add_exception_handler(kind, _told(status))

@@ -34,9 +34,11 @@ async function fetched(scan) {
   return { details, images: Object.fromEntries(images) };
 }
 
+// An address has only so much room; whoever skips more than this meets the first ones again.
+const nextScan = async (passed) => (await ask(`/api/next?${passed.slice(0, 200).map((scan) => `after=${encodeURIComponent(scan)}`).join("&")}`)).scan;
+
 async function lookAhead(current) {
-  const passed = [current, ...state.skipped].map((scan) => `after=${encodeURIComponent(scan)}`).join("&");
-  const { scan } = await ask(`/api/next?${passed}`);
+  const scan = await nextScan([current, ...state.skipped].filter(Boolean));
   if (!scan) return { scan: null };
   const ready = fetched(scan);
   ready.catch(() => null); // It is asked for again when its turn comes.
@@ -85,8 +87,12 @@ async function leave() {
 
 async function next() {
   const ahead = await state.ahead;
-  const passed = [...state.skipped, state.details?.scan ?? ""].filter(Boolean);
-  const scan = ahead?.scan ?? (await ask(`/api/next?${passed.map((one) => `after=${encodeURIComponent(one)}`).join("&")}`)).scan;
+  let scan = ahead?.scan ?? (await nextScan([state.details?.scan, ...state.skipped].filter(Boolean)));
+  if (!scan && state.skipped.length) {
+    state.skipped = [];
+    status("Only those that you skipped are left");
+    scan = await nextScan([]);
+  }
   if (!scan) {
     status("Nothing is left for you. Thank you.");
     document.body.dataset.finished = "true";
@@ -437,6 +443,9 @@ async function start() {
     return;
   }
   $("desk").hidden = false;
+  // The first scan is read while the viewer starts.
+  state.ahead = lookAhead("").catch(() => null);
+  const rows = ask("/api/scans");
   viewer = new Viewer($("canvas"));
   await viewer.attach();
   brush = new Brush(viewer, $("stage"), () => viewer.images.numbers, stroked);
@@ -453,11 +462,9 @@ async function start() {
   $("show-list").onclick = () => showList(false);
   addEventListener("beforeunload", (event) => { if (state.unsaved || state.sending) event.preventDefault(); });
   addEventListener("visibilitychange", () => { if (document.hidden) flushDraft(); });
-  const rows = ask("/api/scans");
-  rows.then((told) => list.set(told));
-  await rows;
-  showProgress();
+  list.set(await rows);
   await next();
+  showProgress();
   const shown = list.all.find(({ status: state_ }) => state_ === "done");
   if (!state.details && shown) await open(shown.scan);
   document.body.dataset.ready = "true";
