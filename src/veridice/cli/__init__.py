@@ -13,6 +13,7 @@ import typer
 from veridice._version import __version__
 from veridice.case import plain_name
 from veridice.cli.common import DISCLAIMER
+from veridice.cli.compare_commands import compare
 from veridice.cli.learn_commands import experiment, models, simulate, train
 from veridice.cli.review_commands import opening, review
 from veridice.cli.scan_commands import calibrate, check, demo
@@ -33,6 +34,7 @@ app = typer.Typer(
 for command in (check, demo, calibrate, simulate, train, experiment, models):
     app.command()(command)
 app.command("run")(run_study)
+app.command("compare")(compare)
 app.add_typer(review, name="review")
 
 

@@ -135,7 +135,7 @@ def run(
         err.print(escape(note))
     queues = {"slurm": slurm, "pbs": pbs, "sge": sge}
     with _somewhere(scheduler, queues, choose_processes(n_jobs, mem_gb)) as runner:
-        tally = _participants(tasks, runner, output_dir)
+        tally = judge_participants(tasks, runner, output_dir)
     raise typer.Exit(1 if tally.failed else 0)
 
 
@@ -153,14 +153,12 @@ def _print_plan(tasks: Sequence[ScanTask]) -> None:
 def _somewhere(scheduler: str | None, queues: dict[str, Path | None], processes: tuple[int, int]) -> Iterator[Run]:
     """What runs the tasks: processes of this machine unless a cluster is named."""
     from veridice.cohort.task import judge_scan
-    from veridice.parallel import in_processes
 
     asked = {name: file for name, file in queues.items() if file is not None}
     if len(asked) + (scheduler is not None) > 1:
         raise typer.BadParameter("only one of them", param_hint="--scheduler, --slurm, --pbs, --sge")
     if scheduler is None and not asked:
-        jobs, threads = processes
-        yield lambda tasks, patient: in_processes(tasks, partial(judge_scan, patient=patient), jobs, threads)
+        yield in_local_processes(*processes)
         return
     from veridice.cohort import cluster
 
@@ -171,7 +169,16 @@ def _somewhere(scheduler: str | None, queues: dict[str, Path | None], processes:
         )
 
 
-def _participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally:
+def in_local_processes(jobs: int, threads: int) -> Run:
+    """Runs tasks in processes of this machine."""
+    from veridice.cohort.task import judge_scan
+    from veridice.parallel import in_processes
+
+    return lambda tasks, patient: in_processes(tasks, partial(judge_scan, patient=patient), jobs, threads)
+
+
+def judge_participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> Tally:
+    """Run the tasks of a study with a bar, and say what came of them."""
     from veridice.cohort.executor import run_cohort
     from veridice.io.atomic import make_folder
     from veridice.io.bids import write_dataset_files

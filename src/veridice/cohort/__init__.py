@@ -10,8 +10,9 @@ HANDED_ON = {
     "group": "PAGE write_group",
     "ratings": "REASONS read_rating",
     "records": "RECORDS Record read_record",
-    "schedule": "choose_processes plan_tasks refuse_same say_absent",
+    "schedule": "choose_processes name_tools plan_comparison plan_tasks refuse_same say_absent",
     "task": "Outcome ScanTask judge_scan",
+    "tool_table": "write_comparison",
     "worklist": "rating_doubts",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from veridice.assessment.check import Request
+from veridice.assessment.compare import OWN_TOOL, Comparing
 from veridice.cohort.task import ScanTask, settings_checksum
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
@@ -72,6 +74,69 @@ def plan_tasks(
             checksums[label] = settings_checksum(request, weights, settings)
         tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksums[label], problem))
     return tasks
+
+
+def plan_comparison(
+    scans: Sequence[BidsScan],
+    reading: Callable[..., Request],
+    folders: Mapping[str, MaskFolder],
+    own: bool,
+    select: Collection[str],
+    output: Path,
+    weights: Path,
+    settings: InferenceSettings,
+) -> list[ScanTask]:
+    """A task for each scan, with the masks that are to be compared; a tool may lack some scans.
+
+    Args:
+        scans, reading, output, weights, settings: as in :func:`plan_tasks`.
+        folders: of masks, by the names of tools.
+        own: whether our own mask is compared too.
+        select: ``best`` and ``consensus``, or one of them, or neither.
+    """
+    tasks, checksums = [], dict[Any, str]()
+    for scan in scans:
+        found, absent = {}, {}
+        for tool, folder in folders.items():
+            try:
+                found[tool] = folder.of(scan)
+            except InputError as error:
+                absent[tool] = str(error).replace(str(folder.folder), folder.folder.name)
+        comparing = Comparing(
+            tools=tuple(found),
+            labels=tuple(mask.label for mask in found.values()),
+            own=own,
+            best="best" in select,
+            consensus="consensus" in select,
+            absent=tuple(absent.items()),
+        )
+        request = reading(scan.name, scan.flair, scan.t1, masks=[mask.path for mask in found.values()])
+        problem = "" if found or own else "; ".join(absent.values())
+        if comparing not in checksums:
+            checksums[comparing] = settings_checksum(request, weights, settings, comparing)
+        tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksums[comparing], problem, comparing))
+    return tasks
+
+
+def name_tools(given: Sequence[str]) -> dict[str, str]:
+    """Names of tools for what ``--masks`` was given: ``NAME=DIR``, else after the folder and its ``desc``.
+
+    Raises:
+        InputError: two would have one name.
+    """
+    named: dict[str, str] = {}
+    for text in given:
+        name, equals, folder = text.partition("=")
+        if not equals or "/" in name:
+            place, _, desc = text.rpartition(":")
+            last = Path(place or text).name
+            name, folder = (f"{last}-{desc}" if place else last), text
+        if not re.fullmatch(r"[\w .+-]{1,60}", name) or name == OWN_TOOL:
+            raise InputError(f"--masks {text}: '{name}' is no name of a tool; write NAME=DIR with letters and digits")
+        if name in named:
+            raise InputError(f"--masks {text}: a second tool named '{name}'; write NAME=DIR to tell them apart")
+        named[name] = folder
+    return named
 
 
 def choose_processes(n_jobs: int | None, mem_gb: float | None) -> tuple[int, int]:

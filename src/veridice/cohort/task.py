@@ -13,6 +13,8 @@ import torch
 
 from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files, load_prepared
+from veridice.assessment.compare import Comparing, compare_files
+from veridice.assessment.models import Models
 from veridice.cohort.records import Record, describe_input, is_finished, publish, read_record, scan_held, write_record
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
@@ -39,6 +41,7 @@ class ScanTask:
         settings: passes, seed, thresholds.
         checksum: of everything but the files that decides the result, see :func:`settings_checksum`.
         problem: why it cannot be judged; known before it was tried.
+        comparing: whose masks are compared; None: one mask is judged.
     """
 
     request: Request
@@ -48,6 +51,7 @@ class ScanTask:
     settings: InferenceSettings
     checksum: str
     problem: str = ""
+    comparing: Comparing | None = None
 
     @property
     def name(self) -> str:
@@ -67,7 +71,7 @@ class Outcome:
     reason: str = ""
 
 
-def settings_checksum(request: Request, weights: Path, settings: InferenceSettings) -> str:
+def settings_checksum(request: Request, weights: Path, settings: InferenceSettings, comparing: Comparing | None = None) -> str:
     """SHA-256 of version, weights, calibration and all settings but where they run.
 
     Raises:
@@ -78,6 +82,8 @@ def settings_checksum(request: Request, weights: Path, settings: InferenceSettin
     parts += [read_card(weights, name).sha256 for name in (*NAMES, "predictor")]
     parts.append(read_calibration(request.calibration or weights / CALIBRATION).model_dump_json())
     parts.append(f"{request.mask_threshold} {request.mask_label} {request.registration}")
+    if comparing is not None:
+        parts.append(repr(comparing))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -114,7 +120,7 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
             require_content(path)
         # Before they are read: a file that changes meanwhile is not taken for the one that was judged.
         record = record.model_copy(update={"inputs": tuple(map(describe_input, task.request.files))})
-        judge_files(task.request, stage, lambda: _networks(task.weights, task.settings), task.settings)
+        _judge(task, stage)
         publish(stage, task.output, task.folder, record)
     except VeridiceError as error:
         return give_up(task, str(error))
@@ -125,6 +131,16 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
             return give_up(task, ran_out)
         return give_up(task, f"internal error, please report it ({type(error).__name__}: {error})")
     return Outcome(task.name, "done")
+
+
+def _judge(task: ScanTask, stage: Path) -> None:
+    def load() -> Models:
+        return _networks(task.weights, task.settings)
+
+    if task.comparing is None:
+        judge_files(task.request, stage, load, task.settings)
+    else:
+        compare_files(task.request, task.comparing, stage, load, task.settings)
 
 
 def give_up(task: ScanTask, reason: str) -> Outcome:

@@ -24,5 +24,6 @@ HANDED_ON = {
     "second_expert": "second_expert_dice",
     "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",
     "slice_checks": "slice_doubts",
+    "tool_order": "KIND_ERROR Pair ToolMean compare_pairs tool_means",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

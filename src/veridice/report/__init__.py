@@ -7,6 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "cohort_page": "write_group_report",
+    "comparison_page": "write_comparison_page",
     "live_view": "live_view",
     "mosaic": "draw_mosaic",
     "pages": "VERDICT_WORDS page_environment promise reason",
