@@ -269,12 +269,15 @@ def staple(masks: Sequence[Mask]) -> Mask:
     marked = np.logical_or.reduce(masks)
     if not marked.any():
         return marked
-    box = tuple(slice(int(index.min()), int(index.max()) + 1) for index in np.nonzero(marked))
+    # With a rim, so that there is a background too.
+    box = tuple(slice(max(0, int(index.min()) - 1), int(index.max()) + 2) for index in np.nonzero(marked))
     images = [sitk.GetImageFromArray(mask[box].astype(np.uint8)) for mask in masks]
+    probability = sitk.GetArrayFromImage(sitk.STAPLE(images, 1.0))
+    if not np.isfinite(probability).all():  # where next to nothing disagrees the estimate may lose its footing
+        return weighted_vote(masks, np.ones(len(masks)))
     found = np.zeros(marked.shape, bool)
-    found[box] = sitk.GetArrayFromImage(sitk.STAPLE(images, 1.0)) >= HALF
-    # Where next to nothing disagrees the estimate may lose its footing.
-    return found if np.isfinite(found).all() else weighted_vote(masks, np.ones(len(masks)))
+    found[box] = probability >= HALF
+    return found
 
 
 def _store(compared: Compared, stage: Path) -> Comparison:

@@ -64,9 +64,13 @@ def write_comparison_page(
     write_text(output, html)
 
 
-def _dot(row: Mapping[str, Any], place: int) -> dict[str, float]:
+def _dot(row: Mapping[str, Any], place: int) -> dict[str, Any]:
     """Places of a mean and its interval, from 0 to 1 over the width."""
-    return {"y": ROW * (place + 0.5), **{name: round(WIDTH * row[name], 1) for name in ("mean", "low", "high")}}
+    return {
+        "tool": row["tool"],
+        "y": ROW * (place + 0.5),
+        **{name: round(WIDTH * row[name], 1) for name in ("mean", "low", "high")},
+    }
 
 
 def _sentence(pair: Any) -> dict[str, Any]:
