@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 Statement = Literal["better", "worse", "undecided"]
-KIND_ERROR = 0.07
+KIND_ERROR = 0.08
 """Standard deviation of the error of a predicted difference of two kinds of masks, however many people (docs/compare.md)."""
 FEWEST_PEOPLE = 5
 """Below this many common people nothing is stated."""

@@ -77,7 +77,8 @@ def serve(
     known = read_calibration(options.calibration or (options.weights or bundled_weights()) / CALIBRATION)
     with kept_alone(output) as store, _listening(host, port) as listener:
         port = listener.getsockname()[1]
-        desk = Desk(output, dataset or dataset_of(output), scans, store, options, known, tells=webhook is not None)
+        place = dataset or dataset_of(output)
+        desk = Desk(output, place, scans, store, options, known, tells=webhook is not None)
         sweep(output)
         desk.corrections.publish_all()
         tokens = store.tokens(options.raters, options.adjudicator, renew)
@@ -86,7 +87,7 @@ def serve(
         # A proxy before the desk answers at a port of its own, which a browser leaves out where it is the usual one.
         own = dict.fromkeys([_shown(host), LOOPBACK, "localhost", "[::1]", *names])
         hosts = [*(f"{name}:{port}" for name in own), *names]
-        app = create_app(desk, tokens, hosts, output.resolve().name, _Wake(rejudging, sender))
+        app = create_app(desk, tokens, hosts, place.resolve().name, _Wake(rejudging, sender))
         config = uvicorn.Config(app, access_log=False, log_level="warning", server_header=False, timeout_graceful_shutdown=2)
         with suppress(KeyboardInterrupt), _beside(rejudging, sender):  # that is how a desk ends
             tell({code: f"http://{hosts[0]}/?token={token}" for code, token in tokens.items()}, len(desk.list.names))
@@ -121,6 +122,6 @@ def _listening(host: str, port: int) -> Iterator[socket.socket]:
             listener.listen(128)
         except OSError as error:
             raise OutputError(
-                f"port {port} of {host} cannot be used ({error.strerror or error}); give another --port"
+                f"port {port} of {host} cannot be used ({error.strerror or error}); give another --port or --host"
             ) from error
         yield listener
