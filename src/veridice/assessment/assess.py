@@ -126,6 +126,7 @@ def assess_masks(
         scores={
             **best.scores,
             "predicted_spread": decision.spread,
+            **passes_volume(analysis),
             "unfamiliarity": unfamiliarity(analysis, models.quality),
             **worth(decision, calibration, limits.min_dice, known),
         },
@@ -149,6 +150,12 @@ def assess_masks(
         transform=analysis.transform,
         preprocessing=analysis.preprocessing,
     )
+
+
+def passes_volume(analysis: ScanAnalysis) -> dict[str, float | None]:
+    """Mean and deviation of the volumes that the stochastic passes draw."""
+    volumes = analysis.samples.sizes * analysis.geometry.voxel_volume_ml
+    return {"passes_volume_ml": float(volumes.mean()), "passes_volume_deviation_ml": float(volumes.std(ddof=1))}
 
 
 def _volumes_ml(mask: Mask, analysis: ScanAnalysis, missed: Sequence[Lesion]) -> dict[str, float]:

@@ -117,6 +117,10 @@ MEASURES = {
         "Voxel-wise sum of the mutual information, bits: doubt of the network as opposed to blur in the image",
         "Mutual information, voxel-wise sum",
     ),
+    "passes_volume_ml": _volume("Mean volume of the stochastic passes", "Lesion volume of the passes, ml"),
+    "passes_volume_deviation_ml": _volume(
+        "Standard deviation of the volume of the passes: how far they do not know how much there is", "Its deviation, ml"
+    ),
     "unfamiliarity": Measure("Distance from the scans that the models know; 1 is the most that is tolerated"),
     "site": Measure("From participants.tsv"),
     "scanner": Measure("Maker, model and field strength, from the sidecar"),

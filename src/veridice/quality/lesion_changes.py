@@ -1,8 +1,8 @@
 """Lesions of two visits in one space: which are new, gone, grown, shrunk, merged, split. No torch.
 
 Parts of the two masks that share a voxel belong together, so that merging and splitting are seen (the bipartite graph of
-overlaps, as ``lesiontrack`` 0.2 has it). What counts as growing is ours: a lesion has to change by more than the doubt about its
-border, since two masks of one lesion differ by a layer of voxels here and there even where nothing changed.
+overlaps, as ``lesiontrack`` 0.2 has it). What counts as growing is ours: a lesion has to change by more than the doubt about
+its border, since two masks of one lesion differ by a layer of voxels here and there even where nothing changed.
 """
 
 from __future__ import annotations

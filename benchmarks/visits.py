@@ -1,0 +1,137 @@
+"""Does the interval of a change between two visits hold, and is noise called a change? On simulated pairs of visits.
+
+python benchmarks/visits.py runs/visits --donors validation -n 40
+python benchmarks/visits.py runs/visits-test --donors reserved -n 40
+
+Every second person's lesions did not change; those of the others grew or shrank by a factor between 0.5 and 2. All else is drawn
+anew: the place of the head, noise, receive field. The study is made and judged first (gone on with when it was interrupted).
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from veridice.cohort.visits import measure_pair, visits_of
+from veridice.io.atomic import write_json
+from veridice.io.bids_dataset import find_scans
+from veridice.io.nifti import write_image
+from veridice.parallel import in_processes
+from veridice.quality.volume_change import doubt
+from veridice.simulate.donors import choose_donors
+from veridice.simulate.follow_up import follow_up
+from veridice.simulate.patient import simulate_patient
+from veridice.simulate.plan import PatientPlan, draw_plan
+
+SEED = 91
+LOADS, SLICES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
+
+
+def plans(index: int, donors: str) -> tuple[PatientPlan, PatientPlan]:
+    """Both visits of a person."""
+    rng = np.random.default_rng([SEED, index])
+    first = draw_plan(index, SEED, "ordinary" if index % 4 < 2 else "easy", "any", choose_donors(donors))
+    factor = 1.0 if index % 2 == 0 else float(np.exp(rng.uniform(np.log(0.5), np.log(2.0))))
+    return first, follow_up(first, factor, int(rng.integers(2**31)))
+
+
+def make(task: tuple[Path, int, str], _threads: int = 1) -> str:
+    """Write both visits of a person; their true volumes come last."""
+    folder, index, donors = task
+    name = f"sub-{index:03d}"
+    done = folder / "truth" / f"{name}.json"
+    if not done.exists():
+        true = {}
+        for session, plan in zip(("1", "2"), plans(index, donors), strict=True):
+            patient = simulate_patient(plan)
+            place = folder / name / f"ses-{session}" / "anat"
+            place.mkdir(parents=True, exist_ok=True)
+            write_image(place / f"{name}_ses-{session}_FLAIR.nii.gz", patient.flair)
+            write_image(place / f"{name}_ses-{session}_T1w.nii.gz", patient.t1)
+            true[session] = patient.lesion_load_ml
+        slices = float(max(patient.flair.geometry.voxel_spacing))
+        done.parent.mkdir(parents=True, exist_ok=True)
+        write_json(done, {"before": true["1"], "after": true["2"], "slice_mm": slices, "unchanged": index % 2 == 0})
+    return name
+
+
+def measure(folder: Path) -> pd.DataFrame:
+    """A row a pair: true and measured change, and its doubt."""
+    rows = []
+    for first, second in visits_of(folder / "out", find_scans(folder), {}):
+        pair = measure_pair(first, second)
+        true = json.loads((folder / "truth" / f"{pair.participant}.json").read_text())
+        both = float(np.hypot(doubt(*first.volume), doubt(*second.volume)))
+        deviation = float(np.hypot(first.volume[1], second.volume[1]))
+        told = pair.model_dump(exclude={"lesions"})
+        rows.append(
+            {
+                **told,
+                **pair.lesions,
+                **true,
+                "both": both,
+                "deviation": deviation,
+                "true_change": true["after"] - true["before"],
+            }
+        )
+    return pd.DataFrame(rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--donors", default="validation")
+    parser.add_argument("-n", type=int, default=40)
+    arguments = parser.parse_args()
+    folder = arguments.folder
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "dataset_description.json", {"Name": "simulated visits", "BIDSVersion": "1.10.0"})
+    for _ in in_processes([(folder, index, arguments.donors) for index in range(arguments.n)], make, 2, 1):
+        pass
+    command = [
+        sys.executable,
+        "-m",
+        "veridice",
+        "run",
+        str(folder),
+        str(folder / "out"),
+        "participant",
+        "--skip-bids-validation",
+    ]
+    subprocess.run(command, check=True)
+    table = measure(folder)
+    table.to_csv(folder / "pairs.csv", index=False)
+    tell(table)
+
+
+def tell(table: pd.DataFrame) -> None:
+    """What came of it."""
+    error = (table["change_ml"] - table["true_change"]).abs()
+    inside = (table["true_change"] >= table["change_low_ml"]) & (table["true_change"] <= table["change_high_ml"])
+    same, told = table["unchanged"], table["more_than_noise"]
+    right = np.sign(table["change_ml"]) == np.sign(table["true_change"])
+    quantiles = ", ".join(f"{share:.0%}: {np.quantile(error / table['both'], share):.2f}" for share in (0.5, 0.9, 0.95))
+    least, load = table["least_change_ml"].median(), table["before"].median()
+    for line in (
+        f"{len(table)} pairs; errors in doubts, quantiles {quantiles}",
+        f"interval holds for {inside.mean():.1%}; unchanged pairs called changed {told[same].mean():.1%}",
+        f"changed pairs told {told[~same].mean():.1%}, with the right sign {right[~same & told].mean():.1%}",
+        f"smallest change that can be told, median {least:.2f} ml of {load:.1f} ml",
+    ):
+        sys.stdout.write(line + "\n")
+    groups = {"load, ml": ("before", LOADS), "slices, mm": ("slice_mm", SLICES)}
+    for name, (column, limits) in groups.items():
+        for key, part in table.groupby(pd.cut(table[column], limits), observed=True):
+            least, matched = part["least_change_ml"].median(), part["agreement"].notna().mean()
+            held = f"interval {inside[part.index].mean():.0%}, least change {least:.2f} ml, lesions matched in {matched:.0%}"
+            sys.stdout.write(f"  {name} {key}: {len(part)} pairs, {held}\n")
+
+
+if __name__ == "__main__":
+    main()
