@@ -20,7 +20,7 @@ from decisions import RESULTS
 
 from veridice.io.weight_cards import bundled_weights
 from veridice.quality.model import load_quality_model
-from veridice.quality.tool_order import KIND_ERROR, by_person
+from veridice.quality.tool_order import KIND_ERROR
 
 NO_TOOLS = ("empty", "damaged truth", "damaged own", "second expert", "second rater", "stranger", "mirrored", "mixture")
 """Kinds that no tool draws: made of the truth, of other people, or of other kinds."""
@@ -36,10 +36,15 @@ def read(name: str, weights: Path) -> pd.DataFrame:
     return masks.assign(predicted=predicted, tool=masks["kind"])
 
 
+def wide(masks: pd.DataFrame, column: str) -> pd.DataFrame:
+    """Mean of a column (people, kinds)."""
+    return masks.pivot_table(index="person", columns="tool", values=column, aggfunc="mean")
+
+
 def kind_errors(masks: pd.DataFrame) -> tuple[int, float, float, int]:
     """Pairs of kinds; slope of the true differences on the predicted ones; standard deviation of what is left, less that of the
     drawing of people; pairs whose order is predicted wrongly although the true one is clear (two standard errors)."""
-    predicted, true = by_person(masks), by_person(masks.assign(predicted=masks["dice"]))
+    predicted, true = wide(masks, "predicted"), wide(masks, "dice")
     rows, swapped = [], 0
     for first, second in combinations(predicted.columns, 2):
         told, known = ((table[first] - table[second]).dropna() for table in (predicted, true))

@@ -71,7 +71,9 @@ def test_every_mask_is_judged_once_and_a_missing_one_is_said(study: Path, tiny_w
     reasons = {(row.scan, row.tool): row.reason for row in table.itertuples()}
     assert "no mask of sub-2" in reasons["sub-2", "gaps"]
     assert str(study.parent) not in "".join(reasons.values())
-    assert sorted(table[(table["scan"] == "sub-1")]["place"].astype(float)) == [1, 2, 3, 4, 5]
+    places = table[table["scan"] == "sub-1"].set_index("tool")["place"].astype(float)
+    assert places["a"] == places["gaps"] == places["odd"]  # equal masks share a place
+    assert len(set(places)) == 3
     again = veridice(*arguments, *selected)
     assert "0 judged, 2 finished before" in again.stderr
     comparison = read_comparison(out / "sub-1" / "anat" / "sub-1_comparison.json")
@@ -110,7 +112,13 @@ def test_a_scan_without_any_mask_fails_alone(study: Path, tiny_weights: Path) ->
 
 @pytest.mark.parametrize(
     ("texts", "words"),
-    [(["x/a", "y/a"], "second tool"), (["veridice=x"], "no name"), (["=x"], "no name"), (["a;b=x"], "no name")],
+    [
+        (["x/a", "y/a"], "second tool"),
+        (["veridice=x"], "no name"),
+        (["=x"], "no name"),
+        (["a;b=x"], "no name"),
+        (["own=x"], "no name"),
+    ],
 )
 def test_tools_need_names_of_their_own(texts: list[str], words: str) -> None:
     with pytest.raises(InputError, match=words):
@@ -158,8 +166,8 @@ def test_the_table_of_agreement_is_symmetric() -> None:
 
 def rated(people: int, draw: Callable[[np.random.Generator], dict[str, float]]) -> pd.DataFrame:
     rng = np.random.default_rng(0)
-    rows = [{"person": f"p{n}", "tool": tool, "predicted": value} for n in range(people) for tool, value in draw(rng).items()]
-    return pd.DataFrame(rows)
+    rows = [(f"p{n}", f"s{n}", tool, value) for n in range(people) for tool, value in draw(rng).items()]
+    return pd.DataFrame(rows, columns=["person", "scan", "tool", "predicted"])
 
 
 def test_without_the_error_of_kinds_it_is_students_test_with_holms_correction() -> None:
@@ -176,7 +184,7 @@ def test_without_the_error_of_kinds_it_is_students_test_with_holms_correction() 
 
 
 def test_endless_people_do_not_make_a_small_difference_certain() -> None:
-    table = rated(2000, lambda rng: {"a": rng.normal(0.70, 0.05), "b": rng.normal(0.65, 0.05), "c": rng.normal(0.3, 0.05)})
+    table = rated(2000, lambda rng: {"a": rng.normal(0.80, 0.05), "b": rng.normal(0.65, 0.05), "c": rng.normal(0.2, 0.05)})
     stated = {(pair.first, pair.second): pair.statement for pair in compare_pairs(table)}
     assert stated == {("a", "b"): "undecided", ("a", "c"): "better", ("b", "c"): "better"}
 
@@ -184,8 +192,46 @@ def test_endless_people_do_not_make_a_small_difference_certain() -> None:
 def test_few_common_people_state_nothing_and_several_scans_are_one_person() -> None:
     table = rated(4, lambda _: {"a": 0.9, "b": 0.1})
     assert [pair.statement for pair in compare_pairs(table)] == ["undecided"]
-    twice = pd.concat([rated(6, lambda _: {"a": 0.9, "b": 0.1})] * 3)
+    assert np.isnan(tool_means(table)[0].low)
+    once = rated(6, lambda _: {"a": 0.9, "b": 0.1})
+    twice = pd.concat([once, once.assign(scan=once["scan"] + "-later")])
     assert compare_pairs(twice)[0].people == 6
     means = tool_means(twice)
     assert [(row.tool, row.people) for row in means] == [("a", 6), ("b", 6)]
     assert (means[0].low, means[0].mean, means[0].high) == pytest.approx((0.9, 0.9, 0.9))
+
+
+def test_a_tool_gains_nothing_by_lacking_the_hard_scans() -> None:
+    easy = rated(20, lambda rng: {"a": 0.8 + rng.normal(0, 0.01), "b": 0.8 + rng.normal(0, 0.01)})
+    hard = easy[easy["tool"] == "a"].assign(scan=lambda rows: rows["scan"] + "-hard", predicted=0.1)
+    (pair,) = compare_pairs(pd.concat([easy, hard]), kind_error=0.0)
+    assert abs(pair.difference) < 0.01
+
+
+def test_results_of_run_in_the_same_folder_stay(study: Path, tiny_weights: Path) -> None:
+    out = study.parent / "out"
+    common = ["--weights", tiny_weights, "--passes", "2", "--n-jobs", "1"]
+    assert veridice("run", study, out, "participant", "--skip-bids-validation", *common).returncode == 0
+    kept = sorted(file.name for file in (out / "sub-1").rglob("*") if file.is_file())
+    assert veridice("compare", study, out, *given(study, "a"), *common).returncode == 0
+    assert set(kept) <= {file.name for file in (out / "sub-1").rglob("*")}
+    assert "2 finished before" in veridice("run", study, out, "participant", "--skip-bids-validation", *common).stderr
+
+
+def test_a_mask_that_is_elsewhere_keeps_no_other_tool_from_going_on(study: Path, tiny_weights: Path) -> None:
+    mask = study.parent / "b" / "sub-1" / "sub-1_label-lesion_mask.nii.gz"
+    mask.unlink()
+    mask.symlink_to("../.git/annex/objects/xx/SHA256E-s1--0.nii.gz/SHA256E-s1--0.nii.gz")
+    out = study.parent / "out"
+    common = ["--weights", tiny_weights, "--passes", "2", "--n-jobs", "1", "--no-own", "--participant-label", "1"]
+    assert veridice("compare", study, out, *given(study, "a", "b"), *common).returncode == 0
+    table = pd.read_csv(out / "comparison.tsv", sep="\t").set_index("tool")
+    assert table["status"].to_dict() == {"a": "done", "b": "absent"}
+
+
+def test_where_no_scan_can_be_judged_it_is_one_line(study: Path, tiny_weights: Path) -> None:
+    for file in study.rglob("*_FLAIR.nii.gz"):
+        file.write_bytes(b"no image")
+    done = veridice("compare", study, study.parent / "out", *given(study, "a"), "--weights", tiny_weights, "--n-jobs", "1")
+    assert done.returncode == 3
+    assert "no mask could be judged" in done.stderr

@@ -9,7 +9,7 @@ HANDED_ON = {
     "analysis": "analyse_mask analyse_scan find_brain mask_from_probability native_probability scan_appearance",
     "assess": "assess_scan",
     "check": "Request judge_files load_prepared",
-    "compare": "COMPARISON_SUFFIX OWN_TOOL Comparing Comparison compare_files read_comparison",
+    "compare": "COMPARISON_SUFFIX OWN OWN_TOOL ComparedMask Comparing Comparison compare_files read_comparison",
     "models": "Models load_models",
     "result": "AssessmentResult",
 }

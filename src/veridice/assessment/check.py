@@ -197,9 +197,7 @@ def judge_files(
                 masks = _with_names(read, request.masks)
             with clock.stage("load_weights"):
                 models = loading.result()
-        if request.calibration and models.quality:
-            calibration = _given_calibration(request.calibration, models)
-            models = replace(models, quality=replace(models.quality, calibration=calibration))
+        models = with_calibration(models, request.calibration)
         # Needs torch, which the other thread has imported by now.
         from veridice.assessment.assess import assess_masks
 
@@ -221,6 +219,17 @@ def load_prepared(weights: Path, settings: InferenceSettings) -> Models:
     models = load_models(weights)
     prepare(models.segmenter, models.grid_shape, choose_backend(settings))
     return models
+
+
+def with_calibration(models: Models, path: Path | None) -> Models:
+    """The models with a calibration of your own in place of the one beside the weights.
+
+    Raises:
+        InputError: it is none, or its cases were judged with other weights.
+    """
+    if path is None or models.quality is None:
+        return models
+    return replace(models, quality=replace(models.quality, calibration=_given_calibration(path, models)))
 
 
 def _given_calibration(path: Path, models: Models) -> CalibrationSet:

@@ -13,12 +13,14 @@ import numpy as np
 from pydantic import Field
 
 from veridice._version import __version__
+from veridice.assessment.check import Request, with_calibration
 from veridice.config import Frozen, InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
 from veridice.io.atomic import write_json
 from veridice.io.bids import file_stem, write_maps
+from veridice.io.mask_values import MaskLabel
 from veridice.io.scan_reader import read_given_mask, read_scan
 from veridice.metrics.overlap import dice
 from veridice.progress import Clock
@@ -26,11 +28,10 @@ from veridice.report.thumbnail import write_thumbnail
 from veridice.types import Mask, Numbers
 
 if TYPE_CHECKING:
-    from veridice.assessment.check import Request
     from veridice.assessment.models import Models
 
-OWN_TOOL = "veridice"
-"""What our own mask is called among those of tools."""
+OWN, OWN_TOOL = "own", "veridice"
+"""What our own mask is called by itself, and among those of tools."""
 COMPARISON_SUFFIX = "_comparison.json"
 HALF = 0.5
 STAPLE, WEIGHTED = "consensus (STAPLE)", "consensus (weighted)"
@@ -49,7 +50,7 @@ class Comparing:
     """
 
     tools: tuple[str, ...]
-    labels: tuple[int | None, ...]
+    labels: tuple[MaskLabel | None, ...]
     own: bool
     best: bool
     consensus: bool
@@ -68,6 +69,7 @@ class ComparedMask(Frozen):
     lesion_count: int
     agreement_with_passes: float = Field(description="mean Dice with our stochastic passes")
     agreement_with_others: float | None = Field(None, description="mean Dice with the other masks, by their predicted Dice")
+    warnings: tuple[str, ...] = Field((), description="what a reader should know of this mask")
     thumbnail: str | None = Field(None, description="file beside this one")
 
 
@@ -121,7 +123,7 @@ def compare_files(
         with clock.stage("read"):
             scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
             masks, problems = read_masks(request, comparing, scan)
-        models = loading.result()
+        models = with_calibration(loading.result(), request.calibration)
     problems = {**dict(comparing.absent), **problems}
     if not masks and not comparing.own:
         raise VeridiceError("; ".join(f"{tool}: {reason}" for tool, reason in problems.items()) or "no tool has a mask")
@@ -140,7 +142,7 @@ def read_masks(request: Request, comparing: Comparing, scan: Scan) -> tuple[list
     for tool, label, path in zip(comparing.tools, comparing.labels, request.masks, strict=True):
         try:
             given = read_given_mask(path, scan, request.mask_threshold, label)
-        except VeridiceError as error:
+        except (VeridiceError, OSError) as error:
             problems[tool] = " ".join(str(error).replace(str(path), path.name).split())
         else:
             masks.append(replace(given, name=tool))
@@ -176,14 +178,15 @@ def compare_masks(
     """
     # Needs torch, which stored comparisons are read without.
     from veridice.assessment.analysis import analyse_mask, analyse_scan
-    from veridice.assessment.decide import decide_all, limits_of, ood_warnings, rank
+    from veridice.assessment.decide import calibration_warnings, decide_all, limits_of, ood_warnings, rank
     from veridice.inference.passes import choose_backend
 
     if models.quality is None:
         raise ValueError("these models cannot judge; load them with load_models(folder)")
     quality, clock, backend = models.quality, Clock(), choose_backend(settings)
     analysis = analyse_scan(scan, models, settings, backend, clock, None)
-    limits, known = limits_of(settings, analysis), not (analysis.doubts or ood_warnings(analysis, quality))
+    limits, unusual = limits_of(settings, analysis), ood_warnings(analysis, quality)
+    known = not (analysis.doubts or unusual)
 
     def decide(given: Sequence[GivenMask | None]) -> list[Any]:
         analyses = [analyse_mask(mask, analysis, models, backend, clock) for mask in given]
@@ -202,6 +205,7 @@ def compare_masks(
     if consensus:
         selected["consensus_mask"] = consensus[0].mask_analysis.mask
     masks_of = {name: decision.mask_analysis.mask for name, decision, _ in ranked}
+    doubtful = calibration_warnings(quality.calibration, settings, limits)
     comparison = Comparison(
         case=case,
         masks=tuple(_compared(name, decision, voxel_ml, agreement) for name, decision, agreement in ranked),
@@ -211,13 +215,13 @@ def compare_masks(
         own_volume_ml=float(analysis.own.sum() * voxel_ml),
         slice_mm=float(max(scan.flair.geometry.voxel_spacing)),
         min_dice=limits.min_dice,
-        warnings=tuple(notice.text for notice in (*analysis.warnings, *analysis.doubts)),
+        warnings=tuple(notice.text for notice in (*analysis.warnings, *analysis.doubts, *unusual, *doubtful)),
     )
     return Compared(comparison, scan, analysis.transform, masks_of, selected)
 
 
 def _named(decision: Any) -> str:
-    return OWN_TOOL if decision.mask_analysis.name == "own" else str(decision.mask_analysis.name)
+    return OWN_TOOL if decision.mask_analysis.name == OWN else str(decision.mask_analysis.name)
 
 
 def _compared(tool: str, decision: Any, voxel_ml: float, agreement: float | None) -> ComparedMask:
@@ -232,6 +236,7 @@ def _compared(tool: str, decision: Any, voxel_ml: float, agreement: float | None
         lesion_count=int(analysed.scores["lesion_count"] or 0),
         agreement_with_passes=float(analysed.scores["agreement_mean"] or 0.0),
         agreement_with_others=agreement,
+        warnings=tuple(notice.text for notice in analysed.warnings),
     )
 
 

@@ -23,6 +23,7 @@ from veridice.cli.common import (
     inference_settings,
     one_of,
     out,
+    read_mask_label,
 )
 from veridice.cli.study_commands import in_local_processes, judge_participants
 
@@ -47,6 +48,8 @@ def compare(
     session_label: Annotated[list[str] | None, typer.Option(help="Only these, with or without ses-.")] = None,
     bids_filter_file: Annotated[Path | None, typer.Option(help="JSON that chooses files: flair, t1w.")] = None,
     skip_bids_validation: Annotated[bool, typer.Option("--skip-bids-validation", help="Take the folder as it is.")] = False,
+    mask_threshold: Annotated[float | None, typer.Option(help="As in check, for all tools.")] = None,
+    mask_label: Annotated[str | None, typer.Option(help="As in check, for all tools; SAMSEG's is known.")] = None,
     registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
     n_jobs: Annotated[
         int | None, typer.Option(min=1, max=512, help="Processes; else one a processor, as memory allows.")
@@ -81,18 +84,21 @@ def compare(
     refuse_same(bids_dir, output_dir)
     folders = {tool: find_masks(text, bids_dir) for tool, text in name_tools(masks).items()}
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
-    reading = partial(Request, registration=registration, calibration=calibration)
-    tasks = plan_comparison(scans, reading, folders, own, chosen, output_dir, weights or bundled_weights(), settings)
+    reading = partial(Request, registration=registration, calibration=calibration, mask_threshold=mask_threshold)
+    label = read_mask_label(mask_label)
+    tasks = plan_comparison(scans, reading, folders, label, own, chosen, output_dir, weights or bundled_weights(), settings)
     tally = judge_participants(tasks, in_local_processes(*choose_processes(n_jobs, mem_gb)), output_dir)
     tools = [*folders, *([OWN_TOOL] if own else [])]
-    _print(*write_comparison(bids_dir, name, output_dir, scans, tools, error_rate), output_dir / PAGE)
+    checksums = {task.request.case: task.checksum for task in tasks}
+    _print(*write_comparison(bids_dir, name, output_dir, scans, tools, checksums, error_rate), output_dir / PAGE)
     raise typer.Exit(1 if tally.failed else 0)
 
 
 def _print(summary: Sequence[dict[str, Any]], pairs: Sequence[Pair], page: Path) -> None:
     table = Table("tool", "predicted Dice", "masks", "accepted", "empty", "absent", title="Tools, the best first")
     for row in summary:
-        mean = f"{row['mean']:.3f} ({row['low']:.3f} to {row['high']:.3f})" if row["people"] else "none"
+        mean = f"{row['mean']:.3f}" if row["people"] else "none"
+        mean += f" ({row['low']:.3f} to {row['high']:.3f})" if row["low"] == row["low"] else ""
         accepted = f"{row['accepted']:.0%}" if row["people"] else ""
         table.add_row(escape(row["tool"]), mean, str(row["scans"]), accepted, str(row["empty"]), str(row["absent"]))
     out.print(table)

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 
     from veridice.cohort.executor import Run, Tally
     from veridice.cohort.task import Outcome, ScanTask
+    from veridice.io.bids_dataset import BidsScan
 
 LABELS = (("--participant-label", "--participant_label"), ("--session-label", "--session_label"))
 LEVELS = ("participant", "group")
@@ -121,7 +122,9 @@ def run(
         err.print(f"[yellow]warning:[/yellow] {escape(note)}")
     if level == "group":
         known = read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION)
-        _print_group(write_group(bids_dir, name, output_dir, scans, known, notes, max_bad), output_dir)
+        table = write_group(bids_dir, name, output_dir, scans, known, notes, max_bad)
+        _print_group(table, output_dir)
+        _between_visits(bids_dir, name, output_dir, scans, choose_processes(n_jobs, mem_gb))
         return
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
     reading = partial(Request, mask_threshold=mask_threshold, registration=registration, calibration=calibration)
@@ -196,6 +199,26 @@ def judge_participants(tasks: Sequence[ScanTask], runner: Run, output: Path) -> 
         tally = run_cohort(tasks, runner, tell)
     err.print(escape(f"{tally} of {len(tasks)} scans -> {output}"))
     return tally
+
+
+def _between_visits(dataset: Path, name: str, output: Path, scans: Sequence[BidsScan], processes: tuple[int, int]) -> None:
+    """What changed between the visits of each person; measured once, and stored."""
+    from veridice.cohort.visits import measured_pair, order_of, visits_of, write_visits
+    from veridice.parallel import ProcessDiedError, in_processes
+
+    waiting = list(visits_of(output, scans, order_of(dataset, scans)))
+    if not waiting:
+        return
+    pairs = []
+    with progress_bar() as bar:
+        task = bar.add_task("visits", total=len(waiting))
+        for _, result in in_processes(waiting, partial(measured_pair, output), *processes):
+            bar.advance(task)
+            if not isinstance(result, ProcessDiedError):
+                pairs.append(result)
+    write_visits(output, name, sorted(pairs, key=lambda pair: (pair.participant, pair.first)))
+    changed = sum(pair.more_than_noise for pair in pairs)
+    err.print(escape(f"{len(pairs)} pairs of visits, {changed} with a change beyond noise -> {output / 'visits.html'}"))
 
 
 def _print_group(table: pd.DataFrame, output: Path) -> None:

@@ -18,6 +18,8 @@ from veridice.io.atomic import make_folder, write_text
 
 RECORDS = "records"
 """Folder of the records, one file a scan."""
+COMPARISON = "_comparison"
+"""End of the names of records that are of a comparison of tools: it may share a folder with the judgement of one mask."""
 HIDDEN = ".veridice"
 """Folder of locks and of results that are being made."""
 

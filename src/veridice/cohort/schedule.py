@@ -9,14 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from veridice.assessment.check import Request
-from veridice.assessment.compare import OWN_TOOL, Comparing
+from veridice.assessment.compare import OWN, OWN_TOOL, Comparing
 from veridice.cohort.task import ScanTask, settings_checksum
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.io.bids_dataset import BidsScan
+from veridice.io.image_header import require_content
 from veridice.io.mask_values import MaskLabel
 from veridice.io.memory import available_memory
-from veridice.io.other_tools import MaskFolder
+from veridice.io.other_tools import FoundMask, MaskFolder
 
 WORKER_GB = 2.5
 """Memory of one worker on an ordinary scan, with room; see docs/study.md."""
@@ -80,6 +81,7 @@ def plan_comparison(
     scans: Sequence[BidsScan],
     reading: Callable[..., Request],
     folders: Mapping[str, MaskFolder],
+    mask_label: MaskLabel | None,
     own: bool,
     select: Collection[str],
     output: Path,
@@ -91,20 +93,21 @@ def plan_comparison(
     Args:
         scans, reading, output, weights, settings: as in :func:`plan_tasks`.
         folders: of masks, by the names of tools.
+        mask_label: of the lesions in all of them; None: each tool's own.
         own: whether our own mask is compared too.
         select: ``best`` and ``consensus``, or one of them, or neither.
     """
     tasks, checksums = [], dict[Any, str]()
     for scan in scans:
         found, absent = {}, {}
-        for tool, folder in folders.items():
+        for tool, folder in sorted(folders.items()):
             try:
-                found[tool] = folder.of(scan)
+                found[tool] = _readable(folder.of(scan))
             except InputError as error:
                 absent[tool] = str(error).replace(str(folder.folder), folder.folder.name)
         comparing = Comparing(
             tools=tuple(found),
-            labels=tuple(mask.label for mask in found.values()),
+            labels=tuple(mask.label if mask_label is None else mask_label for mask in found.values()),
             own=own,
             best="best" in select,
             consensus="consensus" in select,
@@ -116,6 +119,22 @@ def plan_comparison(
             checksums[comparing] = settings_checksum(request, weights, settings, comparing)
         tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksums[comparing], problem, comparing))
     return tasks
+
+
+def _readable(mask: FoundMask) -> FoundMask:
+    """A mask whose content is here: one that is not must not keep the other tools from going on.
+
+    Raises:
+        InputError: it is not.
+    """
+    require_content(mask.path)
+    try:
+        if mask.path.is_file():
+            with mask.path.open("rb") as stream:
+                stream.read(1)
+    except OSError as error:
+        raise InputError(f"{mask.path.name}: cannot be read ({error.strerror or error})") from error
+    return mask
 
 
 def name_tools(given: Sequence[str]) -> dict[str, str]:
@@ -131,7 +150,7 @@ def name_tools(given: Sequence[str]) -> dict[str, str]:
             place, _, desc = text.rpartition(":")
             last = Path(place or text).name
             name, folder = (f"{last}-{desc}" if place else last), text
-        if not re.fullmatch(r"[\w .+-]{1,60}", name) or name == OWN_TOOL:
+        if not re.fullmatch(r"[\w .+-]{1,60}", name) or name in (OWN, OWN_TOOL):
             raise InputError(f"--masks {text}: '{name}' is no name of a tool; write NAME=DIR with letters and digits")
         if name in named:
             raise InputError(f"--masks {text}: a second tool named '{name}'; write NAME=DIR to tell them apart")

@@ -15,7 +15,16 @@ from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files, load_prepared
 from veridice.assessment.compare import Comparing, compare_files
 from veridice.assessment.models import Models
-from veridice.cohort.records import Record, describe_input, is_finished, publish, read_record, scan_held, write_record
+from veridice.cohort.records import (
+    COMPARISON,
+    Record,
+    describe_input,
+    is_finished,
+    publish,
+    read_record,
+    scan_held,
+    write_record,
+)
 from veridice.config import InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.io.image_header import require_content
@@ -55,7 +64,8 @@ class ScanTask:
 
     @property
     def name(self) -> str:
-        return self.request.case
+        """Of its record."""
+        return self.request.case + (COMPARISON if self.comparing else "")
 
     def is_finished(self) -> bool:
         """Whether its results are there already."""

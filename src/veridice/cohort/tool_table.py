@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from veridice.assessment.compare import COMPARISON_SUFFIX, Comparison, read_comparison
-from veridice.cohort.records import read_record
+from veridice.assessment.compare import COMPARISON_SUFFIX, ComparedMask, Comparison, read_comparison
+from veridice.cohort.records import COMPARISON, read_record
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import write_json, write_text
 from veridice.io.bids import neutral_cell, write_dataset_files
@@ -48,12 +48,14 @@ COLUMNS = {
 PAGE = "comparison.html"
 LOADS, SLICES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 """Limits of groups: ml that veridice sees, mm."""
+AGREEMENT_WEIGHT = 0.2
+"""As in :mod:`veridice.assessment.decide`, which needs torch."""
 FEWEST_IN_GROUP = 3
 """People below which a group of scans is not shown."""
 
 
 def tabulate_tools(
-    output: Path, dataset: Path, scans: Sequence[BidsScan], tools: Sequence[str]
+    output: Path, dataset: Path, scans: Sequence[BidsScan], tools: Sequence[str], checksums: Mapping[str, str]
 ) -> tuple[pd.DataFrame, dict[str, Comparison]]:
     """A row a scan and tool with :data:`COLUMNS`, and the stored comparisons by scan.
 
@@ -62,23 +64,25 @@ def tabulate_tools(
         dataset: root of the data set.
         scans: that the table is about.
         tools: names, ours among them where it is compared.
+        checksums: of what each scan is to be compared with.
     """
     rows, found = [], {}
     for scan in scans:
         names = {"participant_id": f"sub-{scan.subject}", "session_id": f"ses-{scan.session}" if scan.session else None}
-        comparison, reason = _stored(output, scan.name)
+        comparison, reason = _stored(output, scan.name, checksums[scan.name])
         if comparison is not None:
             found[scan.name] = comparison
         rows += [{**names, "scan": scan.name, "tool": tool, **_row(comparison, tool, reason)} for tool in tools]
-    table = pd.DataFrame(rows).merge(describe_scans(dataset, scans), on="scan", how="left")
+    table = pd.DataFrame(rows).merge(describe_scans(dataset, scans), on="scan", how="left").reindex(columns=list(COLUMNS))
+    table["volume_ml"] = table["volume_ml"].astype(float)
     volumes = table.groupby("scan")["volume_ml"].transform("median")
     table["volume_ratio"] = table["volume_ml"] / volumes.where(volumes > 0)
-    return table.reindex(columns=list(COLUMNS)), found
+    return table, found
 
 
-def _stored(output: Path, scan: str) -> tuple[Comparison | None, str]:
-    record = read_record(output, scan)
-    if record is None:
+def _stored(output: Path, scan: str, checksum: str) -> tuple[Comparison | None, str]:
+    record = read_record(output, f"{scan}{COMPARISON}")
+    if record is None or record.settings != checksum:
         return None, "not judged yet: give the same command again"
     name = next((name for name in record.files if name.endswith(COMPARISON_SUFFIX)), None)
     with suppress(OSError, ValueError):
@@ -91,13 +95,19 @@ def _row(comparison: Comparison | None, tool: str, reason: str) -> dict[str, Any
     if comparison is None:
         return {"status": "failed", "reason": reason}
     scan = {"own_volume_ml": comparison.own_volume_ml, "slice_mm": comparison.slice_mm, "known": comparison.known}
-    for place, mask in enumerate(comparison.masks, start=1):
+    for mask in comparison.masks:
         if mask.tool == tool:
+            place = 1 + sum(_worth(other) > _worth(mask) for other in comparison.masks)
             low, high = mask.interval
-            judged = mask.model_dump(exclude={"interval", "thumbnail", "spread"})
+            judged = mask.model_dump(exclude={"interval", "thumbnail", "spread", "warnings"})
             more = {"predicted_spread": mask.spread, "interval_low": low, "interval_high": high, "place": place}
             return {**scan, **judged, **more, "status": "done"}
     return {**scan, "status": "absent", "reason": comparison.problems.get(tool, "no mask")}
+
+
+def _worth(mask: ComparedMask) -> float:
+    """What masks of a scan are ordered by; equal masks share a place."""
+    return round(mask.predicted_dice + AGREEMENT_WEIGHT * (mask.agreement_with_others or 0.0), 6)
 
 
 def group_means(table: pd.DataFrame) -> list[dict[str, Any]]:
@@ -172,7 +182,13 @@ def disagreements(comparisons: dict[str, Comparison], most: int = 20) -> list[di
 
 
 def write_comparison(
-    dataset: Path, name: str, output: Path, scans: Sequence[BidsScan], tools: Sequence[str], level: float
+    dataset: Path,
+    name: str,
+    output: Path,
+    scans: Sequence[BidsScan],
+    tools: Sequence[str],
+    checksums: Mapping[str, str],
+    level: float,
 ) -> tuple[list[dict[str, Any]], list[Pair]]:
     """Write ``comparison.tsv``, ``tools.tsv``, ``pairs.tsv`` and the page; returns what is said of tools and of pairs.
 
@@ -182,28 +198,35 @@ def write_comparison(
         output: folder of derivatives.
         scans: that were compared.
         tools: names.
+        checksums: of what each scan is compared with, by its name.
         level: error rate of all statements together.
 
     Raises:
         InputError: no mask could be judged.
         OutputError: nothing can be written there.
     """
-    table, comparisons = tabulate_tools(output, dataset, scans, tools)
+    table, comparisons = tabulate_tools(output, dataset, scans, tools, checksums)
     done = _as_rated(table)
     if done.empty:
         raise InputError(f"{output}: no mask could be judged ({table['reason'].dropna().iloc[0]}); mend that first")
-    summary, pairs = summarise(table, tools), compare_pairs(done, level)
+    # What the models do not know they cannot order.
+    known = done[done["known"].astype(bool)]
+    summary, pairs = summarise(table, tools), compare_pairs(known, level) if len(known) else []
     folders = {scan.name: scan.folder.as_posix() for scan in scans}
     pictures = [{**row, "folder": folders[row["scan"]]} for row in disagreements(comparisons)]
     facts = {"name": name, "level": level, "kind_error": KIND_ERROR, "scans": len(comparisons)}
-    facts["people"] = int(done["participant_id"].nunique())
+    facts |= {"people": int(done["participant_id"].nunique()), "failed": len(scans) - len(comparisons)}
+    facts["unknown"] = sum(not comparison.known for comparison in comparisons.values())
     shown = summary, pairs, group_means(table), pictures, _consensus(comparisons), facts
     try:
         write_dataset_files(output)
         write_text(output / "comparison.tsv", _tsv(table.assign(known=table["known"].map({True: "yes", False: "no"}))))
         write_json(output / "comparison.json", {column: {"Description": text} for column, text in COLUMNS.items()})
         write_text(output / "tools.tsv", _tsv(pd.DataFrame(summary)))
-        write_text(output / "pairs.tsv", _tsv(pd.DataFrame([asdict(pair) for pair in pairs])))
+        write_text(
+            output / "pairs.tsv",
+            _tsv(pd.DataFrame([asdict(pair) for pair in pairs], columns=[field.name for field in fields(Pair)])),
+        )
         write_comparison_page(output / PAGE, *shown)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
@@ -211,16 +234,15 @@ def write_comparison(
 
 
 def _consensus(comparisons: dict[str, Comparison]) -> dict[str, float]:
-    """Mean predicted Dice of what is made of all masks, and of the best of each scan, where there is one."""
+    """Mean predicted Dice of what is made of all masks, where that was asked for."""
     with_consensus = [comparison for comparison in comparisons.values() if comparison.consensus]
     if not with_consensus:
         return {}
-    names = [mask.tool for mask in with_consensus[0].consensus]
-    means = {
+    names = sorted(mask.tool for mask in with_consensus[0].consensus)
+    return {
         name: float(np.mean([mask.predicted_dice for one in with_consensus for mask in one.consensus if mask.tool == name]))
-        for name in sorted(names)
+        for name in names
     }
-    return {**means, "best of each scan": float(np.mean([one.masks[0].predicted_dice for one in with_consensus]))}
 
 
 def _tsv(table: pd.DataFrame) -> str:

@@ -19,21 +19,25 @@ from veridice._version import __version__
 from veridice.case import Assessment
 from veridice.cohort.records import read_record
 from veridice.config import Frozen
-from veridice.errors import InputError, VeridiceError
+from veridice.errors import InputError, OutputError, VeridiceError
 from veridice.imaging.registration import Alignment, align, resample_aligned
 from veridice.imaging.volume import Geometry, Volume
-from veridice.io.atomic import write_json
-from veridice.io.bids import ASSESSMENT_SUFFIX, read_assessment
-from veridice.io.bids_dataset import BidsScan
+from veridice.io.atomic import write_json, write_text
+from veridice.io.bids import ASSESSMENT_SUFFIX, neutral_cell, read_assessment
+from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
 from veridice.quality.lesion_changes import match_lesions
 from veridice.quality.volume_change import volume_change
+from veridice.report.visits_page import write_visits_page
 from veridice.types import Affine
 
 FOLDER = "visits"
 HALF, EDGE_MM, RIM_MM = 0.5, 1.0, 8.0
 """Threshold of a moved mask; voxels of the halfway space and the rim around the lesions (mm)."""
+LEAST_PREDICTED, LEAST_AGREEMENT = 0.6, 0.5
+"""Two visits contradict each other where each mask is expected to be so good, and they agree by less than this share of what is
+expected of them."""
 KINDS = ("new", "gone", "grown", "shrunk", "unchanged", "fragment")
 
 
@@ -109,6 +113,12 @@ def visits_of(output: Path, scans: Sequence[BidsScan], order: dict[str, str]) ->
         yield from pairwise(ordered)
 
 
+def order_of(dataset: Path, scans: Sequence[BidsScan]) -> dict[str, str]:
+    """Time of acquisition of each scan, where the data set tells it."""
+    told = describe_scans(dataset, scans)
+    return {scan: str(when) for scan, when in zip(told["scan"], told["acquired"], strict=True) if pd.notna(when)}
+
+
 def _visit(output: Path, scan: BidsScan) -> Visit | None:
     record = read_record(output, scan.name)
     if record is None or record.status != "done":
@@ -164,16 +174,19 @@ def measure_pair(first: Visit, second: Visit, checksum: str = "") -> VisitPair:
         for visit in (first, second):
             reason = reason.replace(str(visit.folder), "").replace(str(visit.scan.flair), visit.scan.flair.name)
         return pair.model_copy(update={"doubt": f"the visits could not be read: {reason}"})
-    return _with_lesions(pair, masks, alignment)
+    predicted = first.assessment.predicted_dice, second.assessment.predicted_dice
+    return _with_lesions(pair, masks, alignment, predicted)
 
 
-def _with_lesions(pair: VisitPair, masks: list[Volume], alignment: Alignment) -> VisitPair:
+def _with_lesions(pair: VisitPair, masks: list[Volume], alignment: Alignment, predicted: tuple[float, float]) -> VisitPair:
     before, after = (mask.voxels for mask in masks)
+    agreement = dice(before, after).dice
     changes = match_lesions(before, after, masks[0].geometry.voxel_volume_ml)
     counts = {kind: sum(change.kind == kind for change in changes) for kind in KINDS}
     return pair.model_copy(
         update={
-            "agreement": dice(before, after).dice,
+            "agreement": agreement,
+            "doubt": contradiction(agreement, (pair.volume_before_ml, pair.volume_after_ml), predicted),
             "moved_mm": round(alignment.distance, 2),
             "lesions": counts,
             "merged": sum(change.merged for change in changes),
@@ -181,6 +194,29 @@ def _with_lesions(pair: VisitPair, masks: list[Volume], alignment: Alignment) ->
             "new_ml": sum(change.volume_after_ml for change in changes if change.kind == "new"),
             "gone_ml": sum(change.volume_before_ml for change in changes if change.kind == "gone"),
         }
+    )
+
+
+def contradiction(agreement: float, volumes: tuple[float, float], predicted: tuple[float, float]) -> str:
+    """A sentence where two masks of one person have less in common than masks that are each as good as expected would.
+
+    Two good masks of the same lesions agree by about the product of their Dice with the truth; lesions that came or went lower
+    that to what their volumes allow.
+
+    Args:
+        agreement: Dice of the two masks.
+        volumes: of both, ml.
+        predicted: Dice of both.
+    """
+    total = sum(volumes)
+    possible = 2 * min(volumes) / total if total else 1.0
+    expected = possible * predicted[0] * predicted[1]
+    if min(predicted) < LEAST_PREDICTED or agreement >= LEAST_AGREEMENT * expected:
+        return ""
+    worse = "earlier" if predicted[0] < predicted[1] else "later"
+    return (
+        f"the masks of the two visits agree by {agreement:.2f} only, although each alone is expected to be good "
+        f"({predicted[0]:.2f} and {predicted[1]:.2f}): one is likely wrong, rather that of the {worse} visit"
     )
 
 
@@ -251,3 +287,43 @@ def tabulate_visits(pairs: Sequence[VisitPair]) -> pd.DataFrame:
         row = {**pair.model_dump(), **{kind: pair.lesions.get(kind) for kind in KINDS}}
         rows.append({**row, "participant_id": pair.participant, "more_than_noise": "yes" if pair.more_than_noise else "no"})
     return pd.DataFrame(rows).reindex(columns=list(COLUMNS))
+
+
+def write_visits(output: Path, name: str, pairs: Sequence[VisitPair]) -> None:
+    """Write ``visits.tsv`` with its dictionary and the page ``visits.html``; nothing where nobody has two visits.
+
+    Args:
+        output: folder of derivatives.
+        name: what the page calls the study.
+        pairs: of :func:`measured_pair`.
+
+    Raises:
+        OutputError: they cannot be written.
+    """
+    if not pairs:
+        return
+    people: dict[str, list[VisitPair]] = {}
+    for pair in pairs:
+        people.setdefault(pair.participant, []).append(pair)
+    rows: list[dict[str, Any]] = [
+        {
+            "participant": participant,
+            "pairs": own,
+            "volumes": [own[0].volume_before_ml, *(pair.volume_after_ml for pair in own)],
+            "sessions": [_session(own[0].first), *(_session(pair.second) for pair in own)],
+        }
+        for participant, own in people.items()
+    ]
+    rows.sort(key=lambda row: -max(abs(pair.change_ml) / pair.least_change_ml for pair in row["pairs"]))
+    try:
+        table = tabulate_visits(pairs).map(neutral_cell)
+        text = table.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
+        write_text(output / "visits.tsv", text)
+        write_json(output / "visits.json", {column: {"Description": text} for column, text in COLUMNS.items()})
+        write_visits_page(output / "visits.html", name, rows)
+    except OSError as error:
+        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
+
+
+def _session(scan: str) -> str:
+    return next((part for part in scan.split("_") if part.startswith("ses-")), scan)

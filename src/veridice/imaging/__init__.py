@@ -6,12 +6,12 @@ May be imported by every room but networks, its neighbour.
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "components": "bounding_box dilate fill_holes label_components largest_component",
+    "components": "Labels bounding_box dilate fill_holes label_components largest_component",
     "foreground": "box_around even_image evened foreground_mask measured_box",
     "grid": "GridTransform fit_grid grid_images intensity_range interpolate_axis pooled_map resample_to stretch",
     "intensity": "IntensityRange",
     "missing": "LARGEST_HOLES MOST_SCATTERED fill_missing",
-    "registration": "align resample_aligned tolerance",
+    "registration": "Alignment align resample_aligned tolerance",
     "scan": "GivenMask Scan",
     "space": "difference named_template require_no_template require_one_space share_inside",
     "tissue": "Tissue TissueMap",

@@ -52,6 +52,8 @@ UNKNOWN_TO_BIDS = (
     "review",
     "ratings.*",
     "veridice.*",
+    "visits",
+    "visits.*",
     "comparison.*",
     "tools.tsv",
     "pairs.tsv",

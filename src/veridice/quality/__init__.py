@@ -13,6 +13,7 @@ HANDED_ON = {
     "fewest_people intervals_for_review p_values people_with_bad_masks",
     "image_checks": "image_doubts image_warnings",
     "image_features": "DESCRIPTORS describe_scan",
+    "lesion_changes": "match_lesions",
     "lesion_places": "by_place places_of",
     "mask_features": "mask_evidence",
     "model": "CALIBRATION QualityModel load_quality_model save_quality_model verified_calibration",

@@ -16,11 +16,11 @@ import pandas as pd
 from scipy.stats import t as student
 
 Statement = Literal["better", "worse", "undecided"]
-KIND_ERROR = 0.08
-"""Standard deviation of the error of a predicted difference of two kinds of masks, however many people (docs/compare.md)."""
+KIND_ERROR, KINDS = 0.095, 16
+"""Standard deviation of the error of a predicted difference of two kinds of masks, however many people, and the number of kinds
+that it was measured on (docs/compare.md)."""
 FEWEST_PEOPLE = 5
 """Below this many common people nothing is stated."""
-DRAWS = 2000
 
 
 @dataclass(frozen=True)
@@ -54,23 +54,27 @@ class Pair:
     statement: Statement
 
 
-def by_person(table: pd.DataFrame) -> pd.DataFrame:
-    """Mean predicted Dice (people, tools); NaN where a tool has no mask of a person.
+def by_scan(table: pd.DataFrame) -> pd.DataFrame:
+    """Predicted Dice (people and scans, tools); NaN where a tool has no mask of a scan.
 
     Args:
-        table: columns ``person``, ``tool``, ``predicted``.
+        table: columns ``person``, ``scan``, ``tool``, ``predicted``.
     """
-    return table.pivot_table(index="person", columns="tool", values="predicted", aggfunc="mean", observed=True)
+    return table.pivot_table(index=["person", "scan"], columns="tool", values="predicted", aggfunc="mean", observed=True)
 
 
 def tool_means(table: pd.DataFrame, coverage: float = 0.95) -> list[ToolMean]:
-    """Every tool with a percentile interval of a bootstrap over people, the best first."""
-    rng, found = np.random.default_rng(0), []
-    for tool, values in by_person(table).items():
-        known = values.dropna().to_numpy()
-        drawn = known[rng.integers(0, len(known), (DRAWS, len(known)))].mean(axis=1)
-        low, high = np.quantile(drawn, [(1 - coverage) / 2, (1 + coverage) / 2])
-        found.append(ToolMean(str(tool), len(known), float(known.mean()), float(low), float(high)))
+    """Every tool on the scans that it has, each person counting once, with Student's interval over people; the best first.
+
+    Below :data:`FEWEST_PEOPLE` people there is no interval.
+    """
+    found = []
+    for tool, values in by_scan(table).items():
+        known = values.dropna().groupby("person").mean().to_numpy()
+        count, mean, half = len(known), float(known.mean()), float("nan")
+        if count >= FEWEST_PEOPLE:
+            half = float(student.ppf((1 + coverage) / 2, count - 1) * known.std(ddof=1) / np.sqrt(count))
+        found.append(ToolMean(str(tool), count, mean, *map(float, np.clip([mean - half, mean + half], 0, 1))))
     return sorted(found, key=lambda row: -row.mean)
 
 
@@ -80,12 +84,12 @@ def compare_pairs(table: pd.DataFrame, level: float = 0.05, kind_error: float = 
     Student's test on differences of people, whose standard error is widened by that of kinds; Holm's correction (1979).
 
     Args:
-        table: as in :func:`by_person`.
+        table: as in :func:`by_scan`.
         level: error rate of all statements together.
         kind_error: see :data:`KIND_ERROR`.
     """
-    people = by_person(table)
-    pairs = [_pair(people, str(first), str(second), kind_error) for first, second in combinations(people.columns, 2)]
+    scans = by_scan(table)
+    pairs = [_pair(scans, str(first), str(second), kind_error) for first, second in combinations(scans.columns, 2)]
     order = sorted(range(len(pairs)), key=lambda number: pairs[number].p_value)
     decided, highest = list(pairs), 0.0
     for place, number in enumerate(order):
@@ -94,14 +98,18 @@ def compare_pairs(table: pd.DataFrame, level: float = 0.05, kind_error: float = 
     return decided
 
 
-def _pair(people: pd.DataFrame, first: str, second: str, kind_error: float) -> Pair:
-    differences = (people[first] - people[second]).dropna().to_numpy()
+def _pair(scans: pd.DataFrame, first: str, second: str, kind_error: float) -> Pair:
+    # On common scans alone: a tool that lacks the hard ones must not gain by it.
+    differences = (scans[first] - scans[second]).dropna().groupby("person").mean().to_numpy()
     count = len(differences)
     if count < FEWEST_PEOPLE:
         mean = float(differences.mean()) if count else float("nan")
         return Pair(first, second, count, mean, float("nan"), 1.0, "undecided")
-    error = float(np.hypot(differences.std(ddof=1) / np.sqrt(count), kind_error))
-    p_value = float(2 * student.sf(abs(differences.mean()) / error, count - 1))
+    of_people, of_kinds = differences.var(ddof=1) / count, kind_error**2
+    error = float(np.sqrt(of_people + of_kinds))
+    # Both parts are estimates: degrees of freedom after Welch and Satterthwaite.
+    freedom = (of_people + of_kinds) ** 2 / (of_people**2 / (count - 1) + of_kinds**2 / (KINDS - 1)) if error else 1.0
+    p_value = float(2 * student.sf(abs(differences.mean()) / error, freedom)) if error else 1.0
     return Pair(first, second, count, float(differences.mean()), error, p_value, "undecided")
 
 

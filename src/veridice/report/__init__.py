@@ -14,5 +14,6 @@ HANDED_ON = {
     "scan_page": "write_report",
     "thumbnail": "write_thumbnail",
     "viewers": "viewer_commands",
+    "visits_page": "write_visits_page",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

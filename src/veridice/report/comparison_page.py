@@ -69,7 +69,7 @@ def _dot(row: Mapping[str, Any], place: int) -> dict[str, Any]:
     return {
         "tool": row["tool"],
         "y": ROW * (place + 0.5),
-        **{name: round(WIDTH * row[name], 1) for name in ("mean", "low", "high")},
+        **{name: round(WIDTH * (row[name] if row[name] == row[name] else row["mean"]), 1) for name in ("mean", "low", "high")},
     }
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from veridice.case import Assessment
-from veridice.cohort.records import RECORDS, Record, read_record
+from veridice.cohort.records import COMPARISON, RECORDS, Record, read_record
 from veridice.errors import InputError
 from veridice.io.bids import ASSESSMENT_SUFFIX, MAPS, REPORT_SUFFIX, THUMBNAIL_SUFFIX, read_assessment
 
@@ -88,7 +88,7 @@ def open_study(output: Path, dataset: Path | None) -> dict[str, StudiedScan]:
     sites = _sites(output)
     scans = {}
     for file in sorted((output / RECORDS).glob("*.json")):
-        record = read_record(output, file.stem)
+        record = None if file.stem.endswith(COMPARISON) else read_record(output, file.stem)
         if record is not None and record.scan == file.stem:
             scans[record.scan] = read_scan_of_study(output, dataset, record, sites.get(record.scan, ""))
     if not scans:
