@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -147,8 +148,8 @@ def _how_to_mend(error: OSError) -> str:
 @contextlib.contextmanager
 def replaced(path: Path) -> Iterator[Path]:
     """A file beside ``path`` to write to: it takes that place when the block ends well, and vanishes when it does not."""
-    # Two processes may write the same file at the same time. The ending stays, since some libraries add theirs.
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp{path.suffix}")
+    # Two processes or threads may write the same file at the same time. The ending stays, since some libraries add theirs.
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}-{threading.get_ident()}.tmp{path.suffix}")
     try:
         yield temporary
         temporary.replace(path)

@@ -15,10 +15,12 @@ SEVERITY = {"accept": 0, "needs edit": 1, "reject": 2}
 def readings(ratings: Sequence[StoredRating]) -> dict[str, dict[str, int]]:
     """Scan to rater to what he said, as a place on the scale: 1 to 5 where the study is rated so."""
     table: dict[str, dict[str, int]] = {}
-    for rating in ratings:
-        if not rating.adjudicates:
-            value = rating.score if rating.score is not None else SEVERITY[rating.rating]
-            table.setdefault(rating.scan, {})[rating.rater] = value
+    readers = [rating for rating in ratings if not rating.adjudicates]
+    # Ratings of reports have no score: beside one of them all count by their decision.
+    scored = all(rating.score is not None for rating in readers)
+    for rating in readers:
+        value = int(rating.score or 0) if scored else SEVERITY[rating.rating]
+        table.setdefault(rating.scan, {})[rating.rater] = value
     return table
 
 
@@ -55,11 +57,13 @@ def _cohen(table: Mapping[str, Mapping[str, int]], first: str, second: str) -> d
 
     both = [(said[first], said[second]) for said in table.values() if first in said and second in said]
     row: dict[str, Any] = {"first": first, "second": second, "scans": len(both), "kappa": None, "weighted": None}
-    if len(set(sum(both, ()))) > 1:
+    values = set(sum(both, ()))
+    if len(values) > 1:
         one, other = zip(*both, strict=True)
         row |= {
             "kappa": float(cohen_kappa_score(one, other)),
-            "weighted": float(cohen_kappa_score(one, other, weights="quadratic")),
+            # All values between, also those that nobody gave: what is apart is told by the values.
+            "weighted": float(cohen_kappa_score(one, other, weights="quadratic", labels=range(min(values), max(values) + 1))),
         }
     return row
 

@@ -24,12 +24,13 @@ from veridice.review.store import Store, StoredRating, now
 from veridice.review.studied import (
     LAYERS,
     StudiedScan,
-    changed_layers,
+    moved_layers,
     previous_visit,
     read_scan_of_study,
-    scan_version,
+    unlike_record,
 )
 
+BLIND_LAYERS = ("flair", "t1", "judged_mask")
 PLACE_COLUMNS = ("number", "place", "confidence", "volume_ml", "x", "y", "z", "region")
 
 
@@ -81,22 +82,20 @@ class Desk:
     def details(self, rater: str, name: str) -> dict[str, Any]:
         """Everything that the page of one scan shows."""
         scan = self._fresh(name)
-        version = scan_version(scan)
-        shown = {key: LAYERS[key] for key in LAYERS if key in scan.layers}
+        self.list.hold(rater, name)
+        shown = {key: LAYERS[key] for key in self._layers_for(rater, scan)}
         told: dict[str, Any] = {
             "scan": name,
-            "version": version,
+            "version": scan.version,
             "layers": [{"name": key, "label": label, "kind": kind} for key, (label, kind) in shown.items()],
             "changed": [LAYERS[key][0] for key in LAYERS if key in self._changed[name]],
-            "places": self._places(scan),
+            "places": self._places(rater, scan),
             "mine": self._mine(rater, name),
             "drawing": self.corrections.latest(rater, name),
-            "commands": viewer_commands(
-                *(self._relative(scan.layers[key]) if key in scan.layers else None for key in ("flair", "judged_mask", "t1"))
-            ),
+            "commands": self._commands(scan),
         }
         if (earlier := previous_visit(self.scans, scan)) is not None:
-            told["previous"] = {"scan": earlier.name, "version": scan_version(earlier)}
+            told["previous"] = {"scan": earlier.name, "version": earlier.version}
         assessment = scan.assessment
         if not self.options.hides(rater) and assessment is not None:
             told |= self._verdict(scan, assessment)
@@ -108,7 +107,7 @@ class Desk:
                     "reasons": said.reasons,
                     "comment": said.comment,
                 }
-                for said in self.store.ratings_of(name)
+                for said in self.list.ratings_of(name)
                 if said.rater != rater
             ]
         return told
@@ -118,22 +117,37 @@ class Desk:
         scan = self.scan(name)
         record = read_record(self.output, name) or scan.record
         # What changed without being judged again is told until it is.
-        again, changed = record != scan.record, set(changed_layers(scan)) | self._changed[name]
+        again, changed = record != scan.record, moved_layers(scan) | self._changed[name]
         if again or changed:
             fresh = read_scan_of_study(self.output, self._dataset, record, scan.site)
             if not fresh.needs_look:
                 raise NotFoundError("the results of this scan are no longer there; run veridice run … participant again")
             with self._reading:
                 self.scans[name] = scan = fresh
-        self._changed[name] = set(changed_layers(scan)) if again else changed
+        self._changed[name] = unlike_record(scan) | (set() if again else changed)
         return scan
 
-    def _relative(self, path: Path) -> str:
-        """From the study's folder, so that no name of a user's folder is told."""
-        return os.path.relpath(path, self.output)
+    def _layers_for(self, rater: str, scan: StudiedScan) -> list[str]:
+        """What a rater may see: a blind one the images and the mask, since all else is what veridice thinks of it."""
+        seen = BLIND_LAYERS if self.options.hides(rater) else LAYERS
+        return [name for name in LAYERS if name in scan.layers and name in seen]
 
-    def _places(self, scan: StudiedScan) -> list[dict[str, Any]]:
-        """Lesions and places that look missed, the most doubtful first: marked ones that are likely none, others likely one."""
+    def _commands(self, scan: StudiedScan) -> dict[str, str]:
+        """Of other viewers, from the study's folder; the folders of a data set that lies elsewhere are not told."""
+        inside = self.output.resolve().is_relative_to(self._dataset.resolve())
+        paths: dict[str, str | None] = dict.fromkeys(("flair", "judged_mask", "t1"))
+        for name in paths.keys() & scan.layers.keys():
+            file = scan.layers[name].resolve()
+            here = inside or name == "judged_mask"
+            base, before = (self.output.resolve(), "") if here else (self._dataset.resolve(), "BIDS_DIR/")
+            paths[name] = before + os.path.relpath(file, base)
+        return viewer_commands(paths["flair"], paths["judged_mask"], paths["t1"])
+
+    def _places(self, rater: str, scan: StudiedScan) -> list[dict[str, Any]]:
+        """Lesions and places that look missed, the most doubtful first: marked ones that are likely none, others likely one.
+
+        A blind rater gets the marked ones alone, in the order of their numbers.
+        """
         tables = scan.assessment.tables if scan.assessment else {}
         if "lesions" not in tables or Path(tables["lesions"]).name != tables["lesions"]:
             return []
@@ -142,6 +156,8 @@ class Desk:
         except (OSError, ValueError):
             return []
         places = [{key: row.get(key) for key in PLACE_COLUMNS} for row in rows if row.get("confidence") is not None]
+        if self.options.hides(rater):
+            return [{**row, "confidence": None} for row in places if row["place"] == "mask"]
         return sorted(places, key=lambda row: row["confidence"] if row["place"] == "mask" else 1 - row["confidence"])
 
     def _verdict(self, scan: StudiedScan, assessment: Assessment) -> dict[str, Any]:
@@ -159,10 +175,10 @@ class Desk:
 
     def _mine(self, rater: str, name: str) -> dict[str, Any] | None:
         judge = rater == self.options.adjudicator
-        said = [r for r in self.store.ratings_of(name) if r.rater == rater and r.adjudicates == judge]
-        return said[-1].model_dump(include={"rating", "score", "reasons", "comment", "rated", "version"}) if said else None
+        said = [r for r in self.list.ratings_of(name) if r.rater == rater and r.adjudicates == judge]
+        return said[-1].model_dump(include={"rating", "score", "reasons", "comment", "rated"}) if said else None
 
-    def layer(self, name: str, layer: str, version: str) -> Path:
+    def layer(self, rater: str, name: str, layer: str, version: str) -> Path:
         """File of a layer of the version that a rater looks at.
 
         Raises:
@@ -170,21 +186,39 @@ class Desk:
             ConflictError: it is another now.
         """
         scan = self.scan(name)
-        if layer not in scan.layers:
+        if layer not in self._layers_for(rater, scan):
             raise NotFoundError("this scan has no such layer")
-        if layer in changed_layers(scan) or version != scan_version(scan):
+        if layer in moved_layers(scan) or version != scan.version:
             raise ConflictError("this scan changed since it was opened; open it again")
         return scan.layers[layer]
 
-    def draw(self, rater: str, name: str, version: str, content: bytes, draft: bool) -> dict[str, Any]:
+    def _looked_at(self, name: str, version: str) -> StudiedScan:
+        """The scan, where it is still what was looked at."""
+        moved = "judged_mask" in moved_layers(self.scan(name))
+        scan = self._fresh(name)
+        if moved or version != scan.version:
+            raise ConflictError("this scan was judged again since it was opened; open it again and look once more")
+        return scan
+
+    def unrate(self, rater: str, name: str) -> bool:
+        """Take back the latest rating of a rater; False where there is none."""
+        self.scan(name)
+        return self.store.withdraw_rating(name, rater, rater == self.options.adjudicator)
+
+    def without_folders(self, text: str) -> str:
+        """A message for a rater, without the folders of this machine."""
+        for folder in (self.output, self.output.resolve(), self._dataset, self._dataset.resolve()):
+            text = text.replace(f"{folder}{os.sep}", "").replace(str(folder), folder.name or "the study")
+        return text
+
+    def draw(self, rater: str, name: str, version: str, content: bytes, draft: bool, key: str = "") -> dict[str, Any]:
         """Keep a drawing of the version that a rater looks at; see :meth:`.Corrections.draw`.
 
         Raises:
             ConflictError: the scan was judged again since it was opened.
         """
-        if version != scan_version(self.scan(name)):
-            raise ConflictError("this scan was judged again since it was opened; open it again")
-        return self.corrections.draw(rater, name, version, content, draft)
+        self._looked_at(name, version)
+        return self.corrections.draw(rater, name, version, content, draft, key)
 
     def rate(self, rater: str, name: str, said: Said) -> StoredRating:
         """Keep a rating; it is on the disk when this returns.
@@ -194,9 +228,7 @@ class Desk:
             ConflictError: the scan was judged again since it was opened.
             InputError: the rating is none of this study's scale.
         """
-        scan = self.scan(name)
-        if said.version != scan_version(scan):
-            raise ConflictError("this scan was judged again since it was opened; open it again and look once more")
+        scan = self._looked_at(name, said.version)
         assessment = scan.assessment
         stored = StoredRating(
             key=said.key,

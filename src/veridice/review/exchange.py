@@ -12,16 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from veridice._version import __version__
+from veridice.case import Assessment
 from veridice.cohort.ratings import read_rating
 from veridice.errors import InputError, OutputError
 from veridice.io.atomic import write_json, write_text
 from veridice.io.bids import ASSESSMENT_SUFFIX, RATING_SUFFIX, neutral_cell, write_dataset_files
 from veridice.review.agreement import final_rating
 from veridice.review.store import Store, StoredDrawing, StoredRating, now
-from veridice.review.studied import StudiedScan, scan_version
+from veridice.review.studied import StudiedScan
 
 TABLE = "ratings"
 MANIFEST = "manifest.csv"
+SAME_DICE = 1e-3
 VALIDATION = 5
 """One in so many people is for validation."""
 COLUMNS = {
@@ -76,7 +78,7 @@ def export(output: Path, scans: Mapping[str, StudiedScan], store: Store) -> dict
     Raises:
         OutputError: nothing can be written there, or a rating that somebody put there would be lost.
     """
-    beside = [output / scan.folder / f"{name}{RATING_SUFFIX}" for name, scan in scans.items()]
+    beside = [output / scan.folder / f"{name}{RATING_SUFFIX}" for name, scan in scans.items() if scan.assessment]
     left_out = import_ratings([file for file in beside if file.is_file()], scans, store)[2]
     if left_out:
         raise OutputError(f"{output}: rating {left_out[0]} of the export; move this file away, or mend it")
@@ -84,16 +86,18 @@ def export(output: Path, scans: Mapping[str, StudiedScan], store: Store) -> dict
     drawings = {drawing.scan: drawing for drawing in store.drawings() if drawing.state != "draft" and drawing.scan in scans}
     by_scan: dict[str, list[StoredRating]] = {}
     for rating in ratings:
-        by_scan.setdefault(rating.scan, []).append(rating)
+        # Of results that were judged again since, what was said no longer counts.
+        if rating.version == scans[rating.scan].version:
+            by_scan.setdefault(rating.scan, []).append(rating)
     final = {scan: final_rating(said) for scan, said in by_scan.items()}
     try:
         write_dataset_files(output)
         for name, rating in final.items():
             write_json(output / scans[name].folder / f"{name}{RATING_SUFFIX}", rating_content(rating))
-        for name in scans.keys() - final.keys():
-            # By now every rating that lies there is known, so one that is left was taken back.
+        for name in {name for name, scan in scans.items() if scan.assessment} - final.keys():
+            # By now every rating that lies there is known, so one that is left was taken back, or is of earlier results.
             (output / scans[name].folder / f"{name}{RATING_SUFFIX}").unlink(missing_ok=True)
-        rows = [_row(rating, scans[rating.scan], final[rating.scan], drawings) for rating in ratings]
+        rows = [_row(rating, scans[rating.scan], final.get(rating.scan), drawings) for rating in ratings]
         write_text(output / f"{TABLE}.tsv", as_table(rows))
         meanings = {name: {"Description": text} for name, text in COLUMNS.items()}
         write_json(output / f"{TABLE}.json", {**meanings, "GeneratedBy": [{"Name": "veridice review", "Version": __version__}]})
@@ -118,14 +122,16 @@ def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
     return text.getvalue()
 
 
-def _row(rating: StoredRating, scan: StudiedScan, final: StoredRating, drawings: Mapping[str, StoredDrawing]) -> dict[str, Any]:
+def _row(
+    rating: StoredRating, scan: StudiedScan, final: StoredRating | None, drawings: Mapping[str, StoredDrawing]
+) -> dict[str, Any]:
     drawn = drawings.get(rating.scan)
     return {
         **rating.model_dump(),
         "reasons": ", ".join(rating.reasons),
         "adjudicates": "yes" if rating.adjudicates else "no",
-        "counts": "yes" if rating.rating == final.rating else "no",
-        "current": "yes" if rating.version == scan_version(scan) else "no",
+        "counts": "yes" if final is not None and rating.rating == final.rating else "no",
+        "current": "yes" if rating.version == scan.version else "no",
         "edited_dice": drawn.dice if drawn else None,
     }
 
@@ -149,7 +155,7 @@ def calibration_rows(output: Path, dataset: Path, scans: Mapping[str, StudiedSca
     rows = []
     for scan, drawing in edited_masks(output, scans, store):
         stored = next((name for name in scan.record.files if name.endswith(ASSESSMENT_SUFFIX)), None)
-        if stored is None or drawing.dice is None or drawing.version != scan_version(scan):
+        if stored is None or drawing.dice is None or drawing.version != scan.version:
             continue
         simulated = any((dataset / "derivatives" / "truth" / scan.folder).glob("*_desc-simulation_parameters.json"))
         row: dict[Hashable, str] = {"assessment": stored, "dice": str(drawing.dice), "patient": scan.participant}
@@ -205,13 +211,13 @@ def import_ratings(files: Sequence[Path], scans: Mapping[str, StudiedScan], stor
         rating = read_rating(file)
         content = json.loads(file.read_text(encoding="utf-8-sig")) if rating.value else {}
         scan = scans.get(str(content.get("Scan")))
-        if rating.value is None or scan is None or scan.assessment is None:
+        if rating.value and is_known(content, store):
+            known += 1
+        elif rating.value is None or scan is None or scan.assessment is None:
             said.append(f"{file.name} {rating.complaint or 'is of no scan of this study that was judged'}: left out")
-            continue
-        if content.get("JudgedMask", scan.assessment.judged_mask) != scan.assessment.judged_mask:
+        elif content.get("JudgedMask", scan.assessment.judged_mask) != scan.assessment.judged_mask:
             said.append(f"{file.name} is of another mask than the one that was judged here: left out")
-            continue
-        if not is_known(content, store) and store.add_rating(_imported(content, rating.value, scan, file)):
+        elif store.add_rating(_imported(content, rating.value, scan, scan.assessment, file)):
             new += 1
         else:
             known += 1
@@ -228,21 +234,23 @@ def _rating_files(given: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _imported(content: Mapping[str, Any], rating: str, scan: StudiedScan, file: Path) -> StoredRating:
-    reasons, score = content.get("Reasons", []), content.get("Score")
-    dice = content.get("PredictedDice")
+def _imported(content: Mapping[str, Any], rating: str, scan: StudiedScan, assessment: Assessment, file: Path) -> StoredRating:
+    reasons, score, told = content.get("Reasons", []), content.get("Score"), content.get("PredictedDice")
+    predicted = float(told) if isinstance(told, int | float) and 0 <= told <= 1 else None
+    # A page names the Dice that it told; another one was of other results.
+    same = predicted is None or abs(predicted - assessment.predicted_dice) < SAME_DICE
     return StoredRating(
         key=hashlib.sha256(file.read_bytes()).hexdigest(),
         scan=scan.name,
         rater=str(content.get("Rater") or "unnamed")[:40],
-        version=scan_version(scan),
+        version=scan.version if same else "",
         rating=rating,
         score=score if isinstance(score, int) and 1 <= score <= 5 else None,
-        reasons=tuple(str(reason) for reason in reasons) if isinstance(reasons, list) else (),
+        reasons=tuple(str(reason)[:60] for reason in reasons) if isinstance(reasons, list) else (),
         comment=str(content.get("Comment", ""))[:4000],
         rated=str(content.get("Rated") or now())[:40],
-        judged_mask=scan.assessment.judged_mask if scan.assessment else "own",
+        judged_mask=assessment.judged_mask,
         verdict=str(content["Verdict"])[:10] if content.get("Verdict") else None,
-        predicted_dice=float(dice) if isinstance(dice, int | float) else None,
+        predicted_dice=predicted,
         source="import",
     )

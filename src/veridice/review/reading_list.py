@@ -40,7 +40,7 @@ class ReadingList:
     def __init__(self, scans: Mapping[str, StudiedScan], store: Store, options: DeskOptions, known: CalibrationSet) -> None:
         self.scans, self._store, self._options = scans, store, options
         self._seed = store.fact("seed", uuid.uuid4().hex)
-        self._held: dict[str, tuple[str, float]] = {}
+        self._held: dict[str, dict[str, float]] = {}
         self._turn = threading.Lock()
         self.names = [name for name, scan in scans.items() if scan.needs_look]
         self._place = {name: number for number, name in enumerate(self.names)}
@@ -53,9 +53,19 @@ class ReadingList:
         self._witnesses = int(people_with_bad_masks(known, needed)) if same else None
         self._max_gross = limits.get("max_gross") or MAX_GROSS
 
+    def ratings(self) -> list[StoredRating]:
+        """Those that count: of the results as they are now. A scan that was judged again waits to be looked at again."""
+        return [
+            said for said in self._store.ratings() if said.scan in self.scans and said.version == self.scans[said.scan].version
+        ]
+
+    def ratings_of(self, name: str) -> list[StoredRating]:
+        """As :meth:`ratings`, of one scan."""
+        return [said for said in self._store.ratings_of(name) if said.version == self.scans[name].version]
+
     def _seen_and_bad(self) -> tuple[int, Flags, Flags]:
         """What tells this state from others, which masks were rated, and which of them are bad."""
-        ratings = self._store.ratings()
+        ratings = self.ratings()
         by_scan: dict[str, list[StoredRating]] = {}
         for rating in ratings:
             by_scan.setdefault(rating.scan, []).append(rating)
@@ -112,7 +122,7 @@ class ReadingList:
 
     def _said_by(self, rater: str) -> tuple[dict[str, StoredRating], Counter[str]]:
         """Ratings of this rater by scan, and how many raters said something of each."""
-        ratings = self._store.ratings()
+        ratings = self.ratings()
         judge = rater == self._options.adjudicator
         mine = {said.scan: said for said in ratings if said.rater == rater and said.adjudicates == judge}
         return mine, Counter(said.scan for said in ratings if not said.adjudicates)
@@ -127,26 +137,32 @@ class ReadingList:
         mine, counts = self._said_by(rater)
         with self._turn:
             moment = time.monotonic()
-            self._held = {name: held for name, held in self._held.items() if moment - held[1] < HELD_S}
-            others = Counter(name for name, (holder, _) in self._held.items() if holder != rater)
+            others = Counter(name for name in self._held for holder in self._holders(name, moment) if holder != rater)
             for name in self._queue(rater):
                 full = rater != self._options.adjudicator and counts[name] + others[name] >= self._needed(name)
                 if name in mine or name in after or full:
                     continue
-                self._held[name] = (rater, moment)
+                self._held.setdefault(name, {})[rater] = moment
                 return name
         return None
+
+    def _holders(self, name: str, moment: float) -> list[str]:
+        return [holder for holder, since in self._held[name].items() if moment - since < HELD_S]
+
+    def hold(self, rater: str, name: str) -> None:
+        """A scan that a rater has open is not given to others for a while."""
+        with self._turn:
+            self._held.setdefault(name, {})[rater] = time.monotonic()
 
     def release(self, rater: str, name: str) -> None:
         """A scan that the rater is done with is no longer kept for him."""
         with self._turn:
-            if self._held.get(name, ("",))[0] == rater:
-                del self._held[name]
+            self._held.get(name, {}).pop(rater, None)
 
     def _queue(self, rater: str) -> list[str]:
         if rater != self._options.adjudicator:
             return self._order(rater)
-        differ = set(differing(self._store.ratings()))
+        differ = set(differing(self.ratings()))
         return [name for name in self._order(rater) if name in differ]
 
     def chance(self, name: str) -> float:
@@ -171,7 +187,7 @@ class ReadingList:
         """
         if self._options.hides(rater):
             raise NotFoundError("what others said is hidden while this study is rated blind")
-        ratings = self._store.ratings()
+        ratings = self.ratings()
         return {**agreement(ratings), "readings": readings(ratings)}
 
 

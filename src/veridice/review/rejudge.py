@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import multiprocessing
+import sqlite3
 import threading
 from collections.abc import Callable
 from contextlib import suppress
@@ -14,7 +15,7 @@ from typing import Any
 from veridice.config import InferenceSettings
 from veridice.review.store import Store, StoredDrawing
 
-LONGEST_S = 1800
+LONGEST_S, PAUSE_S = 1800, 5
 """A scan that takes longer is given up."""
 TOLD = ("verdict", "predicted_dice", "interval", "coverage", "decided_by", "warnings")
 
@@ -97,12 +98,18 @@ class Rejudging:
     def _run(self) -> None:
         while self._work.wait() and not self._closed.is_set():
             self._work.clear()
-            while not self._closed.is_set() and (waiting := [d for d in self._store.drawings() if d.state == "waiting"]):
-                job = self._job(waiting[0])
-                state, result = ("failed", {"reason": "the scan is no longer there"}) if job is None else self._ask(job)
-                if self._closed.is_set():
-                    return
-                self._store.judged_again(waiting[0].id, state, result)
+            try:
+                while not self._closed.is_set() and (waiting := [d for d in self._store.drawings() if d.state == "waiting"]):
+                    self._judge(waiting[0])
+            except sqlite3.Error:  # a busy file, say: what waits is found again
+                self._closed.wait(PAUSE_S)
+                self._work.set()
+
+    def _judge(self, drawing: StoredDrawing) -> None:
+        job = self._job(drawing)
+        state, result = ("failed", {"reason": "the scan is no longer there"}) if job is None else self._ask(job)
+        if not self._closed.is_set():
+            self._store.judged_again(drawing.id, state, result)
 
     def _ask(self, job: Job) -> tuple[str, dict[str, Any]]:
         """What the worker says; a worker that dies is started anew for the next job."""

@@ -82,8 +82,9 @@ class Wake:
 
 
 def _told(status: int) -> Any:
-    def answer(_request: Request, error: Exception) -> Response:
-        return _json({"detail": str(error)}, status)
+    def answer(request: Request, error: Exception) -> Response:
+        desk: Desk = request.app.state.desk
+        return _json({"detail": desk.without_folders(str(error))}, status)
 
     return answer
 
@@ -114,6 +115,9 @@ def current_desk(request: Request) -> Desk:
 Rater = Annotated[str, Depends(current_rater)]
 TheDesk = Annotated[Desk, Depends(current_desk)]
 Version = Annotated[str, Query(max_length=64, description="of the scan, as its details name it")]
+
+
+Key = Annotated[str, Query(max_length=64, description="chosen by the sender; the same drawing sent twice counts once")]
 
 
 def _add_page(app: FastAPI) -> None:
@@ -176,8 +180,8 @@ def _add_scan(app: FastAPI) -> None:
         return _json(desk.details(rater, scan))
 
     @app.get("/api/scans/{scan}/volumes/{layer}", summary="A layer as NIfTI; 409 when it changed since the scan was opened")
-    def volume(scan: str, layer: str, version: Version, _rater: Rater, desk: TheDesk) -> Response:
-        path = desk.layer(scan, layer, version)
+    def volume(scan: str, layer: str, version: Version, rater: Rater, desk: TheDesk) -> Response:
+        path = desk.layer(rater, scan, layer, version)
         try:
             content = path.read_bytes()
         except OSError as error:
@@ -203,17 +207,18 @@ def _add_scan(app: FastAPI) -> None:
 
     @app.delete("/api/scans/{scan}/rating", summary="Take back the rater's latest rating of a scan")
     def unrate(scan: str, rater: Rater, desk: TheDesk) -> Response:
-        desk.scan(scan)
-        return _json({"taken_back": desk.store.withdraw_rating(scan, rater)})
+        return _json({"taken_back": desk.unrate(rater, scan)})
 
 
 def _add_drawing(app: FastAPI) -> None:
     @app.put("/api/scans/{scan}/drawing", summary="Keep a corrected mask: gzip of one byte a voxel, in the FLAIR's order")
-    async def draw(scan: str, version: Version, request: Request, rater: Rater, desk: TheDesk, draft: bool = False) -> Response:
+    async def draw(
+        scan: str, version: Version, request: Request, rater: Rater, desk: TheDesk, draft: bool = False, key: Key = ""
+    ) -> Response:
         from starlette.concurrency import run_in_threadpool
 
         content = await request.body()
-        kept = await run_in_threadpool(desk.draw, rater, scan, version, content, draft)
+        kept = await run_in_threadpool(desk.draw, rater, scan, version, content, draft, key)
         request.app.state.wake.drawing()
         return _json(kept)
 

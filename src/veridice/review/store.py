@@ -34,7 +34,7 @@ CREATE TABLE IF NOT EXISTS ratings (
     source TEXT NOT NULL DEFAULT 'desk', withdrawn INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS ratings_by_scan ON ratings (scan, rater, id);
 CREATE TABLE IF NOT EXISTS drawings (
-    id INTEGER PRIMARY KEY, scan TEXT NOT NULL, rater TEXT NOT NULL, version TEXT NOT NULL, file TEXT NOT NULL,
+    id INTEGER PRIMARY KEY, key TEXT UNIQUE, scan TEXT NOT NULL, rater TEXT NOT NULL, version TEXT NOT NULL, file TEXT NOT NULL,
     dice REAL, volume_ml REAL, drawn TEXT NOT NULL, state TEXT NOT NULL, result TEXT NOT NULL DEFAULT '{}',
     withdrawn INTEGER NOT NULL DEFAULT 0);
 CREATE INDEX IF NOT EXISTS drawings_by_scan ON drawings (scan, id);
@@ -54,7 +54,7 @@ class StoredRating(Frozen):
 
     Args:
         id: grows with time.
-        version: of the scan's results that were looked at, see :func:`veridice.review.studied.scan_version`.
+        version: of the scan's results that were looked at, see :class:`veridice.review.studied.StudiedScan`.
         adjudicates: whether it decides where others differ.
     """
 
@@ -87,6 +87,7 @@ class StoredDrawing(Frozen):
     """
 
     id: int
+    key: str | None = None
     scan: str
     rater: str
     version: str
@@ -189,7 +190,10 @@ class Store:
             _say(connection, rater, what, scan, detail)
 
     def add_rating(self, rating: StoredRating, message: str | None = None) -> bool:
-        """Keep a rating, and a message that is to be sent of it; False where the same one was kept before."""
+        """Keep a rating, and a message that is to be sent of it; False where the same one was kept before.
+
+        An imported one that is older than what the rater said here since is kept, and does not count.
+        """
         row = {**rating.model_dump(exclude={"id"}), "reasons": json.dumps(rating.reasons)}
         names = ", ".join(row)
         places = ", ".join(f":{name}" for name in row)
@@ -198,18 +202,23 @@ class Store:
             done = connection.execute(f"INSERT OR IGNORE INTO ratings ({names}) VALUES ({places})", row)  # noqa: S608
             if not done.rowcount:
                 return False
+            if rating.source == "import":
+                newer = "SELECT 1 FROM ratings WHERE scan = ? AND rater = ? AND withdrawn = 0 AND id != ? AND rated > ?"
+                values = (done.lastrowid, rating.scan, rating.rater, done.lastrowid, rating.rated)
+                # The inner question is ours.
+                connection.execute(f"UPDATE ratings SET withdrawn = 1 WHERE id = ? AND EXISTS ({newer})", values)  # noqa: S608
             _say(connection, rating.rater, "rating", rating.scan, rating.rating)
             if message is not None:
                 connection.execute("INSERT INTO messages (body, due) VALUES (?, 0)", (message,))
         return True
 
-    def withdraw_rating(self, scan: str, rater: str) -> bool:
+    def withdraw_rating(self, scan: str, rater: str, adjudicates: bool = False) -> bool:
         """Take back the latest rating of a rater on a scan, so that the one before counts again; False without any."""
         with self.writing() as connection:
             done = connection.execute(
                 "UPDATE ratings SET withdrawn = 1 WHERE id = (SELECT max(id) FROM ratings WHERE scan = ? AND rater = ? AND"
-                " withdrawn = 0)",
-                (scan, rater),
+                " adjudicates = ? AND withdrawn = 0)",
+                (scan, rater, adjudicates),
             )
             if done.rowcount:
                 _say(connection, rater, "rating taken back", scan, "")
@@ -247,6 +256,15 @@ class Store:
             if drawing.state != "draft":
                 _say(connection, drawing.rater, "drawing", drawing.scan, drawing.file)
         return drawing.model_copy(update={"id": int(done.lastrowid or 0)})
+
+    def drawing_of(self, key: str) -> StoredDrawing | None:
+        """The drawing that was kept with this key, taken back or not; None where none was."""
+        found = self.rows("SELECT * FROM drawings WHERE key = ?", key)
+        return _drawing(found[0]) if found else None
+
+    def drawn_scans(self) -> list[str]:
+        """Scans that anybody ever saved a drawing of."""
+        return [row["scan"] for row in self.rows("SELECT DISTINCT scan FROM drawings WHERE state != 'draft'")]
 
     def withdraw_drawing(self, scan: str, rater: str) -> StoredDrawing | None:
         """Take back the latest drawing of a rater on a scan, a draft first; None without any."""

@@ -50,6 +50,7 @@ class StudiedScan:
         layers: files by the names of :data:`LAYERS`; only those that are there.
         site: of the participant, where the table of the study names it.
         looks: size and time of each layer when it was last read, by which a changed file is noticed.
+        version: checksum of what a person looks at, the record and the judged mask's size; a rating is of one version.
     """
 
     name: str
@@ -61,11 +62,12 @@ class StudiedScan:
     layers: Mapping[str, Path]
     site: str = ""
     looks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    version: str = ""
 
     @property
     def needs_look(self) -> bool:
         """A scan that was judged has a mask to look at."""
-        return self.assessment is not None and "flair" in self.layers
+        return self.assessment is not None and {"flair", "judged_mask"} <= self.layers.keys()
 
     def value(self, name: str) -> float | None:
         """A score of the assessment, or None."""
@@ -125,7 +127,9 @@ def read_scan_of_study(output: Path, dataset: Path, record: Record, site: str = 
             assessment = read_assessment(output / stored)
             layers = dict(_layers(output / folder, dataset / folder, record, assessment))
     looks = {name: look for name, path in layers.items() if (look := _look(path)) is not None}
-    return StudiedScan(record.scan, participant, session, folder, record, assessment, layers, site, looks)
+    size = looks.get("judged_mask", (0, 0))[0]
+    version = hashlib.sha256(f"{record.model_dump_json()}{size}".encode()).hexdigest()[:32]
+    return StudiedScan(record.scan, participant, session, folder, record, assessment, layers, site, looks, version)
 
 
 def _layers(results: Path, images: Path, record: Record, assessment: Assessment) -> Iterator[tuple[str, Path]]:
@@ -153,24 +157,16 @@ def _look(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def changed_layers(scan: StudiedScan) -> list[str]:
-    """Layers whose file is another than when the scan was read, and images that are not those that were judged."""
-    changed = [name for name, look in scan.looks.items() if _look(scan.layers[name]) != look]
+def moved_layers(scan: StudiedScan) -> set[str]:
+    """Layers whose file is another than when the scan was read."""
+    return {name for name, look in scan.looks.items() if _look(scan.layers[name]) != look}
+
+
+def unlike_record(scan: StudiedScan) -> set[str]:
+    """Images that are not those that were judged, by their size."""
     known = {entry.name: entry.size for entry in scan.record.inputs}
-    for name in ("flair", "t1"):
-        path = scan.layers.get(name)
-        if path is not None and (look := _look(path)) is not None and look[0] != known.get(path.name) and name not in changed:
-            changed.append(name)
-    return changed
-
-
-def scan_version(scan: StudiedScan) -> str:
-    """Checksum of what a person looks at: the record and the judged mask; a rating is of one version."""
-    checksum = hashlib.sha256(scan.record.model_dump_json().encode())
-    if (mask := scan.layers.get("judged_mask")) is not None:
-        with suppress(OSError):
-            checksum.update(mask.read_bytes())
-    return checksum.hexdigest()[:32]
+    looks = {name: scan.looks.get(name) for name in ("flair", "t1")}
+    return {name for name, look in looks.items() if look is not None and look[0] != known.get(scan.layers[name].name)}
 
 
 def previous_visit(scans: Mapping[str, StudiedScan], scan: StudiedScan) -> StudiedScan | None:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import sqlite3
 import threading
 import time
 import urllib.error
 import urllib.request
+from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from veridice.errors import InputError
 from veridice.review.store import Store, now
 
-TIMEOUT_S = 10
+TIMEOUT_S, PAUSE_S = 10, 5
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 3600.0
 MOST_TRIES = 40
 """The waits between them grow to an hour: more than a day in all."""
@@ -75,22 +77,29 @@ class Webhook:
 
     def _run(self) -> None:
         while not self._closed.is_set():
-            rows = self._store.rows(
-                "SELECT * FROM messages WHERE delivered IS NULL AND tries < ? ORDER BY due, id LIMIT 1", MOST_TRIES
-            )
-            wait = max(0.0, rows[0]["due"] - time.time()) if rows else LONGEST_WAIT_S
-            if wait:
-                self._work.wait(wait)
-                self._work.clear()
-                continue
-            trouble = self._send(rows[0]["body"].encode())
-            with self._store.writing() as connection:
-                if trouble:
-                    due = time.time() + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** rows[0]["tries"])
-                    values = (due, trouble, rows[0]["id"])
-                    connection.execute("UPDATE messages SET tries = tries + 1, due = ?, trouble = ? WHERE id = ?", values)
-                else:
-                    connection.execute("UPDATE messages SET delivered = ?, trouble = '' WHERE id = ?", (now(), rows[0]["id"]))
+            try:
+                self._turn()
+            except sqlite3.Error:  # a busy file, say: the next turn finds it free
+                self._closed.wait(PAUSE_S)
+
+    def _turn(self) -> None:
+        """Send the message that is due, or wait for one."""
+        rows = self._store.rows(
+            "SELECT * FROM messages WHERE delivered IS NULL AND tries < ? ORDER BY due, id LIMIT 1", MOST_TRIES
+        )
+        wait = max(0.0, rows[0]["due"] - time.time()) if rows else LONGEST_WAIT_S
+        if wait:
+            self._work.wait(wait)
+            self._work.clear()
+            return
+        trouble = self._send(rows[0]["body"].encode())
+        with self._store.writing() as connection:
+            if trouble:
+                due = time.time() + min(LONGEST_WAIT_S, FIRST_WAIT_S * 2 ** rows[0]["tries"])
+                values = (due, trouble, rows[0]["id"])
+                connection.execute("UPDATE messages SET tries = tries + 1, due = ?, trouble = ? WHERE id = ?", values)
+            else:
+                connection.execute("UPDATE messages SET delivered = ?, trouble = '' WHERE id = ?", (now(), rows[0]["id"]))
 
     def _send(self, body: bytes) -> str:
         """What went wrong; empty where nothing did."""
@@ -102,5 +111,5 @@ class Webhook:
                 return "" if 200 <= answer.status < 300 else f"answered {answer.status}"
         except urllib.error.HTTPError as error:
             return f"answered {error.code}"
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, HTTPException) as error:
             return type(error).__name__

@@ -32,7 +32,7 @@ export async function send(method, path, content, waiting) {
     try {
       return await (await answered(await fetch(path, options))).json();
     } catch (error) {
-      if (error instanceof Refused && error.status < 500) throw error;
+      if (error instanceof Refused && (error.status < 500 || error.status === 507)) throw error;
       waiting(tries, error);
       await new Promise((done) => setTimeout(done, Math.min(300 * 2 ** tries, 5000)));
     }

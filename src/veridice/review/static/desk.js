@@ -7,7 +7,7 @@ import { RatingForm } from "./rating.js";
 import { VIEWS, Viewer, readLayer } from "./viewer.js";
 
 const AUTOSAVE_MS = 1200;
-const state = { me: null, details: null, place: -1, opened: 0, skipped: [], history: [], ahead: null, saving: Promise.resolve(), unsaved: false };
+const state = { me: null, details: null, place: -1, opened: 0, skipped: [], unseen: new Set(), history: [], ahead: null, saving: Promise.resolve(), pending: 0, unsaved: false };
 let viewer, before, brush, list, form, autosave;
 
 function status(text, trouble = false) {
@@ -38,63 +38,76 @@ async function fetched(scan) {
 const nextScan = async (passed) => (await ask(`/api/next?${passed.slice(0, 200).map((scan) => `after=${encodeURIComponent(scan)}`).join("&")}`)).scan;
 
 async function lookAhead(current) {
-  const scan = await nextScan([current, ...state.skipped].filter(Boolean));
+  const scan = await nextScan([current, ...state.skipped, ...state.unseen].filter(Boolean));
   if (!scan) return { scan: null };
   const ready = fetched(scan);
   ready.catch(() => null); // It is asked for again when its turn comes.
   return { scan, ready };
 }
 
+let opening = 0;
+
 async function open(scan, ready) {
+  opening += 1;
+  const turn = opening;
   if (!(await leave())) return;
   $("wait").textContent = "Reading …";
   try {
     const { details, images } = await (ready ?? fetched(scan));
-    state.details = details;
-    const first = details.places[0];
-    viewer.open(images, state.shown ?? ["judged_mask"], first && [first.x, first.y, first.z]);
-    $("wait").textContent = "";
-    $("title").textContent = `${details.scan} – ${state.me.study}`;
-    list.mark(scan);
-    form.open(scan, details.mine);
-    showVerdict(details);
-    showPlaces(details.places, goToPlace);
-    showCommands(details.commands);
-    drawLayers();
-    drawDrawing();
-    hideBefore();
-    state.place = first ? 0 : -1;
-    markPlace(state.place);
-    state.opened = performance.now();
-    state.sending = false;
-    form.draw();
-    document.body.dataset.scan = scan;
+    if (turn !== opening) return; // another scan was asked for meanwhile
+    show(details, images);
     for (const layer of state.shown ?? []) if (!(layer in images) && details.layers.some(({ name }) => name === layer)) await switchLayer(layer, true);
     $("canvas").focus({ preventScroll: true });
-    if (details.drawing?.state === "draft" && details.drawing.rater === state.me.rater) await startDrawing();
-    state.ahead = lookAhead(scan).catch(() => null);
+    if (turn === opening && details.drawing?.state === "draft" && details.drawing.rater === state.me.rater) await startDrawing();
+    if (turn === opening) state.ahead = lookAhead(scan).catch(() => null);
   } catch (error) {
-    $("wait").textContent = `${scan} cannot be shown: ${error.message}.`;
+    if (turn !== opening) return;
+    $("wait").textContent = `${scan} cannot be shown: ${error.message}. Press n for the next one.`;
+    // It must not be offered again and again.
+    state.unseen.add(scan);
+    state.ahead = lookAhead(state.details?.scan ?? "").catch(() => null);
   }
 }
 
-// What is drawn is sent before another scan is opened.
+function show(details, images) {
+  const first = details.places[0];
+  viewer.open(images, state.shown ?? ["judged_mask"], first && [first.x, first.y, first.z]);
+  form.open(details.scan, details.version, details.mine);
+  state.details = details;
+  $("wait").textContent = "";
+  $("title").textContent = `${details.scan} – ${state.me.study}`;
+  list.mark(details.scan);
+  showVerdict(details);
+  showPlaces(details.places, goToPlace);
+  showCommands(details.commands);
+  drawLayers();
+  drawDrawing();
+  hideBefore();
+  state.place = first ? 0 : -1;
+  markPlace(state.place);
+  state.opened = performance.now();
+  form.draw();
+  document.body.dataset.scan = details.scan;
+}
+
+// What is drawn is sent before another scan is opened; where that fails, the drawing stays open.
 async function leave() {
-  await flushDraft();
+  if (!(await flushDraft())) return false;
   if (brush?.on) stopDrawing();
   return true;
 }
 
 async function next() {
   const ahead = await state.ahead;
-  let scan = ahead?.scan ?? (await nextScan([state.details?.scan, ...state.skipped].filter(Boolean)));
+  const passed = () => [state.details?.scan, ...state.skipped, ...state.unseen].filter(Boolean);
+  let scan = ahead?.scan ?? (await nextScan(passed()));
   if (!scan && state.skipped.length) {
     state.skipped = [];
     status("Only those that you skipped are left");
-    scan = await nextScan([]);
+    scan = await nextScan([...state.unseen]);
   }
   if (!scan) {
-    status("Nothing is left for you. Thank you.");
+    status(state.unseen.size ? `Nothing is left for you but ${state.unseen.size} that cannot be shown.` : "Nothing is left for you. Thank you.");
     document.body.dataset.finished = "true";
     await showStanding(state.me);
     return;
@@ -103,33 +116,35 @@ async function next() {
 }
 
 async function rate(said) {
-  if (state.sending) return;
+  if (state.sending || !state.details) return;
   state.sending = true;
   form.send.disabled = true;
   const { scan, version } = state.details;
+  const kept = form.place;
   const seconds = Math.min(86400, (performance.now() - state.opened) / 1000);
   try {
-    await flushDraft();
+    if (!(await flushDraft())) return;
     await send("POST", scanPath(scan, "/rating"), { key: randomKey(), version, seconds, ...said }, waiting);
-    form.sent();
-    list.rated(scan, said.rating ?? `${said.score} of 5`);
-    state.history.push(scan);
-    state.skipped = state.skipped.filter((one) => one !== scan);
-    status(`Saved: ${scan}`);
-    showProgress();
-    await next();
   } catch (error) {
     status(`Not saved: ${error.message}.`, true);
+    return;
   } finally {
     state.sending = false;
     form.draw();
   }
+  form.sent(kept);
+  list.rated(scan, said.rating ?? `${said.score} of 5`);
+  state.history.push(scan);
+  state.skipped = state.skipped.filter((one) => one !== scan);
+  status(`Saved: ${scan}`);
+  showProgress();
+  // Whoever went on by himself meanwhile stays there.
+  if (state.details.scan === scan) await next().catch((error) => status(`Saved: ${scan}. The next scan does not come: ${error.message}. Press n to try again.`, true));
 }
 
 async function skip() {
-  if (!state.details) return;
-  state.skipped.push(state.details.scan);
-  await next();
+  if (state.details && !state.skipped.includes(state.details.scan)) state.skipped.push(state.details.scan);
+  await next().catch((error) => status(`The next scan does not come: ${error.message}.`, true));
 }
 
 async function undo() {
@@ -167,9 +182,12 @@ async function switchLayer(layer, on) {
 
 // The corrected mask as it was saved last.
 async function switchEdited(on) {
-  const { drawing } = state.details;
+  const { drawing, scan } = state.details;
+  if (brush.on || !drawing) return; // what is being drawn is shown already
   if (on) {
-    viewer.add("edited", await readLayer(scanPath(state.details.scan, `/drawings/${drawing.id}`), "edited"));
+    const image = await readLayer(scanPath(scan, `/drawings/${drawing.id}`), "edited");
+    if (scan !== state.details.scan || brush.on) return;
+    viewer.add("edited", image);
     viewer.toggle("edited", true);
   } else viewer.toggle("edited", false);
   drawLayers();
@@ -180,7 +198,7 @@ const LAYER_KEYS = { t1: "t", judged_mask: "m", own_mask: "o", probability: "y",
 function drawLayers() {
   const layers = state.details.layers.filter(({ name }) => name !== "flair");
   const switches = layers.map(({ name, label }) => button(label, LAYER_KEYS[name], () => switchLayer(name, !viewer.shown.has(name)), { ariaPressed: String(viewer.shown.has(name)), className: `layer ${name}` }));
-  if (state.details.drawing) switches.push(button("Corrected mask", "e", () => switchEdited(!viewer.shown.has("edited")), { ariaPressed: String(viewer.shown.has("edited")), className: "layer edited" }));
+  if (state.details.drawing) switches.push(button("Corrected mask", "e", () => switchEdited(!viewer.shown.has("edited")), { ariaPressed: String(viewer.shown.has("edited")), className: "layer edited", disabled: brush.on }));
   const style = button(viewer.style === "outline" ? "Outline" : "Fill", "s", toggleStyle);
   const opacity = make("input", { type: "range", min: 10, max: 100, value: viewer.opacity * 100, oninput: (event) => viewer.setOpacity(event.target.value / 100) });
   const parts = [...switches, make("span", { className: "gap" }), style, make("label", {}, "Opacity ", opacity), button("Reset window", "w", () => viewer.resetWindow())];
@@ -238,21 +256,25 @@ async function toggleBefore() {
 // Drawing
 
 async function startDrawing() {
-  const { drawing } = state.details;
+  const { drawing, scan } = state.details;
   $("wait").textContent = "Reading …";
-  const source = drawing ? scanPath(state.details.scan, `/drawings/${drawing.id}`) : null;
-  const mask = source ? await readLayer(source, "edited") : viewer.images.judged_mask;
-  if (state.details.layers.some(({ name }) => name === "numbers") && !viewer.images.numbers) viewer.add("numbers", await readLayer(address(state.details, "numbers"), "numbers"));
+  const mask = drawing ? await readLayer(scanPath(scan, `/drawings/${drawing.id}`), "edited") : viewer.images.judged_mask;
+  const numbered = state.details.layers.some(({ name }) => name === "numbers") && !viewer.images.numbers;
+  const numbers = numbered ? await readLayer(address(state.details, "numbers"), "numbers") : null;
   $("wait").textContent = "";
+  if (scan !== state.details.scan || brush.on) return; // another scan is open by now
+  if (numbers) viewer.add("numbers", numbers);
   if (viewer.view === "mosaic") setView("axial");
   viewer.shown.delete("edited");
   brush.start(mask);
   drawTools();
+  drawLayers();
 }
 
 function stopDrawing() {
   brush.stop();
   drawTools();
+  drawLayers();
 }
 
 function stroked() {
@@ -262,33 +284,39 @@ function stroked() {
   drawTools();
 }
 
-// Each pause sends what is drawn as a draft, so that closing the browser loses nothing.
+// Each pause sends what is drawn as a draft, so that closing the browser loses nothing. False where it could not be kept.
 async function flushDraft() {
   clearTimeout(autosave);
-  if (!state.unsaved || !brush?.on) return;
-  state.unsaved = false;
-  await sendDrawing(true);
+  if (!state.unsaved || !brush?.on) return true;
+  return sendDrawing(true);
 }
 
 async function sendDrawing(draft) {
   const { scan, version } = state.details;
+  state.unsaved = false;
   const content = await brush.packed();
-  state.saving = state.saving.catch(() => null).then(() => send("PUT", scanPath(scan, `/drawing?version=${version}&draft=${draft}`), content, waiting));
+  const path = scanPath(scan, `/drawing?version=${version}&draft=${draft}&key=${draft ? "" : randomKey()}`);
+  state.saving = state.saving.catch(() => null).then(() => send("PUT", path, content, waiting));
+  state.pending += 1;
   try {
     const drawing = await state.saving;
     if (state.details.scan === scan) state.details.drawing = drawing;
     status(draft ? "Drawing kept as a draft" : "Corrected mask saved; it is judged again");
     drawDrawing();
+    return true;
   } catch (error) {
-    status(`Drawing not saved: ${error.message}.`, true);
+    state.unsaved = true;
+    status(`Drawing not saved, it stays open: ${error.message}.`, true);
+    return false;
+  } finally {
+    state.pending -= 1;
   }
 }
 
 async function saveDrawing() {
   if (!brush.on) return;
   clearTimeout(autosave);
-  state.unsaved = false;
-  await sendDrawing(false);
+  if (!(await sendDrawing(false))) return;
   stopDrawing();
   await switchEdited(true);
 }
@@ -396,7 +424,7 @@ function changeOpacity(by) {
 }
 
 function pressed(event) {
-  if (!state.details || $("help").open || $("standing").open) return;
+  if ($("help").open || $("standing").open || (!state.details && !["n", "?", "a", "p"].includes(event.key))) return;
   const typing = event.target.matches?.("textarea, input:not([type=range]), select");
   if (typing) {
     if (event.key === "Escape") $("canvas").focus();
@@ -460,7 +488,7 @@ async function start() {
   $("show-help").onclick = () => $("help").showModal();
   $("show-standing").onclick = () => showStanding(state.me);
   $("show-list").onclick = () => showList(false);
-  addEventListener("beforeunload", (event) => { if (state.unsaved || state.sending) event.preventDefault(); });
+  addEventListener("beforeunload", (event) => { if (state.unsaved || state.pending || state.sending) event.preventDefault(); });
   addEventListener("visibilitychange", () => { if (document.hidden) flushDraft(); });
   list.set(await rows);
   await next();

@@ -102,9 +102,10 @@ export function showPlaces(places, choose) {
   places.forEach((place, n) => {
     const what = place.place === "mask" ? "marked" : "looks missed";
     const where = place.region ? `, ${place.region.replace("_", " ")}` : "";
-    list.append(make("li", {}, make("button", { type: "button", onclick: () => choose(n) }, make("span", {}, `${Math.round(place.number)} ${what}${where}`), make("span", { className: "soft" }, `${place.volume_ml.toFixed(2)} ml · lesion ${percent(place.confidence)}`))));
+    list.append(make("li", {}, make("button", { type: "button", onclick: () => choose(n) }, make("span", {}, `${Math.round(place.number)} ${what}${where}`), make("span", { className: "soft" }, `${place.volume_ml.toFixed(2)} ml${place.confidence === null ? "" : ` · lesion ${percent(place.confidence)}`}`))));
   });
-  const title = make("h2", {}, "Doubtful places ", key("j"), " ", key("k"));
+  const blind = places.some((place) => place.confidence === null);
+  const title = make("h2", {}, blind ? "Lesions " : "Doubtful places ", key("j"), " ", key("k"));
   $("places").replaceChildren(title, places.length ? list : make("p", { className: "soft" }, "No single lesions are listed."));
 }
 

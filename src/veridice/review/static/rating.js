@@ -25,11 +25,11 @@ export class RatingForm {
   }
 
   get place() {
-    return `veridice ${this.me.study} ${this.me.rater} ${this.scan}`;
+    return `veridice ${this.me.study} ${this.me.rater} ${this.scan} ${this.version}`;
   }
 
-  open(scan, mine) {
-    this.scan = scan;
+  open(scan, version, mine) {
+    Object.assign(this, { scan, version });
     let kept = null;
     try {
       kept = JSON.parse(localStorage.getItem(this.place));
@@ -57,8 +57,13 @@ export class RatingForm {
     }
   }
 
-  sent() {
-    localStorage.removeItem(this.place);
+  // `place` is that of the scan that was sent: another one may be open by now.
+  sent(place) {
+    try {
+      localStorage.removeItem(place);
+    } catch {
+      // Nothing was kept.
+    }
   }
 
   choose(n) {

@@ -107,8 +107,11 @@ export class Viewer {
   once(change) {
     const draw = this.nv.drawScene;
     this.nv.drawScene = () => undefined;
-    change();
-    this.nv.drawScene = draw;
+    try {
+      change();
+    } finally {
+      this.nv.drawScene = draw;
+    }
     this.nv.drawScene();
   }
 
@@ -155,6 +158,7 @@ export class Viewer {
   paint(layer, bit) {
     const drawing = this.nv.drawBitmap;
     const { img } = this.images[layer];
+    if (img.length !== drawing.length) return; // of another grid than the FLAIR that is shown
     eachVoxel(this.images.flair, (ras, file) => { if (img[file] > 0) drawing[ras] |= bit; });
   }
 
