@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from veridice.review.agreement import agreement, differing, final_rating, readings
@@ -67,3 +68,23 @@ def test_what_counts_is_the_judge_then_the_majority_then_the_severe() -> None:
     assert final_rating([*pair, said("s", "C", "accept", 3)]).rating == "accept"
     assert final_rating([*pair, said("s", "E", "needs edit", 4, adjudicates=True)]).rating == "needs edit"
     assert readings([*pair, said("s", "E", "accept", 4, adjudicates=True)]) == {"s": {"A": 0, "B": 2}}
+
+
+def test_ratings_without_a_score_make_all_count_by_their_decision() -> None:
+    mixed = [said("s", "A", "accept", score=5), said("s", "B", "accept")]
+    assert readings(mixed) == {"s": {"A": 0, "B": 0}}
+    assert differing(mixed) == []
+
+
+def test_the_weighted_kappa_goes_by_values_also_where_some_were_never_given() -> None:
+    words = {1: "reject", 2: "reject", 5: "accept"}
+    pairs = [(1, 1), (1, 2), (2, 2), (2, 5), (5, 5), (5, 5), (1, 1), (5, 2)]
+    ratings = [
+        said(f"s{n}", rater, words[value], score=value)
+        for n, pair in enumerate(pairs)
+        for rater, value in zip("AB", pair, strict=True)
+    ]
+    first, second = (np.array(values, float) for values in zip(*pairs, strict=True))
+    apart = ((first - second) ** 2).mean()
+    by_chance = np.mean([(a - b) ** 2 for a in first for b in second])
+    assert agreement(ratings)["cohen"][0]["weighted"] == pytest.approx(1 - apart / by_chance)

@@ -6,18 +6,20 @@ import gzip
 import json
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pytest
-from desk_study import SHAPE, Desk, served, write_study
+from desk_study import SHAPE, Desk, served, without_judge, write_scan, write_study
 
 from veridice.cohort.ratings import read_rating
 from veridice.errors import OutputError
@@ -427,3 +429,109 @@ def test_the_interface_documents_itself(shared: Desk) -> None:
     assert re.findall(r"<code>(?:GET|POST|PUT|DELETE) (\S+)</code>", page.decode())
     for path in described:
         assert path in page.decode()
+
+
+def judged_again(study: Path, name: str, number: int = 5) -> None:
+    """What ``veridice run`` leaves when a scan is judged once more, with another result."""
+    write_scan(study.parents[1], name, number)
+
+
+def test_what_was_said_of_earlier_results_no_longer_counts(study: Path) -> None:
+    drawn = np.ones(SHAPE)
+    with served(study, raters="ANNA", weights=without_judge(study.parents[2] / "weights")) as desk:
+        anna = desk["ANNA"]
+        version = anna.get("/api/scans/sub-003")["version"]
+        anna.rate("sub-003", "reject")
+        anna.draw("sub-003", drawn, draft=True)
+        assert anna.get("/api/progress")["standing"]["seen"] == 1
+        anna.ask("POST", "/api/export", {})
+        judged_again(study, "sub-003")
+        said = {"key": "12345678", "version": version, "rating": "accept"}
+        assert anna.ask("POST", "/api/scans/sub-003/rating", said)[0] == 409
+        details = anna.get("/api/scans/sub-003")
+        assert details["mine"] is None
+        assert details["drawing"] is None
+        assert anna.get("/api/progress")["standing"]["seen"] == 0
+        assert anna.get("/api/next")["scan"] == "sub-003"
+        assert anna.ask("POST", "/api/export", {})[1]["scans"] == 0
+        assert anna.ask("POST", "/api/export", {})[0] == 200
+    assert not (study / "sub-003" / "anat" / "sub-003_rating.json").exists()
+    assert "no" in (study / "ratings.tsv").read_text().splitlines()[1].split("\t")
+
+
+def test_a_flair_of_another_size_than_the_judged_one_is_shown_with_a_word(study: Path) -> None:
+    flair = study.parents[1] / "sub-002" / "anat" / "sub-002_FLAIR.nii.gz"
+    flair.write_bytes(gzip.compress(gzip.decompress(flair.read_bytes()), 1) + b"")
+    content = flair.read_bytes()
+    with served(study) as desk:
+        details = desk["ANNA"].get("/api/scans/sub-002")
+        assert details["changed"] == ["FLAIR"]
+        path = f"/api/scans/sub-002/volumes/flair?version={details['version']}"
+        assert desk["ANNA"].raw("GET", path)[2] == content
+
+
+def test_blind_raters_get_no_map_of_doubt(study: Path) -> None:
+    with served(study, "--blind") as desk:
+        details = desk["ANNA"].get("/api/scans/sub-001")
+        assert [layer["name"] for layer in details["layers"]] == ["flair", "t1", "judged_mask"]
+        assert [(place["number"], place["place"], place["confidence"]) for place in details["places"]] == [
+            (1, "mask", None),
+            (2, "mask", None),
+        ]
+        path = f"/api/scans/sub-001/volumes/probability?version={details['version']}"
+        assert desk["ANNA"].raw("GET", path)[0] == 404
+
+
+def test_a_scan_for_two_readers_goes_to_two(study: Path) -> None:
+    with served(study, "--double", "1", raters="A,B,C,D") as desk:
+        given = [desk[rater].get("/api/next")["scan"] for rater in "ABCD"]
+        assert sorted(given) == ["sub-002", "sub-002", "sub-003", "sub-003"]
+    with served(study, raters="A,B") as desk:
+        desk["A"].get("/api/scans/sub-003")  # opened from the list
+        assert desk["B"].get("/api/next")["scan"] == "sub-002"
+
+
+def test_an_older_rating_of_a_page_does_not_overrule_a_newer_one(study: Path) -> None:
+    beside = study / "sub-001" / "anat" / "sub-001_rating.json"
+    old = {"Scan": "sub-001", "JudgedMask": "own", "Rating": "accept", "Rater": "ANNA", "Rated": "2020-01-01T00:00:00.000Z"}
+    with served(study) as desk:
+        desk["ANNA"].rate("sub-001", "reject")
+        beside.write_text(json.dumps({**old, "PredictedDice": 1e999}))
+        assert desk["ANNA"].ask("POST", "/api/export", {})[0] == 200
+        assert read_rating(beside).value == "reject"
+
+
+def test_a_drawing_sent_twice_is_kept_once_and_many_at_once_are_kept(study: Path) -> None:
+    with served(study, raters="ANNA", weights=without_judge(study.parents[2] / "weights")) as desk:
+        anna = desk["ANNA"]
+        version = anna.get("/api/scans/sub-001")["version"]
+        content = gzip.compress(bytes(int(np.prod(SHAPE))))
+        path = f"/api/scans/sub-001/drawing?version={version}&key=thesamekey"
+        assert anna.ask("PUT", path, content)[1]["id"] == anna.ask("PUT", path, content)[1]["id"]
+        with ThreadPoolExecutor(6) as pool:
+            path = f"/api/scans/sub-002/drawing?version={anna.get('/api/scans/sub-002')['version']}&draft=true"
+            statuses = list(pool.map(lambda _: anna.ask("PUT", path, content)[0], range(18)))
+        assert set(statuses) == {200}
+
+
+def test_a_missing_drawing_does_not_keep_the_desk_from_starting(study: Path) -> None:
+    weights = without_judge(study.parents[2] / "weights")
+    with served(study, raters="ANNA", weights=weights) as desk:
+        desk["ANNA"].draw("sub-001", np.ones(SHAPE))
+    for file in (study / "review" / "drawings").rglob("*.nii.gz"):
+        file.unlink()
+    (study / "sub-002" / "anat" / "sub-002_label-lesion_mask.nii.gz").unlink()
+    with served(study, raters="ANNA", weights=weights) as desk:
+        assert desk["ANNA"].ask("GET", "/api/scans/sub-002")[0] == 404
+        assert desk["ANNA"].get("/api/scans/sub-001")["scan"] == "sub-001"
+
+
+def test_no_folder_of_this_machine_is_told(study: Path) -> None:
+    elsewhere = study.parents[2] / "elsewhere" / "out"
+    shutil.copytree(study, elsewhere)
+    with served(elsewhere, "--bids-dir", str(study.parents[1])) as desk:
+        details = desk["ANNA"].get("/api/scans/sub-001")
+        assert "BIDS_DIR/sub-001/anat/sub-001_FLAIR.nii.gz" in details["commands"]["freeview"]
+        (study.parents[1] / "sub-002" / "anat" / "sub-002_FLAIR.nii.gz").write_bytes(b"no image")
+        _, answer = desk["ANNA"].draw("sub-002", np.zeros(SHAPE))
+        assert str(study.parents[2]) not in json.dumps([details, answer])

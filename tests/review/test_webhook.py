@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -99,3 +100,28 @@ def test_what_was_not_taken_is_sent_by_the_next_desk(
 def test_other_addresses_are_refused(address: str) -> None:
     with pytest.raises(InputError, match="no http"):
         checked_address(address)
+
+
+def test_a_receiver_that_speaks_another_language_does_not_end_the_telling(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(SECRET, KEY)
+    study = write_study(tmp_path / "study", 2)
+    with socket.create_server(("127.0.0.1", 0)) as stranger:
+        address = f"http://127.0.0.1:{stranger.getsockname()[1]}/"
+        calls = []
+
+        def answer() -> None:
+            for _ in range(2):
+                connection, _ = stranger.accept()
+                connection.recv(4096)
+                connection.sendall(b"\x00 what?\r\n\r\n")
+                connection.close()
+                calls.append(1)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        with served(study, "--webhook", address) as desk:
+            desk["ANNA"].rate("sub-001", "accept")
+            thread.join(20)
+    assert len(calls) == 2
