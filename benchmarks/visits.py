@@ -4,7 +4,7 @@ python benchmarks/visits.py runs/visits --donors validation -n 40
 python benchmarks/visits.py runs/visits-test --donors reserved -n 40
 
 Every second person's lesions did not change; those of the others grew or shrank by a factor between 0.5 and 2. All else is
-drawn anew: the place of the head, noise, receive field. The study is made and judged first (gone on with when it was
+drawn anew: the tilt of the slices, noise, receive field. The study is made and judged first (gone on with when it was
 interrupted).
 """
 
