@@ -10,8 +10,8 @@ from veridice.types import Numbers
 
 PASSES_SHARE, VOLUME_SHARE, LEAST_ML = 1.0, 0.1, 0.05
 """Of the doubt about a volume: how much the deviation of the passes counts; a share of the volume; and millilitres."""
-QUANTILE = {0.9: 1.6, 0.95: 2.0}
-"""Errors of simulated changes, in doubts, that so large a share of them does not exceed (docs/visits.md)."""
+QUANTILE = {0.9: 1.5, 0.95: 2.0}
+"""Doubts that the error of a change stays within in so large a share of simulated pairs of visits (docs/visits.md)."""
 
 
 @dataclass(frozen=True)
