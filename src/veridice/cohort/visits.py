@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from nibabel.affines import apply_affine
 from pydantic import Field
 from scipy.linalg import fractional_matrix_power
 
@@ -244,18 +245,13 @@ def _grid_around(masks: Sequence[Volume], ways: Sequence[Affine]) -> Geometry:
         marked = np.argwhere(mask.voxels).astype(np.float64)
         if not len(marked):
             marked = np.array([mask.voxels.shape]) / 2
-        there = moved_points(np.linalg.inv(way) @ mask.affine, marked)
+        there = apply_affine(np.linalg.inv(way) @ mask.affine, marked)
         points += [there.min(axis=0), there.max(axis=0)]
     low, high = np.min(points, axis=0) - RIM_MM, np.max(points, axis=0) + RIM_MM
     affine = np.diag([EDGE_MM, EDGE_MM, EDGE_MM, 1.0])
     affine[:3, 3] = low
     shape = np.ceil((high - low) / EDGE_MM).astype(int) + 1
     return Geometry((int(shape[0]), int(shape[1]), int(shape[2])), affine)
-
-
-def moved_points(affine: Affine, points: Any) -> Any:
-    """Points (n, 3) under an affine."""
-    return points @ affine[:3, :3].T + affine[:3, 3]
 
 
 COLUMNS = {
