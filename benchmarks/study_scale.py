@@ -36,7 +36,11 @@ def copy_many(study: Path, root: Path, count: int) -> tuple[Path, Path]:
         for source, target in ((study / old / "anat", bids / new / "anat"), (results / old / "anat", output / new / "anat")):
             target.mkdir(parents=True)
             for file in source.iterdir():
-                os.link(file, target / file.name.replace(old, new))
+                copy = target / file.name.replace(old, new)
+                if file.suffix == ".json":  # An assessment names the maps beside it.
+                    copy.write_text(file.read_text().replace(old, new))
+                else:
+                    os.link(file, copy)
         record = (results / RECORDS / f"{old}.json").read_text()
         (output / RECORDS / f"{new}.json").write_text(record.replace(old, new))
     return bids, output

@@ -95,8 +95,11 @@ def open_study(output: Path, dataset: Path | None) -> dict[str, StudiedScan]:
             scans[record.scan] = read_scan_of_study(output, dataset, record, sites.get(record.scan, ""))
     if not scans:
         raise InputError(f"{output}: no scan was judged yet; run veridice run … participant first")
-    if not any(scan.needs_look for scan in scans.values()) and any(scan.assessment for scan in scans.values()):
+    judged = [scan for scan in scans.values() if scan.assessment]
+    if judged and not any("flair" in scan.layers for scan in judged):
         raise InputError(f"{dataset}: holds none of the FLAIRs that were judged; give the root of the data set to --bids-dir")
+    if judged and not any(scan.needs_look for scan in judged):
+        raise InputError(f"{output}: holds none of the masks that were judged; copy the folder whole, or run veridice again")
     return scans
 
 
