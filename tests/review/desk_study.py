@@ -8,16 +8,23 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
+import pytest
+import uvicorn
 
+from veridice import cli
 from veridice.case import Assessment, Calibration
+from veridice.cli import review_commands
 from veridice.cohort.records import Record, describe_input, write_record
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.atomic import write_json
@@ -169,46 +176,85 @@ class Client:
         return self.ask("PUT", f"/api/scans/{scan}/drawing?version={version}&draft={str(draft).lower()}", content)
 
 
+def command(output: Path, options: tuple[str, ...], raters: str, weights: Path | None) -> list[str]:
+    """The arguments of a desk on a free port."""
+    given = [*options, *(["--weights", str(weights)] if weights else [])]
+    return ["review", "open", str(output), "--port", "0", "--raters", raters, *given]
+
+
+class Desk:
+    """A desk that answers, and the clients of its raters."""
+
+    def __init__(self, output: Path, links: dict[str, str]) -> None:
+        self.output = output
+        self.clients = {code: Client(link) for code, link in links.items()}
+
+    def __getitem__(self, rater: str) -> Client:
+        return self.clients[rater]
+
+
 @contextmanager
 def served(output: Path, *options: str, raters: str = "ANNA,BEN", weights: Path | None = None) -> Iterator[Desk]:
-    """The command itself, in a process of its own, on a free port."""
-    given = [*options, *(["--weights", str(weights)] if weights else [])]
-    command = [sys.executable, "-m", "veridice", "review", str(output), "--port", "0", "--raters", raters, *given]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    desk = Desk(process)
+    """The command itself, in a thread: starting a process takes seconds."""
+    told: SimpleQueue[Any] = SimpleQueue()
+
+    class Noted(uvicorn.Server):
+        def run(self, sockets: list[socket.socket] | None = None) -> None:
+            told.put(self)
+            super().run(sockets)
+
+    def work() -> None:
+        try:
+            cli.app(command(output, options, raters, weights), standalone_mode=False)
+        except BaseException as error:
+            told.put(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(review_commands, "_tell", lambda links, *_: told.put(links))
+        patch.setattr("veridice.review.serve.uvicorn.Server", Noted)
+        thread.start()
+        links, server = _expected(told), _expected(told)
+    try:
+        yield Desk(output, links)
+    finally:
+        server.should_exit = True
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def _expected(told: SimpleQueue[Any]) -> Any:
+    if isinstance(answer := told.get(timeout=30), BaseException):
+        raise answer
+    return answer
+
+
+class DeskProcess(Desk):
+    """A desk in a process of its own, which may be killed."""
+
+    def __init__(self, output: Path, process: subprocess.Popen[str], raters: int) -> None:
+        self.process = process
+        assert process.stdout is not None
+        assert process.stderr is not None
+        head = process.stderr.readline()
+        if "scans of" not in head:
+            raise AssertionError(head + process.stderr.read())
+        while "Ctrl-C" not in process.stderr.readline():
+            pass
+        # The links are printed before the last line.
+        lines = (process.stdout.readline().strip().partition(": ") for _ in range(raters))
+        super().__init__(output, {code: link for code, _, link in lines})
+
+
+@contextmanager
+def served_apart(output: Path, *options: str, raters: str = "ANNA,BEN", weights: Path | None = None) -> Iterator[DeskProcess]:
+    """The command in a process of its own, for what ends it."""
+    arguments = [sys.executable, "-m", "veridice", *command(output, options, raters, weights)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    desk = DeskProcess(output, process, raters.count(",") + 1)
     try:
         yield desk
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGINT)
         process.communicate(timeout=30)
-
-
-class Desk:
-    """A running desk and the clients of its raters."""
-
-    def __init__(self, process: subprocess.Popen[str]) -> None:
-        self.process = process
-        self.clients: dict[str, Client] = {}
-        assert process.stdout is not None
-        assert process.stderr is not None
-        head = process.stderr.readline()
-        if "scans of" not in head:
-            raise AssertionError(head + process.stderr.read())
-        while "Ctrl-C" not in (line := process.stderr.readline()):
-            head += line
-        self.said = head
-        # The links are printed before the last line.
-        for line in iter(process.stdout.readline, ""):
-            code, _, link = line.strip().partition(": ")
-            self.clients[code] = Client(link)
-            if len(self.clients) == self._raters():
-                break
-
-    def _raters(self) -> int:
-        given = list(self.process.args)  # type: ignore[arg-type]
-        named = str(given[given.index("--raters") + 1]).split(",")
-        return len(named) + ("--adjudicator" in given)
-
-    def __getitem__(self, rater: str) -> Client:
-        return self.clients[rater]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from desk_study import SHAPE, Client, Desk, served, without_judge, write_study
+from desk_study import SHAPE, Client, DeskProcess, served, served_apart, without_judge, write_study
 
 from veridice.review.store import kept_open
 
@@ -41,7 +41,7 @@ class Hurry(threading.Thread):
             return  # the desk is gone
 
 
-def killed(desk: Desk, after: float) -> list[Hurry]:
+def killed(desk: DeskProcess, after: float) -> list[Hurry]:
     raters = [Hurry(desk[name], f"sub-{n:03d}", n < 2) for n, name in enumerate(("A", "B", "C", "D"))]
     for rater in raters:
         rater.start()
@@ -62,7 +62,7 @@ def check_nothing_lost(tmp_path: Path, weights: Path, kills: int) -> None:
     ratings: set[str] = set()
     drawings: set[int] = set()
     for kill in range(kills):
-        with served(study, raters="A,B,C,D", weights=weights) as desk:
+        with served_apart(study, raters="A,B,C,D", weights=weights) as desk:
             for rater in killed(desk, 0.037 * (kill % 20)):
                 ratings |= set(rater.ratings)
                 drawings |= set(rater.drawings)

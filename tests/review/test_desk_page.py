@@ -6,8 +6,6 @@ import itertools
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +14,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from desk_study import SHAPE, Client, Desk, affine, served, without_judge, write_scan, write_study
+from command import veridice
+from desk_study import SHAPE, Client, Desk, affine, served, served_apart, without_judge, write_scan, write_study
 
 from veridice.cohort.ratings import read_rating
 from veridice.imaging.volume import Geometry
@@ -95,8 +94,7 @@ def test_twelve_scans_by_keyboard_alone_and_the_group_sees_them(tmp_path: Path, 
         assert desk["ANNA"].ask("POST", "/api/export", {})[1]["ratings"] == 12
     first = json.loads((study / "sub-011" / "anat" / "sub-011_rating.json").read_text())
     assert (first["Rating"], first["Reasons"], first["Comment"]) == ("accept", ["false lesions"], "two words")
-    command = [sys.executable, "-m", "veridice", "run", str(study.parents[1]), str(study), "group"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = veridice("run", study.parents[1], study, "group")
     assert done.returncode == 0, done.stderr
     rows = [line.split("\t") for line in (study / "veridice.tsv").read_text().splitlines()]
     ratings = {row[rows[0].index("scan")]: row[rows[0].index("rating")] for row in rows[1:]}
@@ -130,7 +128,7 @@ def test_a_text_of_the_study_stays_a_text(tmp_path: Path, open_page: Callable[..
 
 def test_a_killed_desk_is_waited_for_and_nothing_is_lost(tmp_path: Path, open_page: Callable[..., Any]) -> None:
     study = write_study(tmp_path / "study", 3)
-    with served(study) as desk:
+    with served_apart(study) as desk:
         port = desk["ANNA"].host.rpartition(":")[2]
         page = open_page(desk["ANNA"])
         os.kill(desk.process.pid, signal.SIGKILL)
@@ -298,7 +296,7 @@ def test_a_drawing_comes_back_where_it_was_in_every_orientation(
 ) -> None:
     """A mark at a place in millimetres, made in the browser, is found there in the file; and a mask is shown where it lies."""
     page = open_page(oriented["ANNA"], viewport={"width": 420, "height": 300})
-    study = Path(next(text for text in oriented.process.args if str(text).endswith("veridice") and "/" in str(text)))  # type: ignore[union-attr]
+    study = oriented.output
     for row in oriented["ANNA"].get("/api/scans"):
         name = row["scan"]
         if names is not None and name not in names:

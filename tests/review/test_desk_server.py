@@ -9,7 +9,6 @@ import re
 import shutil
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +18,8 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 import pytest
-from desk_study import SHAPE, Desk, served, without_judge, write_scan, write_study
+from command import veridice
+from desk_study import SHAPE, Desk, served, served_apart, without_judge, write_scan, write_study
 
 from veridice.cohort.ratings import read_rating
 from veridice.errors import OutputError
@@ -40,8 +40,7 @@ def study(tmp_path: Path) -> Path:
 
 
 def review(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "veridice", "review", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120)
+    return veridice("review", *arguments)
 
 
 def test_the_worst_mask_comes_first(shared: Desk) -> None:
@@ -100,8 +99,8 @@ def test_a_proxy_is_answered_by_the_name_that_was_allowed(study: Path) -> None:
 
 
 def test_ctrl_c_is_the_ordinary_end(study: Path) -> None:
-    with served(study) as desk:
-        pass
+    with served_apart(study) as desk:
+        assert desk["ANNA"].get("/api/me")["rater"] == "ANNA"
     assert desk.process.returncode == 0
 
 

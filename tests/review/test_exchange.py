@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from command import veridice
 from desk_study import SHAPE, served, without_judge, write_study
 
 from veridice.imaging.volume import Volume
 from veridice.io.datasets import read_manifest
 from veridice.quality.calibration import read_calibration
 from veridice.report.live_view import live_view
-
-
-def veridice(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-m", "veridice", *arguments], capture_output=True, text=True, timeout=120)
 
 
 def test_corrected_masks_calibrate_and_train(tmp_path: Path) -> None:
