@@ -11,13 +11,13 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import typer
+from command import one_after_the_other
 
 import veridice
 from veridice import cli
@@ -83,10 +83,6 @@ def run_line(line: str, scan: dict[str, Volume], weights: Path) -> None:
         copy_result(Path(arguments[2]), count_scans(Path(arguments[1])))
     if target:
         target.write_text(printed.getvalue())
-
-
-def one_after_the_other(tasks: Iterable[Any], work: Callable[[Any], Any], _jobs: int, _threads: int) -> Iterator[Any]:
-    return ((task, work(task)) for task in tasks)
 
 
 def count_scans(folder: Path) -> int:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from command import one_after_the_other, veridice
 from desk_study import write_scan
 
 from veridice.cohort.visits import contradiction, halfway
@@ -71,7 +70,8 @@ def test_visits_contradict_each_other_only_where_both_masks_look_good() -> None:
     assert contradiction(1.0, (0, 0), (0.9, 0.9)) == ""
 
 
-def test_the_group_tells_what_changed_once(tmp_path: Path) -> None:
+def test_the_group_tells_what_changed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("veridice.parallel.in_processes", one_after_the_other)
     root = tmp_path / "study"
     root.mkdir()
     write_json(root / "dataset_description.json", {"Name": "visits <b>", "BIDSVersion": "1.10.0"})
@@ -79,9 +79,8 @@ def test_the_group_tells_what_changed_once(tmp_path: Path) -> None:
     for name in ("sub-1_ses-1", "sub-1_ses-2", "sub-1_ses-3", "sub-2_ses-1"):
         write_scan(root, name, 0, geometry)
     out = root / "derivatives" / "veridice"
-    command = [sys.executable, "-m", "veridice", "run", str(root), str(out), "group", "--n-jobs", "1"]
     for _ in range(2):
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = veridice("run", root, out, "group", "--n-jobs", "1")
         assert done.returncode == 0, done.stderr
         assert "2 pairs of visits, 0 with a change beyond noise" in done.stderr
     table = pd.read_csv(out / "visits.tsv", sep="\t")
