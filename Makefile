@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
-.PHONY: setup demo demo-study demo-review test test-slow check docs clean
+.PHONY: setup demo demo-study demo-review test test-slow coverage check docs clean
 
 setup:
 	@scripts/setup
@@ -17,7 +17,11 @@ test: setup
 	@scripts/test
 
 test-slow: setup
-	@scripts/test -m slow --no-cov
+	@scripts/test -m slow
+
+# Apart from test: tracing every call nearly doubles the time of the tests.
+coverage: setup
+	@scripts/test --cov --cov-report=term:skip-covered --cov-fail-under=90
 
 check: setup
 	@scripts/check
