@@ -27,8 +27,8 @@ const waiting = (tries, error) => status(`Not saved yet, trying again: ${error i
 
 const address = (details, layer) => scanPath(details.scan, `/volumes/${layer}?version=${details.version}`);
 
-async function fetched(scan) {
-  const details = await ask(scanPath(scan));
+async function fetched(scan, asked = ask(scanPath(scan))) {
+  const details = await asked;
   const first = details.layers.map(({ name }) => name).filter((name) => ["flair", "judged_mask"].includes(name));
   const images = await Promise.all(first.map(async (layer) => [layer, await readLayer(address(details, layer), layer)]));
   return { details, images: Object.fromEntries(images) };
@@ -471,14 +471,23 @@ async function start() {
     return;
   }
   $("desk").hidden = false;
-  // The first scan is read while the viewer starts.
-  state.ahead = lookAhead("").catch(() => null);
+  // The first scan is on its way while the viewer starts, which leaves no time for anything else.
   const rows = ask("/api/scans");
+  const scan = await nextScan([]).catch(() => null);
+  if (scan) {
+    const asked = ask(scanPath(scan));
+    const ready = fetched(scan, asked);
+    ready.catch(() => null); // It is asked for again when its turn comes.
+    state.ahead = { scan, ready };
+    await asked.catch(() => null);
+  }
+  list = new ScanList((chosen) => { $("list").classList.remove("shown"); if (form) open(chosen); });
+  list.set(await rows);
+  await new Promise((done) => setTimeout(done)); // The list is seen before the viewer starts.
   viewer = new Viewer($("canvas"));
   await viewer.attach();
   brush = new Brush(viewer, $("stage"), () => viewer.images.numbers, stroked);
   viewer.onMove((mm, value) => { $("where").textContent = `x ${mm[0].toFixed(0)}  y ${mm[1].toFixed(0)}  z ${mm[2].toFixed(0)} mm   ${Number(value).toPrecision(4)}`; });
-  list = new ScanList((scan) => { $("list").classList.remove("shown"); open(scan); });
   form = new RatingForm(state.me, { submit: rate, skip, undo });
   drawTools();
   drawHelp();
@@ -490,7 +499,6 @@ async function start() {
   $("show-list").onclick = () => showList(false);
   addEventListener("beforeunload", (event) => { if (state.unsaved || state.pending || state.sending) event.preventDefault(); });
   addEventListener("visibilitychange", () => { if (document.hidden) flushDraft(); });
-  list.set(await rows);
   await next();
   showProgress();
   const shown = list.all.find(({ status: state_ }) => state_ === "done");

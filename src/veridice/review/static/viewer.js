@@ -27,7 +27,7 @@ const OPTIONS = {
 function changeDrawing(gl) {
   const idle = new WeakSet();
   let current = null;
-  const given = Object.fromEntries(["shaderSource", "attachShader", "useProgram", "drawArrays"].map((name) => [name, gl[name].bind(gl)]));
+  const given = Object.fromEntries(["shaderSource", "attachShader", "useProgram", "framebufferTextureLayer", "checkFramebufferStatus", "drawArrays"].map((name) => [name, gl[name].bind(gl)]));
   gl.shaderSource = (shader, source) => {
     if (GRADIENT.every((name) => source.includes(name))) idle.add(shader);
     given.shaderSource(shader, source.includes("drawRimOpacity") ? source.replace(BLENDED, `${BLENDED} ${ABOVE}`).replace(/= (dFd[xy]\(texPos\));/g, "= 1.6 * $1;") : source);
@@ -40,9 +40,10 @@ function changeDrawing(gl) {
     current = program;
     given.useProgram(program);
   };
-  gl.drawArrays = (...what) => {
-    if (!current || !idle.has(current)) given.drawArrays(...what);
-  };
+  const asked = (name, otherwise) => (...what) => (current && idle.has(current) ? otherwise : given[name](...what));
+  gl.framebufferTextureLayer = asked("framebufferTextureLayer");
+  gl.checkFramebufferStatus = asked("checkFramebufferStatus", gl.FRAMEBUFFER_COMPLETE);
+  gl.drawArrays = asked("drawArrays");
 }
 
 const GRADIENT = ["coordZ", "dX", "dY", "dZ", "FragColor"];
@@ -82,6 +83,9 @@ export class Viewer {
   async attach() {
     // The context that NiiVue asks for next is this one.
     changeDrawing(this.canvas.getContext("webgl2", { alpha: true, antialias: true }));
+    // A gradient that is never computed needs no room either: it would be eight bytes a voxel, half of them sent there as zeros.
+    const given = this.nv.rgbaTex.bind(this.nv);
+    this.nv.rgbaTex = (old, unit, size, zeroed) => given(old, unit, zeroed || unit === this.nv.gl.TEXTURE6 ? [3, 1, 1, 1] : size);
     await this.nv.attachToCanvas(this.canvas);
     const channel = (n) => COLOURS.map((colour) => colour[n]);
     this.nv.setDrawColormap({ R: channel(0), G: channel(1), B: channel(2), A: COLOURS.map((_, n) => (n ? 255 : 0)), I: COLOURS.map((_, n) => n), labels: COLOURS.map(String) });
@@ -152,7 +156,7 @@ export class Viewer {
   startMasks() {
     const { back, gl } = this.nv;
     this.nv.drawBitmap = new Uint8Array(back.dims[1] * back.dims[2] * back.dims[3]);
-    this.nv.drawTexture = this.nv.r8Tex(this.nv.drawTexture, gl.TEXTURE7, back.dims, true);
+    this.nv.drawTexture = this.nv.r8Tex(this.nv.drawTexture, gl.TEXTURE7, back.dims);
   }
 
   paint(layer, bit) {
