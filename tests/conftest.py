@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -16,10 +17,12 @@ import torch
 from hypothesis import settings
 from scipy import ndimage
 
+from veridice.assessment import models
 from veridice.imaging.tissue import Tissue
 from veridice.imaging.volume import Geometry, Volume
 from veridice.inference.weights import save_network
 from veridice.io.nifti import write_image
+from veridice.io.weight_cards import bundled_weights
 from veridice.networks.critic_unet import CriticUnet
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
@@ -32,7 +35,7 @@ from veridice.quality.ood import fit_ood_detector
 from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import LesionModel
 
-GRID = 32
+GRID = 24
 
 # What the libraries made when they were imported stays; the collector need not look through it again and again.
 gc.freeze()
@@ -46,6 +49,26 @@ settings.load_profile("veridice")
 def _seeded() -> None:
     """Models with random weights are the same in every run."""
     torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _networks_kept() -> Iterator[None]:
+    """Commands called in this process load and compile the same weights once; another content is loaded anew."""
+    load, kept = models.load_models, dict[tuple[bool, str], models.Models]()
+
+    def load_once(folder: Path | None = None, with_quality: bool = True) -> models.Models:
+        content = hashlib.sha256()
+        for file in sorted((folder or bundled_weights()).glob("*.*")):
+            content.update(file.name.encode() + file.read_bytes())
+        key = (with_quality, content.hexdigest())
+        if key not in kept:
+            loaded = load(folder, with_quality)
+            kept[key] = loaded
+        return kept[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(models, "load_models", load_once)
+        yield
 
 
 @pytest.fixture(scope="session")

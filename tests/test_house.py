@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections import defaultdict
+from functools import cache
 from importlib import import_module
 from pathlib import Path
 
@@ -23,6 +24,7 @@ def room_of(module: str) -> str:
     return max((room for room in ROOMS if f"{module}.".startswith(f"{room}.")), key=len, default="")
 
 
+@cache
 def used_by_others() -> dict[str, set[str]]:
     used: dict[str, set[str]] = defaultdict(set)
     for file in ROOT.rglob("*.py"):

@@ -135,7 +135,7 @@ def test_ties_of_the_map_are_ordered_by_the_score_and_predictions_never_swap() -
 
 def test_threshold_against_brute_force() -> None:
     generator = np.random.default_rng(1)
-    for _ in range(50):
+    for _ in range(25):
         confidence, failed = generator.integers(0, 6, 12).astype(float), generator.random(12) < 0.4
         threshold = youden_threshold(confidence, failed)
         if failed.all() or not failed.any():
@@ -244,7 +244,7 @@ def test_the_papers_row_that_rejects_nothing() -> None:
 @pytest.mark.parametrize("seed", [0, 1])
 def test_resampled_measures_are_those_of_slow_code(seed: int) -> None:
     pool, clusters = random_pool(seed)
-    drawn = replicate(pool, draw_weights(clusters, 150, seed))
+    drawn = replicate(pool, draw_weights(clusters, 60, seed))
 
     slow = {
         "pearson_r": (lambda c, d: fd.pearson(c, d).r, pool.prediction, pool.dice),
@@ -264,7 +264,7 @@ def test_resampled_measures_are_those_of_slow_code(seed: int) -> None:
     }
     assert set(slow) == set(drawn)
     for name, (statistic, *columns) in slow.items():
-        wanted = fd.bootstrap(statistic, *columns, clusters=clusters, resamples=150, seed=seed)
+        wanted = fd.bootstrap(statistic, *columns, clusters=clusters, resamples=60, seed=seed)
         found = fd.percentiles(drawn[name])
         assert (found.low, found.high) == pytest.approx((wanted.low, wanted.high), abs=1e-9), name
 
@@ -458,7 +458,10 @@ def write_everything(cases: pd.DataFrame, folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
-def test_the_same_cases_give_the_same_files_bit_for_bit(cases: pd.DataFrame, tmp_path: Path) -> None:
+def test_the_same_cases_give_the_same_files_bit_for_bit(
+    cases: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
     hostile = hostile_cases(cases)
     tables.write_cases(tmp_path / "cases.csv", hostile)
     first = write_everything(hostile.sample(frac=1, random_state=2), tmp_path / "first")

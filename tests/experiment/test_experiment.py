@@ -14,6 +14,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
+from sklearn.ensemble import RandomForestRegressor
 
 from veridice import cli
 from veridice.assessment.check import check
@@ -27,7 +28,7 @@ from veridice.experiment.claim import find_start
 from veridice.experiment.figure1 import choose_loads
 from veridice.experiment.methods import as_served, combination, forest_on_simple_features
 from veridice.experiment.protocol import METHODS, ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
-from veridice.experiment.results import evaluation
+from veridice.experiment.results import evaluation, figures
 from veridice.experiment.results.resampling import draw_weights
 from veridice.experiment.results.tables import read_cases
 from veridice.experiment.run import described
@@ -38,6 +39,7 @@ from veridice.io.nifti import write_image
 from veridice.metrics import scores
 from veridice.metrics.overlap import dice
 from veridice.networks.mc_unet import McUnet
+from veridice.quality import predictor
 from veridice.quality.predictor import FEATURES
 from veridice.training.settings import load_training_settings
 
@@ -207,6 +209,13 @@ def test_reverse_classification_follows_the_quality_of_the_mask() -> None:
     assert wrong < 0.3
 
 
+@pytest.fixture
+def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(predictor, "TREES", 40)
+    monkeypatch.setattr(methods, "_forest", lambda seed: RandomForestRegressor(60, min_samples_leaf=3, random_state=seed))
+
+
+@pytest.mark.usefixtures("small_forests")
 def test_what_is_learnt_never_sees_the_truth_of_the_judged() -> None:
     rng = np.random.default_rng(2)
     names = ("volume", "lesion_count", "mask_contrast", "mean_foreground_entropy", "entropy_sum", "pairwise_dice")
@@ -295,12 +304,14 @@ manifest = "{study / "people.csv"}"
     return study / "e.toml"
 
 
+@pytest.mark.usefixtures("small_forests")
 def test_an_experiment_goes_on_where_it_was_interrupted(
     experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = experiment.parent / "out"
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
     monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count: draw_weights(patients, 50))
+    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
 
     def interrupted(*_: object) -> float:
         raise KeyboardInterrupt
@@ -468,7 +479,7 @@ def test_nobody_is_tested_whom_the_start_learnt_from(
     for name in ("segmenter", "reconstructor"):
         card = tiny_weights / f"{name}.json"
         card.write_text(
-            card.read_text().replace('"people": {}', '"people": {"train": ["p4"]}').replace('"grid": 32', '"grid": 16')
+            card.read_text().replace('"people": {}', '"people": {"train": ["p4"]}').replace('"grid": 24', '"grid": 16')
         )
     assert cli.run(["experiment", str(experiment), "-o", str(experiment.parent / "out")]) == 3
     assert "trained on p4" in capsys.readouterr().err
@@ -476,7 +487,7 @@ def test_nobody_is_tested_whom_the_start_learnt_from(
 
 def test_a_network_that_the_start_lacks_begins_anew(experiment: Path, tiny_weights: Path) -> None:
     card = tiny_weights / "segmenter.json"
-    card.write_text(card.read_text().replace('"grid": 32', '"grid": 16'))
+    card.write_text(card.read_text().replace('"grid": 24', '"grid": 16'))
     (tiny_weights / "reconstructor.json").unlink()
     settings = load_experiment(str(experiment)).model_copy(update={"start": str(tiny_weights)})
     training = load_training_settings(settings.training)

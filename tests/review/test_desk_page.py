@@ -15,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from command import veridice
-from desk_study import SHAPE, Client, Desk, affine, served, served_apart, without_judge, write_scan, write_study
+from desk_study import SHAPE, Client, affine, served, served_apart, without_judge, write_scan, write_study
 
 from veridice.cohort.ratings import read_rating
 from veridice.imaging.volume import Geometry
@@ -278,57 +278,60 @@ EACH_ONCE = {
 """A quarter of them, in which every order of axes and every number of turned ones is there."""
 
 
-@pytest.fixture(scope="module")
-def oriented(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
-    """A study with a scan in each of the 48 ways to lay a file, and each of them once more oblique."""
-    root = tmp_path_factory.mktemp("oriented") / "study"
+EVERY_ONE = {f"sub-{kind}{number:02d}" for number in range(len(ORIENTATIONS)) for kind in "so"}
+
+
+@pytest.mark.parametrize("names", [EACH_ONCE, pytest.param(EVERY_ONE, marks=pytest.mark.slow)], ids=["some", "all"])
+def test_a_drawing_comes_back_where_it_was_in_every_orientation(
+    tmp_path: Path, open_page: Callable[..., Any], names: set[str]
+) -> None:
+    """A mark at a place in millimetres, made in the browser, is found there in the file; and a mask is shown where it lies."""
+    study = oriented(tmp_path / "study", names)
+    with served(study, weights=without_judge(tmp_path / "weights")) as desk:
+        page = open_page(desk["ANNA"], viewport={"width": 420, "height": 300})
+        for name in sorted(names):
+            check_a_drawing(page, study, name)
+
+
+def oriented(root: Path, names: set[str]) -> Path:
+    """A study with a scan in each of the 48 ways to lay a file, and each of them once more oblique; as far as asked for."""
     study = write_study(root, 0)
     for number, (order, signs) in enumerate(ORIENTATIONS):
         for turn, kind in ((0.0, "s"), (0.35, "o")):
-            write_scan(root, f"sub-{kind}{number:02d}", 0, Geometry(SHAPE, affine(order, signs, turn)))
-    with served(study, weights=without_judge(root.parent / "weights")) as desk:
-        yield desk
+            if (name := f"sub-{kind}{number:02d}") in names:
+                write_scan(root, name, 0, Geometry(SHAPE, affine(order, signs, turn)))
+    return study
 
 
-@pytest.mark.parametrize("names", [EACH_ONCE, pytest.param(None, marks=pytest.mark.slow)], ids=["some", "all"])
-def test_a_drawing_comes_back_where_it_was_in_every_orientation(
-    oriented: Desk, open_page: Callable[..., Any], names: set[str] | None
-) -> None:
-    """A mark at a place in millimetres, made in the browser, is found there in the file; and a mask is shown where it lies."""
-    page = open_page(oriented["ANNA"], viewport={"width": 420, "height": 300})
-    study = oriented.output
-    for row in oriented["ANNA"].get("/api/scans"):
-        name = row["scan"]
-        if names is not None and name not in names:
-            continue
-        flair = nib.load(study.parents[1] / name / "anat" / f"{name}_FLAIR.nii.gz")
-        marked = page.evaluate(
-            """async ([name, mm]) => {
-              await veridice.open(name);
-              await veridice.startDrawing();
-              const { viewer, brush } = veridice, { nv } = viewer;
-              const shown = [];
-              const [, nx, ny] = viewer.images.flair.dimsRAS;
-              nv.drawBitmap.forEach((value, index) => {
-                const voxel = [index % nx, Math.floor(index / nx) % ny, Math.floor(index / (nx * ny))];
-                if (value & 4) shown.push(Array.from(nv.frac2mm(nv.vox2frac(voxel), 0, true)).slice(0, 3));
-              });
-              brush.begin();
-              nv.drawBitmap.forEach((value, index) => brush.set(index, false));
-              const voxel = Array.from(nv.frac2vox(nv.mm2frac(mm, 0, true)));
-              brush.set(brush.index(voxel), true);
-              brush.up();
-              await veridice.saveDrawing();
-              return shown;
-            }""",
-            [name, (flair.affine @ [2, 11, 7, 1])[:3].tolist()],
-        )
-        mask = nib.load(study / name / "anat" / f"{name}_label-lesion_mask.nii.gz")
-        there = nib.affines.apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj)))
-        assert np.allclose(sorted(marked), sorted(there.tolist()), atol=0.02), name
-        edited = nib.load(study / name / "anat" / f"{name}_label-lesion_desc-edited_mask.nii.gz")
-        assert np.allclose(edited.affine, flair.affine, atol=1e-4)
-        assert np.argwhere(np.asarray(edited.dataobj)).tolist() == [[2, 11, 7]], name
+def check_a_drawing(page: Any, study: Path, name: str) -> None:
+    flair = nib.load(study.parents[1] / name / "anat" / f"{name}_FLAIR.nii.gz")
+    marked = page.evaluate(
+        """async ([name, mm]) => {
+          await veridice.open(name);
+          await veridice.startDrawing();
+          const { viewer, brush } = veridice, { nv } = viewer;
+          const shown = [];
+          const [, nx, ny] = viewer.images.flair.dimsRAS;
+          nv.drawBitmap.forEach((value, index) => {
+            const voxel = [index % nx, Math.floor(index / nx) % ny, Math.floor(index / (nx * ny))];
+            if (value & 4) shown.push(Array.from(nv.frac2mm(nv.vox2frac(voxel), 0, true)).slice(0, 3));
+          });
+          brush.begin();
+          nv.drawBitmap.forEach((value, index) => brush.set(index, false));
+          const voxel = Array.from(nv.frac2vox(nv.mm2frac(mm, 0, true)));
+          brush.set(brush.index(voxel), true);
+          brush.up();
+          await veridice.saveDrawing();
+          return shown;
+        }""",
+        [name, (flair.affine @ [2, 11, 7, 1])[:3].tolist()],
+    )
+    mask = nib.load(study / name / "anat" / f"{name}_label-lesion_mask.nii.gz")
+    there = nib.affines.apply_affine(mask.affine, np.argwhere(np.asarray(mask.dataobj)))
+    assert np.allclose(sorted(marked), sorted(there.tolist()), atol=0.02), name
+    edited = nib.load(study / name / "anat" / f"{name}_label-lesion_desc-edited_mask.nii.gz")
+    assert np.allclose(edited.affine, flair.affine, atol=1e-4)
+    assert np.argwhere(np.asarray(edited.dataobj)).tolist() == [[2, 11, 7]], name
 
 
 def test_the_mask_is_seen_as_a_coloured_line_and_as_an_area(tmp_path: Path, open_page: Callable[..., Any]) -> None:

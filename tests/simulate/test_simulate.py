@@ -14,7 +14,7 @@ from scipy.spatial import cKDTree
 
 from veridice.errors import InputError
 from veridice.simulate.acquisition import acquire, sample
-from veridice.simulate.anatomy import Head, shape_head
+from veridice.simulate.anatomy import Anatomy, Head, shape_head
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import MORE_DONORS, all_donors, choose_donors, load_anatomy, load_lesions
 from veridice.simulate.fields import distance_mm, enlarge, smooth_field
@@ -33,9 +33,13 @@ def plan_of(severity: str, index: int = 0, **changes: object) -> PatientPlan:
 
 
 @pytest.fixture(scope="module")
-def head() -> Head:
-    donor = next(donor for donor in TRAINING if donor.name == "anatomy-03")
-    return shape_head(load_anatomy(donor), plan_of("ordinary").deformation)
+def anatomy() -> Anatomy:
+    return load_anatomy(next(donor for donor in TRAINING if donor.name == "anatomy-03"))
+
+
+@pytest.fixture(scope="module")
+def head(anatomy: Anatomy) -> Head:
+    return shape_head(anatomy, plan_of("ordinary").deformation)
 
 
 @pytest.fixture(scope="module")
@@ -165,19 +169,17 @@ def test_tissues_fill_the_brain_and_nothing_else(head: Head) -> None:
     assert 0.9 < litres < 2.2
 
 
-def test_ventricles_grow_with_their_plan() -> None:
-    anatomy = load_anatomy(next(donor for donor in TRAINING if donor.name == "anatomy-03"))
+def test_ventricles_grow_with_their_plan(anatomy: Anatomy, head: Head) -> None:
     plan = plan_of("ordinary").deformation
-    small, large = (shape_head(anatomy, plan.model_copy(update={"ventricle_mm": push})).ventricles.sum() for push in (0.0, 4.0))
-    assert large > 1.3 * small
+    grown = shape_head(anatomy, plan.model_copy(update={"ventricle_mm": plan.ventricle_mm + 4}))
+    assert grown.ventricles.sum() > 1.3 * head.ventricles.sum()
 
 
-def test_atrophy_turns_grey_matter_into_fluid() -> None:
-    anatomy = load_anatomy(next(donor for donor in TRAINING if donor.name == "anatomy-03"))
+def test_atrophy_turns_grey_matter_into_fluid(anatomy: Anatomy, head: Head) -> None:
     plan = plan_of("ordinary").deformation
-    none, much = (shape_head(anatomy, plan.model_copy(update={"atrophy": share})) for share in (0.0, 0.6))
-    assert much.grey.sum() < 0.9 * none.grey.sum()
-    assert np.allclose(much.grey + much.fluid, none.grey + none.fluid, atol=1e-4)
+    much = shape_head(anatomy, plan.model_copy(update={"atrophy": plan.atrophy + 0.6}))
+    assert much.grey.sum() < 0.9 * head.grey.sum()
+    assert np.allclose(much.grey + much.fluid, head.grey + head.fluid, atol=1e-4)
 
 
 @pytest.mark.parametrize(("load", "style"), [(0.3, "sclerosis"), (5.0, "ageing"), (60.0, "sclerosis"), (60.0, "ageing")])

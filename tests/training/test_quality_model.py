@@ -44,7 +44,7 @@ def known_scan(tiny_scan: dict[str, Volume], name: str, seed: int = 0) -> KnownS
 def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path) -> None:
     models = load_models(tiny_weights, with_quality=False)
     known = known_scan(tiny_scan, "a")
-    other_patient = np.zeros((32, 32, 32), bool)
+    other_patient = np.zeros((24, 24, 24), bool)
     settings = InferenceSettings(passes=2)
     rng = np.random.default_rng(0)
     rows = assessed_masks(known, models, [models.segmenter], other_patient, len(KINDS), settings, FP32, rng)
@@ -76,7 +76,7 @@ def test_from_scans_to_a_judge(
     for name in ("predictor.json", "predictor.safetensors", "calibration.json"):
         (output / "weights" / name).unlink()
     text = (study / "tiny.toml").read_text()
-    counts = "patients = 4\nmasks = 4\nvalidation_patients = 6\ncalibration_patients = 8\ngraded_masks = 1\npasses = 2"
+    counts = "patients = 3\nmasks = 4\nvalidation_patients = 4\ncalibration_patients = 5\ngraded_masks = 1\npasses = 2"
     counts += "\nlooks = 4"
     (study / "judge.toml").write_text(f"{text}\n[predictor]\n{counts}\n")
     command = ["train", "predictor", f"--config={study / 'judge.toml'}", f"-o{output}"]
@@ -89,8 +89,8 @@ def test_from_scans_to_a_judge(
     models = load_models(output / "weights")
     assert models.quality is not None
     apart = pd.read_csv(output / "predictor" / "calibration-masks.csv.gz")
-    assert len(apart) == 8 * (1 + DAMAGED + GRADED) and models.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
-    assert 0 < models.quality.calibration.patients <= 8
+    assert len(apart) == 5 * (1 + DAMAGED + GRADED) and models.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
+    assert 0 < models.quality.calibration.patients <= 5
     assert "simulated patients" in models.quality.calibration.source
     assert models.cards["predictor"].learnt_from["segmenter"] == models.cards["segmenter"].sha256
     seen = pd.concat(pd.read_json(path) for path in (output / "predictor" / "looks").glob("*.json"))
@@ -100,7 +100,7 @@ def test_from_scans_to_a_judge(
     times = [path.stat().st_mtime_ns for path in stored]
     table = output / "predictor" / "train-masks.csv.gz"
     before, rows = table.read_bytes(), pd.read_csv(table)
-    assert len(rows) == (4 + 2) * (1 + 4 + 1) and set(FEATURES) <= set(rows)
+    assert len(rows) == (3 + 2) * (1 + 4 + 1) and set(FEATURES) <= set(rows)
     assert cli.run(command) == 0
     assert [path.stat().st_mtime_ns for path in stored] == times
     assert table.read_bytes() == before
