@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import sqlite3
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from veridice.config import InferenceSettings
+from veridice.review.background import BackgroundWork
 from veridice.review.store import Store, StoredDrawing
 
-LONGEST_S, PAUSE_S = 1800, 5
+LONGEST_S = 1800
 """A scan that takes longer is given up."""
 TOLD = ("verdict", "predicted_dice", "interval", "coverage", "decided_by", "warnings")
 
@@ -64,7 +63,7 @@ def _without_folders(reason: str, job: Job) -> str:
     return reason
 
 
-class Rejudging:
+class Rejudging(BackgroundWork):
     """Judges the drawings that wait in a store, the oldest first, until it is closed.
 
     Args:
@@ -73,37 +72,21 @@ class Rejudging:
     """
 
     def __init__(self, store: Store, job: Callable[[StoredDrawing], Job | None]) -> None:
+        super().__init__("rejudging")
         self._store, self._job = store, job
-        self._work, self._closed = threading.Event(), threading.Event()
         self._process: Any = None
         self._connection: Connection | None = None
-        self._thread = threading.Thread(target=self._run, name="rejudging", daemon=True)
-
-    def start(self) -> None:
-        """Begin; what an earlier desk left waiting is judged first."""
-        self._work.set()
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Say that there is a new drawing."""
-        self._work.set()
 
     def close(self) -> None:
-        """End the worker; what was not judged waits for the next desk."""
-        self._closed.set()
-        self._work.set()
-        self._thread.join(timeout=1)
+        """End the worker too, whatever it is at."""
+        super().close()
         self._end_worker()
 
-    def _run(self) -> None:
-        while self._work.wait() and not self._closed.is_set():
-            self._work.clear()
-            try:
-                while not self._closed.is_set() and (waiting := [d for d in self._store.drawings() if d.state == "waiting"]):
-                    self._judge(waiting[0])
-            except sqlite3.Error:  # a busy file, say: what waits is found again
-                self._closed.wait(PAUSE_S)
-                self._work.set()
+    def _turn(self) -> None:
+        if waiting := [drawing for drawing in self._store.drawings() if drawing.state == "waiting"]:
+            self._judge(waiting[0])
+        else:
+            self._rest()
 
     def _judge(self, drawing: StoredDrawing) -> None:
         job = self._job(drawing)

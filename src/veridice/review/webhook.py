@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import sqlite3
-import threading
 import time
 import urllib.error
 import urllib.request
@@ -13,9 +11,10 @@ from http.client import HTTPException
 from urllib.parse import urlsplit
 
 from veridice.errors import InputError
+from veridice.review.background import BackgroundWork
 from veridice.review.store import Store, now
 
-TIMEOUT_S, PAUSE_S = 10, 5
+TIMEOUT_S = 10
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 3600.0
 MOST_TRIES = 40
 """The waits between them grow to an hour: more than a day in all."""
@@ -46,7 +45,7 @@ def signature(secret: bytes, moment: str, body: bytes) -> str:
     return f"t={moment},v1={hmac.new(secret, moment.encode() + b'.' + body, hashlib.sha256).hexdigest()}"
 
 
-class Webhook:
+class Webhook(BackgroundWork):
     """Sends the messages that wait in a store; one that is not taken is tried again later and later.
 
     Args:
@@ -56,31 +55,9 @@ class Webhook:
     """
 
     def __init__(self, store: Store, address: str, secret: bytes) -> None:
+        super().__init__("webhook")
         self._store, self._address, self._secret = store, checked_address(address), secret
         self._opener = urllib.request.build_opener(_NoRedirects)
-        self._work, self._closed = threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, name="webhook", daemon=True)
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    def wake(self) -> None:
-        """Say that there is a new message."""
-        self._work.set()
-
-    def close(self) -> None:
-        """End; what was not taken waits for the next desk."""
-        self._closed.set()
-        self._work.set()
-        self._thread.join(timeout=1)
-
-    def _run(self) -> None:
-        while not self._closed.is_set():
-            try:
-                self._turn()
-            except sqlite3.Error:  # a busy file, say: the next turn finds it free
-                self._closed.wait(PAUSE_S)
 
     def _turn(self) -> None:
         """Send the message that is due, or wait for one."""
@@ -89,8 +66,7 @@ class Webhook:
         )
         wait = max(0.0, rows[0]["due"] - time.time()) if rows else LONGEST_WAIT_S
         if wait:
-            self._work.wait(wait)
-            self._work.clear()
+            self._rest(wait)
             return
         trouble = self._send(rows[0]["body"].encode())
         with self._store.writing() as connection:
