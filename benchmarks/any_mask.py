@@ -17,9 +17,10 @@ from scipy import stats
 from sklearn.isotonic import IsotonicRegression
 from sklearn.metrics import roc_auc_score
 
-from veridice.assessment.decide import AGREEMENT_WEIGHT, agreement_of
+from veridice.assessment.decide import agreement_of
 from veridice.metrics.failure_detection import bootstrap
 from veridice.quality.calibration import CalibrationSet, dice_intervals
+from veridice.quality.decision import AGREEMENT_WEIGHT
 from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors

@@ -18,9 +18,10 @@ import pytest
 
 from veridice import __main__ as starting
 from veridice import cli
-from veridice.assessment.decide import AGREEMENT_WEIGHT, LEAST_WORTH
+from veridice.assessment.decide import LEAST_WORTH
 from veridice.case import Assessment
 from veridice.io.nifti import read_map
+from veridice.quality.decision import AGREEMENT_WEIGHT
 
 
 def check(files: dict[str, Path], *more: str) -> int:

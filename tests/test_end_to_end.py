@@ -27,7 +27,7 @@ DEMO = Path(str(resources.files("veridice") / "demo"))
 
 def demo(folder: Path, **environment: str) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, "-m", "veridice", "demo", "--json", "--passes=3", "-o", str(folder / "out")],
+        [sys.executable, "-m", "veridice", "demo", "--json", "--passes=2", "-o", str(folder / "out")],
         capture_output=True,
         text=True,
         timeout=300,

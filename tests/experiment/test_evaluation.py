@@ -54,6 +54,12 @@ def make_cases(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+@pytest.fixture(autouse=True)
+def _coarse_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody looks at them here."""
+    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
+
+
 @pytest.fixture(scope="module")
 def cases() -> pd.DataFrame:
     return make_cases()
@@ -458,10 +464,7 @@ def write_everything(cases: pd.DataFrame, folder: Path) -> dict[str, bytes]:
     return {file.name: file.read_bytes() for file in sorted(folder.iterdir())}
 
 
-def test_the_same_cases_give_the_same_files_bit_for_bit(
-    cases: pd.DataFrame, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
+def test_the_same_cases_give_the_same_files_bit_for_bit(cases: pd.DataFrame, tmp_path: Path) -> None:
     hostile = hostile_cases(cases)
     tables.write_cases(tmp_path / "cases.csv", hostile)
     first = write_everything(hostile.sample(frac=1, random_state=2), tmp_path / "first")

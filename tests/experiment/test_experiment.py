@@ -239,11 +239,11 @@ def test_what_is_learnt_never_sees_the_truth_of_the_judged() -> None:
         assert np.corrcoef([predicted[n] for n in judged], [judged[n]["pairwise_dice"] for n in judged])[0, 1] > 0.9
 
 
-def test_a_case_is_analysed_as_check_does_it(experiment: Path) -> None:
+def test_a_case_is_analysed_as_check_does_it(experiment: Path, tiny_weights: Path) -> None:
     """The same networks, passes and seed: the same evidence, from which the method ``veridice`` predicts."""
-    models = load_models()
+    models = load_models(tiny_weights)
     case = read_manifest(experiment.parent / "people.csv", experiment.parent)[0]
-    data = load_training_settings("default").data
+    data = load_training_settings("default").data.model_copy(update={"grid": models.grid_shape[0]})
     panel = cases.Panel(models.segmenter, (), models.reconstructor, models.brain_finder, FP32, 2, 0, 0)
     numbers, _ = cases.analyse_case(cases.KnownCase.read(case, data), panel, 8)
     served = check(case.flair, case.t1, models=models, settings=InferenceSettings(passes=2, precision="fp32", engine="torch"))
@@ -306,12 +306,13 @@ manifest = "{study / "people.csv"}"
 
 @pytest.mark.usefixtures("small_forests")
 def test_an_experiment_goes_on_where_it_was_interrupted(
-    experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    experiment: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = experiment.parent / "out"
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
     monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count: draw_weights(patients, 50))
     monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
+    monkeypatch.setattr(fold, "bundled_weights", lambda: tiny_weights)
 
     def interrupted(*_: object) -> float:
         raise KeyboardInterrupt

@@ -22,7 +22,15 @@ def test_there_are_stored_results() -> None:
     assert "paper-sim-laptop" in [folder.name for folder in STORED]
 
 
-@pytest.mark.parametrize("stored", STORED, ids=lambda folder: folder.name)
+SLOW = {"paper-sim-laptop"}
+"""Ten times as many people and all methods, each drawn again a thousand times; the way to the tables is the same."""
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [pytest.param(folder, marks=[pytest.mark.slow] * (folder.name in SLOW)) for folder in STORED],
+    ids=lambda folder: folder.name,
+)
 def test_tables_are_made_again_byte_for_byte(stored: Path, tmp_path: Path) -> None:
     for name in (CASES, REFITS):
         shutil.copyfile(stored / name, tmp_path / name)

@@ -193,19 +193,16 @@ def compare_masks(
         return decide_all(analyses, analysis, quality, settings.coverage, limits, known)
 
     decisions = decide([*masks, *([None] if comparing.own else [])])
-    voxel_ml = scan.flair.geometry.voxel_volume_ml
     ranked = [(_named(decision), decision, agreement) for decision, agreement in rank(decisions)]
     consensus: list[Any] = []
     if comparing.consensus and len(decisions) > 1:
         made = {name: Volume(mask, scan.flair.geometry) for name, mask in consensus_masks(decisions).items()}
         consensus = sorted(decide([GivenMask(name, mask) for name, mask in made.items()]), key=lambda one: -one.predicted_dice)
-    selected = {}
-    if comparing.best:
-        selected["best_mask"] = ranked[0][1].mask_analysis.mask
-    if consensus:
-        selected["consensus_mask"] = consensus[0].mask_analysis.mask
+    selected = {"best_mask": ranked[0][1].mask_analysis.mask} if comparing.best else {}
+    selected |= {"consensus_mask": consensus[0].mask_analysis.mask} if consensus else {}
     masks_of = {name: decision.mask_analysis.mask for name, decision, _ in ranked}
     doubtful = calibration_warnings(quality.calibration, settings, limits)
+    voxel_ml = scan.flair.geometry.voxel_volume_ml
     comparison = Comparison(
         case=case,
         masks=tuple(_compared(name, decision, voxel_ml, agreement) for name, decision, agreement in ranked),

@@ -16,6 +16,7 @@ from veridice.metrics.overlap import dice
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.quality.calibration import CalibrationSet, dice_intervals, expected_shortfall, fewest_cases
 from veridice.quality.decision import (
+    AGREEMENT_WEIGHT,
     MAX_GROSS,
     MIN_DICE,
     Limits,
@@ -34,10 +35,6 @@ from veridice.types import Array
 
 DecidedBy = Literal["not_bad", "not_good", "neither", "unknown_scan", "empty"]
 DECIDED_BY: dict[Verdict, DecidedBy] = {"accept": "not_bad", "reject": "not_good", "review": "neither"}
-AGREEMENT_WEIGHT = 0.2
-"""How much agreement with the other masks of a scan counts beside the predicted Dice (docs/any-mask.md)."""
-
-
 LEAST_WORTH = 0.02
 """A mask that is thought worthless counts at least this much among the others."""
 

@@ -36,7 +36,21 @@ MinDice = Annotated[
 ]
 MaxMissed = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks below it, share that may be accepted.")]
 MaxWasted = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks at or above it, share that may be rejected.")]
+Coverage = Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")]
+Calibration = Annotated[Path | None, typer.Option(help="calibration.json of your own; else the one that ships.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
+
+# Of the commands that take a whole study.
+LABELS = (("--participant-label", "--participant_label"), ("--session-label", "--session_label"))
+Dataset = Annotated[Path, typer.Argument(help="Root of the BIDS data set.")]
+Derivatives = Annotated[Path, typer.Argument(help="Folder of derivatives; made when absent, gone on with when not.")]
+Participants = Annotated[list[str] | None, typer.Option(*LABELS[0], help="Only these, with or without sub-.")]
+Sessions = Annotated[list[str] | None, typer.Option(*LABELS[1], help="Only these, with or without ses-.")]
+FilterFile = Annotated[Path | None, typer.Option(help="JSON that chooses files: flair, t1w.")]
+SkipValidation = Annotated[bool, typer.Option("--skip-bids-validation", help="Take the folder as it is.")]
+Registration = Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")]
+Processes = Annotated[int | None, typer.Option(min=1, max=512, help="Processes; else one a processor, as memory allows.")]
+Memory = Annotated[float | None, typer.Option(min=1, help="Memory to stay below; fewer processes if need be.")]
 
 
 def one_of(known: tuple[str, ...], value: str, option: str) -> Any:

@@ -12,13 +12,24 @@ from rich.markup import escape
 from rich.table import Table
 
 from veridice.cli.common import (
+    Calibration,
+    Coverage,
+    Dataset,
+    Derivatives,
     Device,
     Engine,
+    FilterFile,
     MaxMissed,
     MaxWasted,
+    Memory,
     MinDice,
+    Participants,
     Passes,
+    Processes,
+    Registration,
     Seed,
+    Sessions,
+    SkipValidation,
     Weights,
     inference_settings,
     one_of,
@@ -34,8 +45,8 @@ SELECTIONS = ("best", "consensus")
 
 
 def compare(
-    bids_dir: Annotated[Path, typer.Argument(help="Root of the BIDS data set.")],
-    output_dir: Annotated[Path, typer.Argument(help="Folder of derivatives; made when absent, gone on with when not.")],
+    bids_dir: Dataset,
+    output_dir: Derivatives,
     masks: Annotated[list[str], typer.Option(help="[NAME=]DIR[:desc]: masks of a tool, as in run; once for each tool.")],
     own: Annotated[bool, typer.Option(help="Compare our own masks too.")] = True,
     select: Annotated[
@@ -44,25 +55,23 @@ def compare(
     error_rate: Annotated[
         float, typer.Option(min=0.001, max=0.5, help="Of all statements together: chance that one is wrong.")
     ] = 0.05,
-    participant_label: Annotated[list[str] | None, typer.Option(help="Only these, with or without sub-.")] = None,
-    session_label: Annotated[list[str] | None, typer.Option(help="Only these, with or without ses-.")] = None,
-    bids_filter_file: Annotated[Path | None, typer.Option(help="JSON that chooses files: flair, t1w.")] = None,
-    skip_bids_validation: Annotated[bool, typer.Option("--skip-bids-validation", help="Take the folder as it is.")] = False,
+    participant_label: Participants = None,
+    session_label: Sessions = None,
+    bids_filter_file: FilterFile = None,
+    skip_bids_validation: SkipValidation = False,
     mask_threshold: Annotated[float | None, typer.Option(help="As in check, for all tools.")] = None,
     mask_label: Annotated[str | None, typer.Option(help="As in check, for all tools; SAMSEG's is known.")] = None,
-    registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
-    n_jobs: Annotated[
-        int | None, typer.Option(min=1, max=512, help="Processes; else one a processor, as memory allows.")
-    ] = None,
-    mem_gb: Annotated[float | None, typer.Option(min=1, help="Memory to stay below; fewer processes if need be.")] = None,
+    registration: Registration = True,
+    n_jobs: Processes = None,
+    mem_gb: Memory = None,
     weights: Weights = None,
     passes: Passes = 20,
     seed: Seed = 0,
     min_dice: MinDice = None,
     max_missed: MaxMissed = 0.05,
     max_wasted: MaxWasted = 0.05,
-    coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
-    calibration: Annotated[Path | None, typer.Option(help="calibration.json of your own; else the one that ships.")] = None,
+    coverage: Coverage = 0.9,
+    calibration: Calibration = None,
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:

@@ -17,6 +17,7 @@ from veridice.case import Assessment, plain_name
 from veridice.cli.common import (
     DISCLAIMER,
     AsJson,
+    Coverage,
     Device,
     Engine,
     MaxMissed,
@@ -24,6 +25,7 @@ from veridice.cli.common import (
     MinDice,
     Output,
     Passes,
+    Registration,
     Seed,
     Weights,
     inference_settings,
@@ -51,7 +53,7 @@ def check(
         str | None, typer.Option(help="Label of the lesions in a mask that has many (SAMSEG: 99), or all of them: all.")
     ] = None,
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask, in the FLAIR's or T1w's space.")] = None,
-    registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
+    registration: Registration = True,
     case: Annotated[str | None, typer.Option(help="Name of the case; taken from the FLAIR's file name when absent.")] = None,
     weights: Weights = None,
     passes: Passes = 20,
@@ -59,7 +61,7 @@ def check(
     min_dice: MinDice = None,
     max_missed: MaxMissed = 0.05,
     max_wasted: MaxWasted = 0.05,
-    coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
+    coverage: Coverage = 0.9,
     calibration: Annotated[
         Path | None, typer.Option(help="calibration.json of your own (veridice calibrate); else the one that ships.")
     ] = None,

@@ -14,13 +14,25 @@ from rich.markup import escape
 from rich.table import Table
 
 from veridice.cli.common import (
+    LABELS,
+    Calibration,
+    Coverage,
+    Dataset,
+    Derivatives,
     Device,
     Engine,
+    FilterFile,
     MaxMissed,
     MaxWasted,
+    Memory,
     MinDice,
+    Participants,
     Passes,
+    Processes,
+    Registration,
     Seed,
+    Sessions,
+    SkipValidation,
     Weights,
     err,
     inference_settings,
@@ -37,7 +49,6 @@ if TYPE_CHECKING:
     from veridice.cohort.task import Outcome, ScanTask
     from veridice.io.bids_dataset import BidsScan
 
-LABELS = (("--participant-label", "--participant_label"), ("--session-label", "--session_label"))
 LEVELS = ("participant", "group")
 
 
@@ -59,23 +70,21 @@ def spread_labels(arguments: list[str]) -> list[str]:
 
 
 def run(
-    bids_dir: Annotated[Path, typer.Argument(help="Root of the BIDS data set.")],
-    output_dir: Annotated[Path, typer.Argument(help="Folder of derivatives; made when absent, gone on with when not.")],
+    bids_dir: Dataset,
+    output_dir: Derivatives,
     level: Annotated[str, typer.Argument(help="participant: judge every scan; group: table and report of all.")],
-    participant_label: Annotated[list[str] | None, typer.Option(*LABELS[0], help="Only these, with or without sub-.")] = None,
-    session_label: Annotated[list[str] | None, typer.Option(*LABELS[1], help="Only these, with or without ses-.")] = None,
-    bids_filter_file: Annotated[Path | None, typer.Option(help="JSON that chooses files: flair, t1w.")] = None,
-    skip_bids_validation: Annotated[bool, typer.Option("--skip-bids-validation", help="Take the folder as it is.")] = False,
+    participant_label: Participants = None,
+    session_label: Sessions = None,
+    bids_filter_file: FilterFile = None,
+    skip_bids_validation: SkipValidation = False,
     masks: Annotated[
         str | None, typer.Option(help="DIR[:desc]: judge masks of another tool: BIDS derivatives, LST-AI, SAMSEG, nnU-Net.")
     ] = None,
     mask_threshold: Annotated[float | None, typer.Option(help="As in check.")] = None,
     mask_label: Annotated[str | None, typer.Option(help="As in check; SAMSEG's is known.")] = None,
-    registration: Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")] = True,
-    n_jobs: Annotated[
-        int | None, typer.Option(min=1, max=512, help="Processes; else one a processor, as memory allows.")
-    ] = None,
-    mem_gb: Annotated[float | None, typer.Option(min=1, help="Memory to stay below; fewer processes if need be.")] = None,
+    registration: Registration = True,
+    n_jobs: Processes = None,
+    mem_gb: Memory = None,
     scheduler: Annotated[str | None, typer.Option(help="Address of a running Dask scheduler (tcp://...).")] = None,
     slurm: Annotated[Path | None, typer.Option(help="TOML: start workers as Slurm jobs with these resources.")] = None,
     pbs: Annotated[Path | None, typer.Option(help="The same for PBS.")] = None,
@@ -90,8 +99,8 @@ def run(
     max_bad: Annotated[
         float, typer.Option(min=0.001, max=0.5, help="Group: of the masks accepted together, share that may be bad.")
     ] = 0.05,
-    coverage: Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")] = 0.9,
-    calibration: Annotated[Path | None, typer.Option(help="calibration.json of your own; else the one that ships.")] = None,
+    coverage: Coverage = 0.9,
+    calibration: Calibration = None,
     device: Device = "auto",
     engine: Engine = "auto",
 ) -> None:

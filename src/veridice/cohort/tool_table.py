@@ -17,6 +17,7 @@ from veridice.errors import InputError, OutputError
 from veridice.io.atomic import write_json, write_text
 from veridice.io.bids import neutral_cell, write_dataset_files
 from veridice.io.bids_dataset import BidsScan, describe_scans
+from veridice.quality.decision import AGREEMENT_WEIGHT
 from veridice.quality.tool_order import KIND_ERROR, Pair, ToolMean, compare_pairs, tool_means
 from veridice.report.comparison_page import write_comparison_page
 
@@ -48,8 +49,6 @@ COLUMNS = {
 PAGE = "comparison.html"
 LOADS, SLICES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 """Limits of groups: ml that veridice sees, mm."""
-AGREEMENT_WEIGHT = 0.2
-"""As in :mod:`veridice.assessment.decide`, which needs torch."""
 FEWEST_IN_GROUP = 3
 """People below which a group of scans is not shown."""
 
@@ -214,23 +213,30 @@ def write_comparison(
     summary, pairs = summarise(table, tools), compare_pairs(known, level) if len(known) else []
     folders = {scan.name: scan.folder.as_posix() for scan in scans}
     pictures = [{**row, "folder": folders[row["scan"]]} for row in disagreements(comparisons)]
-    facts = {"name": name, "level": level, "kind_error": KIND_ERROR, "scans": len(comparisons)}
-    facts |= {"people": int(done["participant_id"].nunique()), "failed": len(scans) - len(comparisons)}
-    facts["unknown"] = sum(not comparison.known for comparison in comparisons.values())
-    shown = summary, pairs, group_means(table), pictures, _consensus(comparisons), facts
+    facts = {
+        "name": name,
+        "level": level,
+        "kind_error": KIND_ERROR,
+        "scans": len(comparisons),
+        "people": int(done["participant_id"].nunique()),
+        "failed": len(scans) - len(comparisons),
+        "unknown": sum(not comparison.known for comparison in comparisons.values()),
+    }
     try:
         write_dataset_files(output)
-        write_text(output / "comparison.tsv", _tsv(table.assign(known=table["known"].map({True: "yes", False: "no"}))))
-        write_json(output / "comparison.json", {column: {"Description": text} for column, text in COLUMNS.items()})
-        write_text(output / "tools.tsv", _tsv(pd.DataFrame(summary)))
-        write_text(
-            output / "pairs.tsv",
-            _tsv(pd.DataFrame([asdict(pair) for pair in pairs], columns=[field.name for field in fields(Pair)])),
-        )
-        write_comparison_page(output / PAGE, *shown)
+        _write_tables(output, table, summary, pairs)
+        write_comparison_page(output / PAGE, summary, pairs, group_means(table), pictures, _consensus(comparisons), facts)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     return summary, pairs
+
+
+def _write_tables(output: Path, table: pd.DataFrame, summary: Sequence[dict[str, Any]], pairs: Sequence[Pair]) -> None:
+    write_text(output / "comparison.tsv", _tsv(table.assign(known=table["known"].map({True: "yes", False: "no"}))))
+    write_json(output / "comparison.json", {column: {"Description": text} for column, text in COLUMNS.items()})
+    write_text(output / "tools.tsv", _tsv(pd.DataFrame(summary)))
+    columns = [field.name for field in fields(Pair)]
+    write_text(output / "pairs.tsv", _tsv(pd.DataFrame([asdict(pair) for pair in pairs], columns=columns)))
 
 
 def _consensus(comparisons: dict[str, Comparison]) -> dict[str, float]:

@@ -21,6 +21,8 @@ Verdict = Literal["accept", "review", "reject"]
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 MIN_DICE = 0.75
 """Dice that a mask needs to be of use, where nobody says (paper)."""
+AGREEMENT_WEIGHT = 0.2
+"""How much agreement with the other masks of a scan counts beside the predicted Dice, in a ranking (docs/any-mask.md)."""
 MAX_MISSED = MAX_WASTED = 0.05
 """Of the bad masks that may be accepted, and of the good ones that may be rejected, where nobody says."""
 GROSS, MAX_GROSS = 0.10, 0.01
