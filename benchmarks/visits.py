@@ -20,46 +20,19 @@ import numpy as np
 import pandas as pd
 
 from veridice.cohort.visits import measure_pair, visits_of
-from veridice.io.atomic import write_json
 from veridice.io.bids_dataset import find_scans
-from veridice.io.nifti import write_image
-from veridice.parallel import in_processes
 from veridice.quality.volume_change import doubt
-from veridice.simulate.donors import choose_donors
-from veridice.simulate.follow_up import follow_up
-from veridice.simulate.patient import simulate_patient
-from veridice.simulate.plan import PatientPlan, draw_plan
+from veridice.simulate.cohorts import TRUTH, Cohort, write_cohort
 
 SEED = 91
 LOADS, SLICES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 
 
-def plans(index: int, donors: str) -> tuple[PatientPlan, PatientPlan]:
-    """Both visits of a person."""
-    rng = np.random.default_rng([SEED, index])
-    first = draw_plan(index, SEED, "ordinary" if index % 4 < 2 else "easy", "any", choose_donors(donors))
-    factor = 1.0 if index % 2 == 0 else float(np.exp(rng.uniform(np.log(0.5), np.log(2.0))))
-    return first, follow_up(first, factor, int(rng.integers(2**31)))
-
-
-def make(task: tuple[Path, int, str], _threads: int = 1) -> str:
-    """Write both visits of a person; their true volumes come last."""
-    folder, index, donors = task
-    name = f"sub-{index:03d}"
-    done = folder / "truth" / f"{name}.json"
-    if not done.exists():
-        true = {}
-        for session, plan in zip(("1", "2"), plans(index, donors), strict=True):
-            patient = simulate_patient(plan)
-            place = folder / name / f"ses-{session}" / "anat"
-            place.mkdir(parents=True, exist_ok=True)
-            write_image(place / f"{name}_ses-{session}_FLAIR.nii.gz", patient.flair)
-            write_image(place / f"{name}_ses-{session}_T1w.nii.gz", patient.t1)
-            true[session] = patient.lesion_load_ml
-        slices = float(max(patient.flair.geometry.voxel_spacing))
-        done.parent.mkdir(parents=True, exist_ok=True)
-        write_json(done, {"before": true["1"], "after": true["2"], "slice_mm": slices, "unchanged": index % 2 == 0})
-    return name
+def truth(folder: Path, scan: str) -> tuple[float, float]:
+    """True lesion load in ml, and the largest edge of a voxel of the FLAIR in mm."""
+    place = folder / TRUTH / Path(*scan.split("_")) / "anat" / f"{scan}_desc-simulation_parameters.json"
+    made = json.loads(place.read_text())
+    return made["lesion_load_ml"], max(made["plan"]["flair_acquisition"]["voxel_spacing"])
 
 
 def measure(folder: Path) -> pd.DataFrame:
@@ -67,7 +40,9 @@ def measure(folder: Path) -> pd.DataFrame:
     rows = []
     for first, second in visits_of(folder / "out", find_scans(folder), {}):
         pair = measure_pair(first, second)
-        true = json.loads((folder / "truth" / f"{pair.participant}.json").read_text())
+        (before, slices), (after, _) = truth(folder, pair.first), truth(folder, pair.second)
+        unchanged = int(pair.participant.removeprefix("sub-")) % 2 == 1
+        true = {"before": before, "after": after, "slice_mm": slices, "unchanged": unchanged}
         both = float(np.hypot(doubt(*first.volume), doubt(*second.volume)))
         deviation = float(np.hypot(first.volume[1], second.volume[1]))
         told = pair.model_dump(exclude={"lesions"})
@@ -91,10 +66,7 @@ def main() -> None:
     parser.add_argument("-n", type=int, default=40)
     arguments = parser.parse_args()
     folder = arguments.folder
-    folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / "dataset_description.json", {"Name": "simulated visits", "BIDSVersion": "1.10.0"})
-    for _ in in_processes([(folder, index, arguments.donors) for index in range(arguments.n)], make, 2, 1):
-        pass
+    write_cohort(folder, Cohort("visits", SEED, arguments.donors, (0.5, 0.5, 0.0, 0.0)), arguments.n, jobs=2, visits=2)
     command = [
         sys.executable,
         "-m",

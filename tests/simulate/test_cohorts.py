@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import nibabel as nib
@@ -62,6 +63,26 @@ def test_a_cohort_is_a_bids_data_set(quick: list[int], tmp_path: Path) -> None:
     record = json.loads((truth / "sub-002" / "anat" / "sub-002_desc-simulation_parameters.json").read_text())
     assert PatientPlan.model_validate(record["plan"]) == COHORTS["paper-sim"].plan(1)
     assert not list(root.rglob(".*tmp*")) and not list(root.rglob(".veridice-*"))
+
+
+@pytest.mark.usefixtures("quick")
+def test_visits_are_sessions(tmp_path: Path) -> None:
+    root = tmp_path / "c"
+    plans = write_cohort(root, COHORTS["test"], 2, visits=3)
+    scans = sorted(path.name for path in root.glob("sub-*/ses-*/anat/*_FLAIR.nii.gz"))
+    assert scans == [f"sub-00{person}_ses-{visit}_FLAIR.nii.gz" for person in (1, 2) for visit in (1, 2, 3)]
+    assert (root / "derivatives/truth/sub-002/ses-3/anat/sub-002_ses-3_label-lesion_mask.nii.gz").is_file()
+    assert [plan.lesions.load_ml for plan in plans[:3]] == [plans[0].lesions.load_ml] * 3
+    factors = [after.lesions.load_ml / before.lesions.load_ml for before, after in pairwise(plans[3:])]
+    assert all(0.5 <= factor <= 2 and factor != 1 for factor in factors)
+    assert len({plan.flair_acquisition.seed for plan in plans}) == 6 and len({plan.scanner for plan in plans[3:]}) == 1
+    table = pd.read_csv(root / "participants.tsv", sep="\t")
+    assert table["participant_id"].tolist() == ["sub-001", "sub-002"] and "lesion_load_ml" not in table
+    sessions = pd.read_csv(root / "sub-002/sub-002_sessions.tsv", sep="\t")
+    assert sessions["session_id"].tolist() == ["ses-1", "ses-2", "ses-3"] and (sessions["lesion_load_ml"] == 0.12).all()
+    assert set(json.loads((root / "participants.json").read_text())) == set(table.columns) - {"participant_id"}
+    with pytest.raises(OutputError, match="another simulated cohort"):
+        write_cohort(root, COHORTS["test"], 2)
 
 
 def test_an_interrupted_cohort_goes_on_where_it_was(quick: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,9 @@ def simulate(
     donors: Annotated[
         str | None, typer.Option(help="Whose brains and lesions: reserved, training, validation, or people with commas.")
     ] = None,
+    visits: Annotated[
+        int, typer.Option(min=1, max=20, help="Of each patient; the lesions of every second patient change between them.")
+    ] = 1,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes.")] = 2,
 ) -> None:
     """Simulate a BIDS data set of FLAIR and T1w scans with true lesion masks; interrupt and resume at will."""
@@ -34,8 +37,8 @@ def simulate(
     chosen = custom_cohort(cohort, seed, donors, severity, scanner)
     count = patients or chosen.patients
     with progress_bar() as bar:
-        task = bar.add_task("simulated patients", total=count)
-        write_cohort(output, chosen, count, jobs, lambda: bar.advance(task))
+        task = bar.add_task("simulated scans", total=count * visits)
+        write_cohort(output, chosen, count, jobs, lambda: bar.advance(task), visits)
     err.print(escape(f"{count} simulated patients of cohort '{chosen.name}', seed {chosen.seed} -> {output}"))
 
 

@@ -20,12 +20,15 @@ from veridice.io.atomic import held, is_new, write_json, write_text
 from veridice.io.nifti import write_image
 from veridice.parallel import do_missing
 from veridice.simulate.donors import choose_donors
+from veridice.simulate.follow_up import follow_up
 from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan, draw_plan
 from veridice.simulate.scanners import ANY, SCANNERS
 from veridice.simulate.severity import MIX, SEVERITIES, Severity
 
 TRUTH = Path("derivatives") / "truth"
+LEAST_FACTOR, MOST_FACTOR = 0.5, 2.0
+"""Between these the lesion load of a visit lies, over that of the visit before."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +58,15 @@ class Cohort:
         scanner = self.scanners[index % len(self.scanners)]
         return draw_plan(index, self.seed, severity, scanner, choose_donors(self.donors))
 
+    def visits(self, index: int, count: int) -> list[PatientPlan]:
+        """Parameters of the visits of patient ``index``, on one scanner; the lesions of every second patient do not change."""
+        rng = np.random.default_rng([self.seed, index, 2])
+        plans = [self.plan(index)]
+        for _ in range(count - 1):
+            factor = float(np.exp(rng.uniform(np.log(LEAST_FACTOR), np.log(MOST_FACTOR)))) if index % 2 else 1.0
+            plans.append(follow_up(plans[-1], factor, int(rng.integers(2**31))))
+        return plans
+
 
 COHORTS = {
     cohort.name: cohort
@@ -77,29 +89,45 @@ COHORTS = {
 
 
 def write_cohort(
-    folder: Path, cohort: Cohort, count: int, jobs: int = 1, on_step: Callable[[], None] = lambda: None
+    folder: Path,
+    cohort: Cohort,
+    count: int,
+    jobs: int = 1,
+    on_step: Callable[[], None] = lambda: None,
+    visits: int = 1,
 ) -> list[PatientPlan]:
     """Write patients 0 ... ``count`` - 1 of ``cohort`` as a BIDS data set; finished ones are kept.
+
+    Args:
+        folder: of the data set.
+        cohort: who is simulated.
+        count: patients.
+        jobs: processes.
+        on_step: called after each scan.
+        visits: of each patient; more than one are sessions.
 
     Raises:
         OutputError: the folder holds another cohort or cannot be written.
     """
-    plans = [cohort.plan(index) for index in range(count)]
+    width = max(3, len(str(count)))
+    tasks = []
+    for index in range(count):
+        for visit, plan in enumerate(cohort.visits(index, visits), start=1):
+            tasks.append((folder, f"sub-{index + 1:0{width}d}" + (f"_ses-{visit}" if visits > 1 else ""), plan))
     try:
         with held(folder):
-            _claim(folder, cohort)
-            width = max(3, len(str(count)))
-            tasks = [(folder, f"sub-{plan.index + 1:0{width}d}", plan) for plan in plans]
+            _claim(folder, cohort, visits)
             do_missing(tasks, _is_done, _write_patient, jobs, on_step)
             _write_tables(folder)
     except OSError as error:
         raise OutputError(f"{folder}: cannot be written ({error.strerror or error}); give another -o folder") from error
-    return plans
+    return [plan for _, _, plan in tasks]
 
 
-def _claim(folder: Path, cohort: Cohort) -> None:
+def _claim(folder: Path, cohort: Cohort, visits: int) -> None:
     record = {"name": cohort.name, "seed": cohort.seed, "donors": cohort.donors, "scanners": list(cohort.scanners)}
     record["severity_shares"] = list(cohort.severity_shares)
+    record |= {"visits": visits} if visits > 1 else {}
     path = folder / TRUTH / "cohort.json"
     if path.exists():
         with suppress(ValueError):
@@ -136,33 +164,34 @@ def _description(name: str, kind: str) -> dict[str, Any]:
     }
 
 
-def _names(folder: Path, subject: str) -> tuple[Path, Path, Path]:
-    truth = folder / TRUTH / subject / "anat"
-    return folder / subject / "anat", truth, truth / f"{subject}_desc-simulation_parameters.json"
+def _names(folder: Path, scan: str) -> tuple[Path, Path, Path]:
+    place = Path(*scan.split("_")) / "anat"
+    truth = folder / TRUTH / place
+    return folder / place, truth, truth / f"{scan}_desc-simulation_parameters.json"
 
 
 def _is_done(task: tuple[Path, str, PatientPlan]) -> bool:
-    folder, subject, plan = task
-    parameters = _names(folder, subject)[2]
+    folder, scan, plan = task
+    parameters = _names(folder, scan)[2]
     with suppress(OSError, ValueError, KeyError):
         return bool(json.loads(parameters.read_text(encoding="utf-8"))["plan"] == plan.model_dump(mode="json"))
     return False
 
 
 def _write_patient(task: tuple[Path, str, PatientPlan]) -> None:
-    """Simulate one patient into a hidden folder, then move it to its place; the parameters come last."""
-    folder, subject, plan = task
+    """Simulate one scan into a hidden folder, then move it to its place; the parameters come last."""
+    folder, scan, plan = task
     patient = simulate_patient(plan)
-    scans, truth, parameters = _names(folder, subject)
+    scans, truth, parameters = _names(folder, scan)
     with tempfile.TemporaryDirectory(prefix=".veridice-", dir=folder) as name:
         stage = Path(name)
         for kind, volume in (("FLAIR", patient.flair), ("T1w", patient.t1)):
-            write_image(stage / f"{subject}_{kind}.nii.gz", volume)
-            write_json(stage / f"{subject}_{kind}.json", _sidecar(plan, kind))
+            write_image(stage / f"{scan}_{kind}.nii.gz", volume)
+            write_json(stage / f"{scan}_{kind}.json", _sidecar(plan, kind))
         for kind, volume in (("lesion", patient.lesions), ("brain", patient.brain)):
-            write_image(stage / f"{subject}_label-{kind}_mask.nii.gz", volume)
+            write_image(stage / f"{scan}_label-{kind}_mask.nii.gz", volume)
             sidecar = {"Type": "Lesion" if kind == "lesion" else "Brain", "Description": f"true {kind} mask (simulated)"}
-            write_json(stage / f"{subject}_label-{kind}_mask.json", sidecar)
+            write_json(stage / f"{scan}_label-{kind}_mask.json", sidecar)
         for place in (scans, truth):
             shutil.rmtree(place, ignore_errors=True)
             place.mkdir(parents=True)
@@ -183,17 +212,25 @@ def _sidecar(plan: PatientPlan, kind: str) -> dict[str, Any]:
 
 
 def _write_tables(folder: Path) -> None:
-    """Tables of all patients that are there, also those of an earlier call that asked for more."""
+    """Tables of all patients that are there, also those of an earlier call that asked for more; a row a patient, or a visit."""
     rows = []
-    for file in sorted((folder / TRUTH).glob("sub-*/anat/*_parameters.json")):
+    for file in sorted((folder / TRUTH).glob("sub-*/**/*_parameters.json")):
         with suppress(ValueError, KeyError):  # a damaged one that was not asked for
             record = json.loads(file.read_text(encoding="utf-8"))
             plan = PatientPlan.model_validate(record["plan"])
             drawn = plan.model_dump(include={"severity", "scanner", "whole_head"})
             made = {"lesion_load_ml": record["lesion_load_ml"], "donors": " ".join(plan.donors)}
-            rows.append({"participant_id": file.name.split("_")[0], **drawn, **made})
-    write_text(folder / "participants.tsv", pd.DataFrame(rows).to_csv(sep="\t", index=False))
-    write_json(folder / "participants.json", COLUMNS)
+            names = dict(zip(("participant_id", "session_id"), file.name.split("_desc-")[0].split("_"), strict=False))
+            rows.append({**names, **drawn, **made})
+    table = pd.DataFrame(rows)
+    if "session_id" in table:
+        for participant, visits in table.groupby("participant_id"):
+            text = visits[["session_id", "lesion_load_ml"]].to_csv(sep="\t", index=False)
+            write_text(folder / str(participant) / f"{participant}_sessions.tsv", text)
+        table = table.drop_duplicates("participant_id").drop(columns=["session_id", "lesion_load_ml"])
+        write_json(folder / "sessions.json", {"lesion_load_ml": COLUMNS["lesion_load_ml"]})
+    write_text(folder / "participants.tsv", table.to_csv(sep="\t", index=False))
+    write_json(folder / "participants.json", {name: COLUMNS[name] for name in table.columns[1:]})
 
 
 COLUMNS = {
