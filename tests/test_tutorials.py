@@ -11,6 +11,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -72,10 +73,10 @@ def run_line(line: str, scan: dict[str, Volume], weights: Path) -> None:
     if arguments[0] == "simulate":
         command = typer.main.get_command(cli.app).commands["simulate"]
         asked = command.make_context("simulate", arguments[1:]).params
-        write_tiny_cohort(Path(asked["output"]), asked["patients"], scan)
+        write_tiny_cohort(Path(asked["output"]), asked["patients"], asked["visits"], scan)
         return
     many = arguments[0] == "run" and "participant" in arguments and count_scans(Path(arguments[1])) > FEW
-    tiny = ["--passes=2", f"--weights={weights}"] if arguments[0] in ("check", "run") else []
+    tiny = ["--passes=2", f"--weights={weights}"] if arguments[0] in ("check", "run", "compare") else []
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert cli.run([*arguments, *tiny, *(["--participant-label", "001"] if many else [])]) == 0, line
@@ -102,12 +103,13 @@ def copy_result(output: Path, scans: int) -> None:
         path.write_text(json.dumps(stored))
 
 
-def write_tiny_cohort(folder: Path, patients: int, scan: dict[str, Volume]) -> None:
+def write_tiny_cohort(folder: Path, patients: int, visits: int, scan: dict[str, Volume]) -> None:
     """What ``veridice simulate`` leaves, of the tiny scan with other noise for each."""
     rng = np.random.default_rng(0)
-    for number in range(1, patients + 1):
-        name = f"sub-{number:03}"
-        anat, truth = folder / name / "anat", folder / "derivatives/truth" / name / "anat"
+    for number, visit in product(range(1, patients + 1), range(1, visits + 1)):
+        name = f"sub-{number:03}" + (f"_ses-{visit}" if visits > 1 else "")
+        place = Path(*name.split("_")) / "anat"
+        anat, truth = folder / place, folder / "derivatives/truth" / place
         anat.mkdir(parents=True)
         truth.mkdir(parents=True)
         for suffix, volume in (("FLAIR", scan["flair"]), ("T1w", scan["t1"])):

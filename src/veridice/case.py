@@ -99,6 +99,9 @@ class Assessment(Frozen):
     p_values: dict[str, float] = Field({}, description="of the tests that the mask is bad, a gross failure, or good")
     scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.sum_grid")
     volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")
+    passes_volumes_ml: tuple[float, ...] = Field(
+        (), description="lesion volume that each stochastic pass draws; with the same seed the same pass at every scan"
+    )
     lesions_by_place: dict[str, dict[str, float]] = Field(
         {}, description="count and volume_ml of the judged mask's lesions by place (docs/places.md); empty where not known"
     )

@@ -33,7 +33,7 @@ from veridice.quality.critic_evidence import error_maps
 from veridice.quality.lesion_places import by_place, places_of
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions, missed_mask
-from veridice.types import Mask
+from veridice.types import Mask, Numbers
 
 
 def assess_scan(
@@ -131,6 +131,7 @@ def assess_masks(
             **worth(decision, calibration, limits.min_dice, known),
         },
         volumes_ml=_volumes_ml(best.mask, analysis, missed),
+        passes_volumes_ml=tuple(round(float(volume), 5) for volume in passes_volumes_ml(analysis)),
         lesions_by_place=by_place(places[: len(lesions)], [lesion.volume_ml for lesion in lesions]) if places else {},
         warnings=tuple(notice.text for notice in notices),
         warning_codes=tuple(notice.code for notice in notices),
@@ -152,9 +153,14 @@ def assess_masks(
     )
 
 
+def passes_volumes_ml(analysis: ScanAnalysis) -> Numbers:
+    """Lesion volume that each stochastic pass draws (passes,)."""
+    return np.asarray(analysis.samples.sizes * analysis.geometry.voxel_volume_ml)
+
+
 def passes_volume(analysis: ScanAnalysis) -> dict[str, float | None]:
-    """Mean and deviation of the volumes that the stochastic passes draw."""
-    volumes = analysis.samples.sizes * analysis.geometry.voxel_volume_ml
+    """Their mean and deviation."""
+    volumes = passes_volumes_ml(analysis)
     return {"passes_volume_ml": float(volumes.mean()), "passes_volume_deviation_ml": float(volumes.std(ddof=1))}
 
 
