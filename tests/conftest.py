@@ -7,6 +7,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+import typer.main
 from hypothesis import settings
 from scipy import ndimage
 
@@ -52,7 +54,7 @@ def _seeded() -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _networks_kept() -> Iterator[None]:
+def _loaded_once() -> Iterator[None]:
     """Commands called in this process load and compile the same weights once; another content is loaded anew."""
     load, kept = models.load_models, dict[tuple[bool, str], models.Models]()
 
@@ -68,6 +70,8 @@ def _networks_kept() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "load_models", load_once)
+        # Typer reads the annotations of all commands anew with each call.
+        patch.setattr(typer.main, "get_command", cache(typer.main.get_command))
         yield
 
 

@@ -23,7 +23,7 @@ def test_there_are_stored_results() -> None:
 
 
 SLOW = {"paper-sim-laptop"}
-"""Of 105 people instead of ten, of whom all are drawn again a thousand times; the way to the tables is the same."""
+"""Of 105 people instead of ten, of whom all are drawn again 2,000 times; the way to the tables is the same."""
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from copy import deepcopy
@@ -34,8 +35,23 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(openvino_engine.CACHE_VARIABLE, str(tmp_path / "cache"))
 
 
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cache with the graph of :func:`network`, for tests of what comes after the conversion."""
+    folder = tmp_path_factory.mktemp("converted")
+    torch.manual_seed(0)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(openvino_engine.CACHE_VARIABLE, str(folder))
+        stochastic_passes(sharpened(), smooth_noise(), FAST, 2, seed=0)
+    return folder
+
+
 @pytest.fixture
 def network() -> McUnet:
+    return sharpened()
+
+
+def sharpened() -> McUnet:
     """Sharpened, so that its random answer is one of lesion and background, as a trained one's is."""
     made = McUnet(features=4, depth=3, stem=2).eval()
     with torch.no_grad():
@@ -47,6 +63,10 @@ def network() -> McUnet:
 
 @pytest.fixture
 def images() -> np.ndarray:
+    return smooth_noise()
+
+
+def smooth_noise() -> np.ndarray:
     noise = np.random.default_rng(0).standard_normal((2, 32, 32, 32))
     smooth = np.stack([ndimage.gaussian_filter(channel, 2) for channel in noise])
     return ((smooth - smooth.min()) / np.ptp(smooth)).astype(np.float32)
@@ -114,8 +134,11 @@ def test_other_weights_are_another_graph_and_old_ones_make_room(tmp_path: Path, 
 
 @pytest.mark.parametrize("damage", ["short", "altered", "missing"])
 @pytest.mark.parametrize("file", ["graph.xml", "graph.bin", "sha256"])
-def test_a_damaged_cache_costs_only_time(network: McUnet, images: np.ndarray, tmp_path: Path, damage: str, file: str) -> None:
-    expected = stochastic_passes(network, images, FAST, 2, seed=0).mean
+def test_a_damaged_cache_costs_only_time(
+    network: McUnet, images: np.ndarray, converted: Path, tmp_path: Path, damage: str, file: str
+) -> None:
+    shutil.copytree(converted, tmp_path / "cache")
+    expected = stochastic_passes(network, images, TORCH, 2, seed=0).mean
     (stored,) = (tmp_path / "cache").iterdir()
     content = (stored / file).read_bytes()
     if damage == "missing":
@@ -124,7 +147,7 @@ def test_a_damaged_cache_costs_only_time(network: McUnet, images: np.ndarray, tm
         middle = len(content) // 2
         altered = content[:middle] + bytes(b ^ 0x40 for b in content[middle : middle + 8]) + content[middle + 8 :]
         (stored / file).write_bytes(content[:20] if damage == "short" else altered)
-    np.testing.assert_allclose(stochastic_passes(deepcopy(network), images, FAST, 2, seed=0).mean, expected, atol=1e-6)
+    np.testing.assert_allclose(stochastic_passes(network, images, FAST, 2, seed=0).mean, expected, atol=1e-4)
     openvino_engine._read(stored)  # it was mended
 
 

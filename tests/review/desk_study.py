@@ -218,7 +218,7 @@ def served(output: Path, *options: str, raters: str = "ANNA,BEN", weights: Path 
     try:
         yield Desk(output, links)
     finally:
-        server.should_exit = True
+        server.should_exit = server.force_exit = True  # no look, a tenth of a second later, whether clients are gone
         thread.join(30)
         assert not thread.is_alive()
 

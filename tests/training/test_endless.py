@@ -176,14 +176,24 @@ def test_a_signal_ends_it_cleanly(command: list[str], tmp_path: Path) -> None:
     assert process.returncode == 0 and output.startswith("step ")
 
 
-@pytest.mark.usefixtures("command")
-def test_the_script_for_a_gpu_as_a_whole_on_this_machine(tmp_path: Path) -> None:
-    """Packed here, trained there (for a second), from a file of the size that may travel."""
-    carried, out = tmp_path / "carried", tmp_path / "out"
-    tiny = load_training_settings(str(tmp_path / "tiny.toml"))
+@pytest.fixture
+def carried(command: list[str], tmp_path: Path) -> Path:
+    """What travels to a GPU."""
+    carried = tmp_path / "carried"
+    tiny = load_training_settings(command[command.index("--config") + 1])
     scans = labelled_scans(tiny, tmp_path / "manifest.csv", tmp_path)
     pack(scans, Path(tiny.endless.heads), carried / "material", largest_mib=1.0)
+    return carried
+
+
+def test_what_travels_is_scans_heads_and_lesions(carried: Path) -> None:
     assert sorted(path.name for path in (carried / "material").iterdir()) == ["bank.npz", "head-boxes.nii.gz", "scans.npz"]
+
+
+@pytest.mark.slow
+def test_the_script_for_a_gpu_as_a_whole_on_this_machine(carried: Path, tmp_path: Path) -> None:
+    """Packed here, trained there (for a second), from a file of the size that may travel."""
+    out = tmp_path / "out"
     environment = {**os.environ, "CONFIG": str(tmp_path / "tiny.toml"), "CARRIED": str(carried), "PYTHON": sys.executable}
     script = Path(__file__).parents[2] / "scripts" / "train_on_gpu"
     done = subprocess.run(
