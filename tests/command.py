@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickle
 import subprocess
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -20,5 +21,5 @@ def veridice(*arguments: object) -> subprocess.CompletedProcess[str]:
 
 
 def one_after_the_other(tasks: Iterable[Any], work: Callable[[Any], Any], *_: object) -> Iterator[Any]:
-    """In place of ``veridice.parallel.in_processes``, where a test is not about the processes."""
-    return ((task, work(task)) for task in tasks)
+    """In place of ``veridice.parallel.in_processes``, where a test is not about the processes; tasks travel as to those."""
+    return ((task, pickle.loads(pickle.dumps(work))(pickle.loads(pickle.dumps(task)))) for task in tasks)  # noqa: S301

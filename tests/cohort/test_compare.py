@@ -23,9 +23,9 @@ from veridice.io.nifti import write_image
 from veridice.quality.tool_order import compare_pairs, tool_means
 
 
-@pytest.fixture
+@pytest.fixture(autouse=True)
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Scans are judged in this process; that processes do it is shown by one test alone, as each takes seconds to start."""
+    """Scans are judged in this process; that processes do it is shown by the tests of ``run``, as each takes seconds."""
     monkeypatch.setattr("veridice.parallel.in_processes", one_after_the_other)
 
 
@@ -57,7 +57,6 @@ def given(study: Path, *tools: str) -> list[object]:
     return [part for tool in tools for part in ("--masks", study.parent / tool)]
 
 
-@pytest.mark.usefixtures("here")
 def test_every_mask_is_judged_once_and_a_missing_one_is_said(study: Path, tiny_weights: Path) -> None:
     out = study.parent / "out"
     arguments = ["compare", study, out, *given(study, "a", "b", "gaps", "odd"), "--weights", tiny_weights, "--passes", "2"]
@@ -93,7 +92,6 @@ def test_every_mask_is_judged_once_and_a_missing_one_is_said(study: Path, tiny_w
     assert "<script" not in page
 
 
-@pytest.mark.usefixtures("here")
 def test_other_tools_or_settings_are_judged_anew(study: Path, tiny_weights: Path) -> None:
     out = study.parent / "out"
     common = ["--weights", tiny_weights, "--passes", "2", "--no-own", "--n-jobs", "1", "--participant-label", "1"]
@@ -210,7 +208,6 @@ def test_a_tool_gains_nothing_by_lacking_the_hard_scans() -> None:
     assert abs(pair.difference) < 0.01
 
 
-@pytest.mark.usefixtures("here")
 def test_results_of_run_in_the_same_folder_stay(study: Path, tiny_weights: Path) -> None:
     out = study.parent / "out"
     common = ["--weights", tiny_weights, "--passes", "2", "--n-jobs", "1"]
@@ -221,7 +218,6 @@ def test_results_of_run_in_the_same_folder_stay(study: Path, tiny_weights: Path)
     assert "2 finished before" in veridice("run", study, out, "participant", "--skip-bids-validation", *common).stderr
 
 
-@pytest.mark.usefixtures("here")
 def test_a_mask_that_is_elsewhere_keeps_no_other_tool_from_going_on(study: Path, tiny_weights: Path) -> None:
     mask = study.parent / "b" / "sub-1" / "sub-1_label-lesion_mask.nii.gz"
     mask.unlink()
@@ -233,7 +229,6 @@ def test_a_mask_that_is_elsewhere_keeps_no_other_tool_from_going_on(study: Path,
     assert table["status"].to_dict() == {"a": "done", "b": "absent"}
 
 
-@pytest.mark.usefixtures("here")
 def test_where_no_scan_can_be_judged_it_is_one_line(study: Path, tiny_weights: Path) -> None:
     for file in study.rglob("*_FLAIR.nii.gz"):
         file.write_bytes(b"no image")

@@ -11,6 +11,7 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import ndimage
 
 from veridice import cli
 from veridice.errors import InputError, OutputError
@@ -159,9 +160,17 @@ def test_choices_replace_those_of_the_cohort() -> None:
     assert custom_cohort("test", None, None, None, None) == COHORTS["test"]
 
 
-def test_the_command_line_simulates_a_real_small_scan(tmp_path: Path) -> None:
-    assert cli.run([*SMALL, "--jobs=1", "-o", str(tmp_path)]) == 0
-    assert len(list(tmp_path.rglob("*.nii.gz"))) == 4
+def test_the_command_line_simulates_a_whole_head_of_a_real_pair(tmp_path: Path) -> None:
+    assert cli.run([*SMALL, "--donors=lesjak-07", "--seed=0", "--jobs=1", "-o", str(tmp_path)]) == 0
+    (stored,) = tmp_path.rglob("*_parameters.json")
+    plan = PatientPlan.model_validate(json.loads(stored.read_text())["plan"])
+    assert (plan.anatomy, plan.whole_head) == ("pair-07", True)
+    images = {path.name.removesuffix(".nii.gz").partition("_")[2]: nib.load(path) for path in tmp_path.rglob("*.nii.gz")}
+    assert set(images) == {"FLAIR", "T1w", "label-lesion_mask", "label-brain_mask"}
+    flair, brain = (np.asarray(images[name].dataobj) for name in ("FLAIR", "label-brain_mask"))
+    distance = ndimage.distance_transform_edt(brain == 0, sampling=images["FLAIR"].header.get_zooms())
+    around = (distance > 2) & (distance < 18)
+    assert np.percentile(flair[around], 90) > 0.5 * np.median(flair[brain > 0])
 
 
 @pytest.mark.slow
