@@ -247,7 +247,7 @@ def fuzz(minutes: float, seed: int, check_share: float, weights: Path) -> dict[s
 
 def main() -> None:
     """The command line of the fuzzer."""
-    from conftest import make_tiny_weights
+    from shared import make_tiny_weights
 
     options = argparse.ArgumentParser(description=__doc__)
     options.add_argument("--minutes", type=float, default=10)
