@@ -39,12 +39,17 @@ from veridice.quality.single_lesions import LesionModel
 
 GRID = 24
 
-# What the libraries made when they were imported stays; the collector need not look through it again and again.
-gc.freeze()
+# What libraries and tests make when they are imported stays; the collector need not look through it again and again.
+gc.disable()
 
 # A slow machine is no failure; CI tries the same examples every time, people try new ones.
 settings.register_profile("veridice", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("veridice")
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(autouse=True)

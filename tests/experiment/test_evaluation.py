@@ -58,7 +58,6 @@ def make_cases(seed: int = 0) -> pd.DataFrame:
 def _coarse_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody looks at them here."""
     monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
-    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
 
 
 @pytest.fixture(scope="module")

@@ -312,7 +312,6 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
     monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count: draw_weights(patients, 50))
     monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
-    monkeypatch.setitem(figures.STYLE, "svg.fonttype", "none")
     monkeypatch.setattr(fold, "bundled_weights", lambda: tiny_weights)
 
     def interrupted(*_: object) -> float:
