@@ -43,16 +43,18 @@ def measure(folder: Path) -> pd.DataFrame:
         (before, slices), (after, _) = truth(folder, pair.first), truth(folder, pair.second)
         unchanged = int(pair.participant.removeprefix("sub-")) % 2 == 1
         true = {"before": before, "after": after, "slice_mm": slices, "unchanged": unchanged}
-        both = float(np.hypot(doubt(*first.volume), doubt(*second.volume)))
-        deviation = float(np.hypot(first.volume[1], second.volume[1]))
+        volumes = first.volume, second.volume
+        passes = [np.array(volume.passes_ml) for volume in volumes]
         told = pair.model_dump(exclude={"lesions"})
         rows.append(
             {
                 **told,
                 **pair.lesions,
                 **true,
-                "both": both,
-                "deviation": deviation,
+                "doubt_ml": doubt(*volumes),
+                "passes_ml": float(np.std(passes[1] - passes[0], ddof=1)),
+                "predicted_before": first.assessment.predicted_dice,
+                "predicted_after": second.assessment.predicted_dice,
                 "true_change": true["after"] - true["before"],
             }
         )
@@ -83,16 +85,23 @@ def main() -> None:
     tell(table)
 
 
+def quantile(scores: pd.Series[float], share: float) -> float:
+    """That a further score stays below with this chance (split conformal prediction); the largest where there are too few."""
+    place = min(len(scores), int(np.ceil(share * (len(scores) + 1))))
+    return float(np.sort(scores)[place - 1])
+
+
 def tell(table: pd.DataFrame) -> None:
     """What came of it."""
     error = (table["change_ml"] - table["true_change"]).abs()
     inside = (table["true_change"] >= table["change_low_ml"]) & (table["true_change"] <= table["change_high_ml"])
     same, told = table["unchanged"], table["more_than_noise"]
     right = np.sign(table["change_ml"]) == np.sign(table["true_change"])
-    quantiles = ", ".join(f"{share:.0%}: {np.quantile(error / table['both'], share):.2f}" for share in (0.5, 0.9, 0.95))
+    scores = error / table["doubt_ml"]
+    fitted = f"WITHIN {quantile(scores, 0.9):.2f}, NOISE {quantile(scores[same], 0.95):.2f}"
     least, load = table["least_change_ml"].median(), table["before"].median()
     for line in (
-        f"{len(table)} pairs; errors in doubts, quantiles {quantiles}",
+        f"{len(table)} pairs; what would fit them: {fitted}",
         f"interval holds for {inside.mean():.1%}; unchanged pairs called changed {told[same].mean():.1%}",
         f"changed pairs told {told[~same].mean():.1%}, with the right sign {right[~same & told].mean():.1%}",
         f"smallest change that can be told, median {least:.2f} ml of {load:.1f} ml",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from veridice.cohort.visits import contradiction, halfway
 from veridice.imaging.registration import Alignment
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.atomic import write_json
-from veridice.quality.volume_change import LEAST_ML, QUANTILE, doubt, volume_change
+from veridice.quality.volume_change import LEAST_ML, NOISE, VOLUME_SHARE, WITHIN, VisitVolume, doubt, volume_change
 
 
 def turned(angle: float, shift: tuple[float, float, float]) -> np.ndarray:
@@ -51,15 +53,32 @@ def test_an_empty_mask_is_no_error_halfway() -> None:
     assert first.geometry.same_grid(second.geometry)
 
 
-def test_a_change_is_told_when_it_is_larger_than_both_doubts() -> None:
-    one, other = (10.0, 0.5), (10.0, 1.0)
-    both = np.hypot(doubt(*one), doubt(*other))
-    change = volume_change(one, (10.0 + 1.01 * QUANTILE[0.95] * both, 1.0))
-    assert not volume_change(one, other).more_than_noise
-    assert volume_change(one, other).least == pytest.approx(QUANTILE[0.95] * both)
+def test_a_change_is_told_when_it_is_larger_than_its_doubt() -> None:
+    one, same = VisitVolume(10.0, (9.0, 10.0, 12.0), "a"), VisitVolume(10.0, (9.1, 10.2, 12.0), "a")
+    error = doubt(one, same)
+    assert error == pytest.approx(np.sqrt(np.std([0.1, 0.2, 0.0], ddof=1) ** 2 + (VOLUME_SHARE * 10) ** 2 + LEAST_ML**2))
+    change = volume_change(one, replace(same, volume_ml=10.0 + 1.1 * NOISE * error))
+    assert change.more_than_noise
     assert change.low < change.change < change.high
-    assert change.high - change.low == pytest.approx(2 * QUANTILE[0.9] * np.hypot(doubt(*one), doubt(change.change + 10, 1.0)))
-    assert doubt(0.0, 0.0) == pytest.approx(LEAST_ML)
+    still = volume_change(one, same)
+    assert not still.more_than_noise
+    assert (still.change, still.least) == (0.0, pytest.approx(NOISE * error))
+    assert still.high - still.low == pytest.approx(2 * WITHIN * error)
+
+
+@pytest.mark.parametrize("other", [{"drawn_with": "b"}, {"passes_ml": (9.0, 10.0)}, {"passes_ml": ()}])
+def test_passes_that_were_not_drawn_alike_are_compared_by_their_deviations(other: dict[str, Any]) -> None:
+    one = VisitVolume(10.0, (9.0, 10.0, 12.0), "a")
+    changed = replace(one, **other)
+    expected = np.hypot(one.deviation, changed.deviation)
+    assert doubt(one, changed) == pytest.approx(np.sqrt(expected**2 + (VOLUME_SHARE * 10) ** 2 + LEAST_ML**2))
+    assert doubt(one, changed) > doubt(one, one)
+
+
+def test_nothing_at_both_visits_is_no_change() -> None:
+    nothing = VisitVolume(0.0)
+    assert doubt(nothing, nothing) == LEAST_ML
+    assert not volume_change(nothing, nothing).more_than_noise
 
 
 def test_visits_contradict_each_other_only_where_both_masks_look_good() -> None:

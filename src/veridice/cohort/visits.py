@@ -29,7 +29,7 @@ from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
 from veridice.quality.lesion_changes import match_lesions
-from veridice.quality.volume_change import volume_change
+from veridice.quality.volume_change import VisitVolume, volume_change
 from veridice.report.visits_page import write_visits_page
 from veridice.types import Affine
 
@@ -59,10 +59,11 @@ class Visit:
     checksum: str
 
     @property
-    def volume(self) -> tuple[float, float]:
-        """Volume of the judged mask, and the deviation of the passes' volume (0 where an older result does not tell it), ml."""
-        deviation = self.assessment.scores.get("passes_volume_deviation_ml") or 0.0
-        return self.assessment.volumes_ml["judged_mask"], float(deviation)
+    def volume(self) -> VisitVolume:
+        """Volume of the judged mask, and those of the passes."""
+        model = self.assessment.model
+        drawn_with = f"{model.get('weights', {}).get('segmenter')} {model.get('seed')}"
+        return VisitVolume(self.assessment.volumes_ml["judged_mask"], self.assessment.passes_volumes_ml, drawn_with)
 
     def mask(self) -> Volume:
         """The judged mask."""
@@ -156,8 +157,8 @@ def measure_pair(first: Visit, second: Visit, checksum: str = "") -> VisitPair:
         first=first.scan.name,
         second=second.scan.name,
         checksum=checksum,
-        volume_before_ml=first.volume[0],
-        volume_after_ml=second.volume[0],
+        volume_before_ml=first.volume.volume_ml,
+        volume_after_ml=second.volume.volume_ml,
         change_ml=change.change,
         change_low_ml=change.low,
         change_high_ml=change.high,
