@@ -54,12 +54,6 @@ def make_cases(seed: int = 0) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-@pytest.fixture(autouse=True)
-def _coarse_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nobody looks at them here."""
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
-
-
 @pytest.fixture(scope="module")
 def cases() -> pd.DataFrame:
     return make_cases()
@@ -70,6 +64,7 @@ def judged(cases: pd.DataFrame) -> pd.DataFrame:
     return evaluation.judge(cases)
 
 
+pytestmark = pytest.mark.usefixtures("quick_pictures")
 FITTED = ["predicted_dice", "confidence", "rejected"]
 
 

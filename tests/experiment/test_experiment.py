@@ -28,7 +28,7 @@ from veridice.experiment.claim import find_start
 from veridice.experiment.figure1 import choose_loads
 from veridice.experiment.methods import as_served, combination, forest_on_simple_features
 from veridice.experiment.protocol import METHODS, ExperimentSettings, Source, assign_folds, inner_folds, load_experiment
-from veridice.experiment.results import evaluation, figures
+from veridice.experiment.results import evaluation
 from veridice.experiment.results.resampling import draw_weights
 from veridice.experiment.results.tables import read_cases
 from veridice.experiment.run import described
@@ -304,14 +304,13 @@ manifest = "{study / "people.csv"}"
     return study / "e.toml"
 
 
-@pytest.mark.usefixtures("small_forests")
+@pytest.mark.usefixtures("small_forests", "quick_pictures")
 def test_an_experiment_goes_on_where_it_was_interrupted(
     experiment: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = experiment.parent / "out"
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
     monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count: draw_weights(patients, 50))
-    monkeypatch.setitem(figures.STYLE, "savefig.dpi", 40)
     monkeypatch.setattr(fold, "bundled_weights", lambda: tiny_weights)
 
     def interrupted(*_: object) -> float:

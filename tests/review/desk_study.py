@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -14,8 +15,10 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from queue import SimpleQueue
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -120,13 +123,21 @@ def assessment(name: str, number: int, maps: dict[str, str], table: str) -> Asse
 
 def write_study(root: Path, scans: int = 12, sessions: int = 0) -> Path:
     """A study; returns its folder of derivatives."""
-    root.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(_written_once(scans, sessions).name, root, dirs_exist_ok=True)
+    return root / "derivatives" / "veridice"
+
+
+@cache
+def _written_once(scans: int, sessions: int) -> TemporaryDirectory[str]:
+    """Studies of one size are copies, with the same times of change; the first goes when the process ends."""
+    kept = TemporaryDirectory()
+    root = Path(kept.name)
     write_json(root / "dataset_description.json", {"Name": "study", "BIDSVersion": "1.10.0"})
     for number in range(scans):
         names = [f"sub-{number:03d}_ses-{n + 1}" for n in range(sessions)] if sessions else [f"sub-{number:03d}"]
         for name in names:
             write_scan(root, name, number)
-    return root / "derivatives" / "veridice"
+    return kept
 
 
 def without_judge(folder: Path) -> Path:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import nibabel as nib
@@ -20,7 +22,7 @@ from veridice.simulate.donors import MORE_DONORS, all_donors, choose_donors, loa
 from veridice.simulate.fields import distance_mm, enlarge, smooth_field
 from veridice.simulate.lesions import make_lesions
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
-from veridice.simulate.plan import PatientPlan, draw_plan
+from veridice.simulate.plan import LesionPlan, PatientPlan, draw_plan
 from veridice.simulate.scanners import SCANNERS, AcquisitionPlan
 from veridice.simulate.severity import RANGES, SEVERITIES
 
@@ -182,25 +184,41 @@ def test_atrophy_turns_grey_matter_into_fluid(anatomy: Anatomy, head: Head) -> N
     assert np.allclose(much.grey + much.fluid, head.grey + head.fluid, atol=1e-4)
 
 
+@pytest.fixture(scope="module")
+def lesions_of(head: Head) -> Callable[[float, str], np.ndarray]:
+    """Lesions of a load and a style, each made once."""
+
+    @cache
+    def made(load: float, style: str) -> np.ndarray:
+        return make_lesions(head, planned(load, style))
+
+    return made
+
+
+def planned(load: float, style: str) -> LesionPlan:
+    donors = {"donors": ("lesions-01", "lesions-12"), "mirrored": (True, False), "grown": 60}
+    return plan_of("ordinary").lesions.model_copy(update={"load_ml": load, "style": style, **donors})
+
+
 @pytest.mark.parametrize(("load", "style"), [(0.3, "sclerosis"), (5.0, "ageing"), (60.0, "sclerosis"), (60.0, "ageing")])
-def test_lesions_reach_the_planned_load_inside_the_brain(head: Head, load: float, style: str) -> None:
-    plan = plan_of("ordinary").lesions.model_copy(
-        update={"load_ml": load, "style": style, "donors": ("lesions-01", "lesions-12"), "mirrored": (True, False), "grown": 60}
-    )
-    lesion = make_lesions(head, plan)
+def test_lesions_reach_the_planned_load_inside_the_brain(
+    head: Head, lesions_of: Callable[[float, str], np.ndarray], load: float, style: str
+) -> None:
+    lesion = lesions_of(load, style)
     assert float((lesion >= 0.5).sum()) / 1000 == pytest.approx(load, rel=0.5)
     assert (lesion[~head.brain] < 0.5).all()
     assert (lesion[head.ventricles >= 0.5] == 0).all()
-    if load == 5:
-        assert np.array_equal(lesion, make_lesions(head, plan))
 
 
-@pytest.mark.parametrize("load", [6.0, 40.0])
-def test_no_true_lesion_is_a_thin_rim_of_the_ventricles(head: Head, load: float) -> None:
-    plan = plan_of("ordinary").lesions.model_copy(
-        update={"load_ml": load, "donors": ("lesions-01", "lesions-12"), "mirrored": (True, False), "grown": 60}
-    )
-    lesion = make_lesions(head, plan) >= 0.5
+def test_the_same_plan_gives_the_same_lesions(head: Head, lesions_of: Callable[[float, str], np.ndarray]) -> None:
+    assert np.array_equal(make_lesions(head, planned(5.0, "ageing")), lesions_of(5.0, "ageing"))
+
+
+@pytest.mark.parametrize("load", [5.0, 60.0])
+def test_no_true_lesion_is_a_thin_rim_of_the_ventricles(
+    head: Head, lesions_of: Callable[[float, str], np.ndarray], load: float
+) -> None:
+    lesion = lesions_of(load, "ageing") >= 0.5
     padded = np.pad(lesion, 1)
     beside = [np.roll(padded, step, axis)[1:-1, 1:-1, 1:-1] for axis in range(3) for step in (-1, 1)]
     cores = np.argwhere(lesion & np.all(beside, axis=0))
@@ -214,11 +232,8 @@ def test_no_true_lesion_is_a_thin_rim_of_the_ventricles(head: Head, load: float)
         assert (ndimage.binary_dilation(foot) & lesion & ~wall).any()
 
 
-def test_lesions_are_not_smaller_than_ten_voxels(head: Head) -> None:
-    plan = plan_of("ordinary").lesions.model_copy(
-        update={"load_ml": 15.0, "donors": ("lesions-01", "lesions-12"), "mirrored": (True, False), "grown": 60}
-    )
-    labels, _ = ndimage.label(make_lesions(head, plan) >= 0.5)
+def test_lesions_are_not_smaller_than_ten_voxels(lesions_of: Callable[[float, str], np.ndarray]) -> None:
+    labels, _ = ndimage.label(lesions_of(60.0, "sclerosis") >= 0.5)
     assert np.bincount(labels.ravel()).min() >= 10
 
 
