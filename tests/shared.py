@@ -37,7 +37,7 @@ from veridice.quality.ood import fit_ood_detector
 from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import LesionModel
 
-GRID = 24
+GRID = 16
 
 # What libraries and tests make when they are imported stays; the collector need not look through it again and again.
 gc.disable()
@@ -45,6 +45,11 @@ gc.disable()
 # A slow machine is no failure; CI tries the same examples every time, people try new ones.
 settings.register_profile("veridice", deadline=None, derandomize="CI" in os.environ)
 settings.load_profile("veridice")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What takes longest begins first, so that at the end no worker waits for another."""
+    items.sort(key=lambda item: item.path.name != "test_end_to_end.py")
 
 
 def pytest_collection_finish() -> None:

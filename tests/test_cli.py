@@ -54,7 +54,7 @@ def test_sidecars_record_every_step_to_the_cube(scan_files: dict[str, Path]) -> 
     sidecar = json.loads((scan_files["output"] / "sub-1_desc-entropy_uncertainty.json").read_text())
     record = sidecar["Preprocessing"]
     assert record["native_shape"] == list(nib.load(scan_files["flair"]).shape)
-    assert record["grid_shape"] == [24, 24, 24]
+    assert record["grid_shape"] == [16, 16, 16]
     assert len(record["crop_box"]) == 3
     assert record["intensity_range"]["flair"]["low"] < record["intensity_range"]["flair"]["high"]
     assert set(record["intensity_range"]) == {"flair", "t1"}

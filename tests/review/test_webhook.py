@@ -15,6 +15,7 @@ import pytest
 from desk_study import served, write_study
 
 from veridice.errors import InputError
+from veridice.review import webhook
 from veridice.review.serve import SECRET
 from veridice.review.webhook import SIGNATURE, checked_address
 
@@ -53,6 +54,12 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, *_: object) -> None:
         pass
+
+
+@pytest.fixture(autouse=True)
+def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was refused is sent again soon."""
+    monkeypatch.setattr(webhook, "FIRST_WAIT_S", 0.1)
 
 
 @pytest.fixture
