@@ -237,7 +237,7 @@ def test_an_interruption_that_gets_lost_comes_again() -> None:
             signal.signal(kind, answer)
 
 
-@pytest.mark.parametrize("home", ["/proc/none", "/sys"])
+@pytest.mark.parametrize("home", ["/proc/none", pytest.param("/sys", marks=pytest.mark.slow)])
 def test_no_library_complains_of_a_home_where_nothing_can_be_written(home: str, scan_files: dict[str, Path]) -> None:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("XDG_", "MPL"))}
     arguments = [f"--{name}={scan_files[name]}" for name in ("flair", "mask", "weights", "output")]
