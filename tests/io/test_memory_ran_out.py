@@ -85,7 +85,7 @@ def test_a_limited_process_is_told_what_is_free_for_it(scan_files: dict[str, Pat
     code = (
         "import resource, sys; from veridice import cli; from veridice.io.memory import available_memory; "
         "size = int(open('/proc/self/statm').read().split()[0]) * 4096; "
-        "resource.setrlimit(resource.RLIMIT_AS, (size + 2**20,) * 2); assert available_memory() <= 2**20; "
+        "resource.setrlimit(resource.RLIMIT_AS, (size + 2**23,) * 2); assert available_memory() <= 2**23; "
         f"sys.exit(cli.run('check {files}'.split()))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)

@@ -26,5 +26,6 @@ HANDED_ON = {
     "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",
     "slice_checks": "slice_doubts",
     "tool_order": "KIND_ERROR Pair ToolMean compare_pairs tool_means",
+    "volume_change": "VisitVolume",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})
