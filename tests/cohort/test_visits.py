@@ -12,7 +12,7 @@ import pytest
 from command import one_after_the_other, veridice
 from desk_study import write_scan
 
-from veridice.cohort.visits import contradiction, halfway
+from veridice.cohort.visits import contradiction, halfway, poor_mask
 from veridice.imaging.registration import Alignment
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.atomic import write_json
@@ -87,6 +87,12 @@ def test_visits_contradict_each_other_only_where_both_masks_look_good() -> None:
     assert contradiction(0.2, (10, 10), (0.85, 0.4)) == ""
     assert contradiction(0.2, (1, 10), (0.85, 0.8)) == ""  # what was lost explains it
     assert contradiction(1.0, (0, 0), (0.9, 0.9)) == ""
+
+
+def test_a_poor_mask_is_named_before_its_change_is_believed() -> None:
+    assert poor_mask((0.8, 0.6)) == ""
+    assert "of the earlier visit is expected to be poor (0.37)" in poor_mask((0.37, 0.72))
+    assert "of the later visit" in poor_mask((0.5, 0.3))
 
 
 def test_the_group_tells_what_changed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -188,7 +188,7 @@ def _with_lesions(pair: VisitPair, masks: list[Volume], alignment: Alignment, pr
     return pair.model_copy(
         update={
             "agreement": agreement,
-            "doubt": contradiction(agreement, (pair.volume_before_ml, pair.volume_after_ml), predicted),
+            "doubt": poor_mask(predicted) or contradiction(agreement, (pair.volume_before_ml, pair.volume_after_ml), predicted),
             "moved_mm": round(alignment.distance, 2),
             "lesions": counts,
             "merged": sum(change.merged for change in changes),
@@ -197,6 +197,14 @@ def _with_lesions(pair: VisitPair, masks: list[Volume], alignment: Alignment, pr
             "gone_ml": sum(change.volume_before_ml for change in changes if change.kind == "gone"),
         }
     )
+
+
+def poor_mask(predicted: tuple[float, float]) -> str:
+    """A sentence where one of the masks is expected to be so poor that what changed may be its error."""
+    if min(predicted) >= LEAST_PREDICTED:
+        return ""
+    worse, value = ("earlier", predicted[0]) if predicted[0] < predicted[1] else ("later", predicted[1])
+    return f"the mask of the {worse} visit is expected to be poor ({value:.2f}): a change may be its error"
 
 
 def contradiction(agreement: float, volumes: tuple[float, float], predicted: tuple[float, float]) -> str:
