@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+from abc import ABC, abstractmethod
 
 PAUSE_S = 5
 """After the store could not be read or written."""
 
 
-class BackgroundWork:
+class BackgroundWork(ABC):
     """Takes turns in a thread; what is left when it is closed waits for the next desk.
 
     Args:
@@ -39,9 +40,9 @@ class BackgroundWork:
         self._work.wait(seconds)
         self._work.clear()
 
+    @abstractmethod
     def _turn(self) -> None:
         """Do one thing that waits, or rest where nothing does."""
-        raise NotImplementedError
 
     def _run(self) -> None:
         while not self._closed.is_set():
