@@ -9,7 +9,7 @@ import numpy as np
 VOLUME_SHARE, LEAST_ML = 0.01, 0.05
 """Parts of the doubt about a change that the passes do not know: a share of the mean volume, and millilitres."""
 UNKNOWN_SHARE = 0.2
-"""Deviation of the passes over the volume, where a result does not tell it (docs/visits.md)."""
+"""Deviation of the passes over the volume, where a result does not tell it: assumed."""
 WITHIN, NOISE = 3.3, 4.8
 """Doubts that the error of a change stays within in 90 % of simulated pairs of visits, and the measured change itself in 95 %
 of those of which nothing changed (docs/visits.md)."""
@@ -57,7 +57,7 @@ def doubt(before: VisitVolume, after: VisitVolume) -> float:
     """How far the change of the volume may be off (standard deviation, ml).
 
     What a pass draws too much at one visit it draws too much at the other, if both were drawn alike: then the deviation of the
-    passes' changes counts, which is many times smaller than that of their volumes.
+    passes' changes counts.
     """
     alike = before.drawn_with == after.drawn_with and len(before.passes_ml) == len(after.passes_ml) > 1
     if alike:
