@@ -1,0 +1,216 @@
+"""One DICOM study in, objects for the archive out. Needs the extra ``dicom``."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from veridice.assessment.check import check
+from veridice.assessment.result import AssessmentResult
+from veridice.case import plain_name
+from veridice.config import InferenceSettings
+from veridice.errors import InputError, OutputError
+from veridice.io.atomic import staged_output
+from veridice.io.bids import ASSESSMENT_SUFFIX, file_stem
+from veridice.io.dicom_choice import Choice, choose, is_ours
+from veridice.io.dicom_frames import SourceImages, read_sources
+from veridice.io.dicom_headers import Series, read_study
+from veridice.io.dicom_objects import Making
+from veridice.io.dicom_seg import GivenSegmentation, parametric_map, read_map, read_segmentation, segmentation
+from veridice.io.dicom_sr import picture, structured_report
+from veridice.io.nifti import write_image
+from veridice.progress import OnStep
+from veridice.report.result_picture import draw_result
+
+if TYPE_CHECKING:
+    from veridice.assessment.models import Models
+
+OWN, INPUT = "lesion_mask", "input_mask"
+MAPS = ("lesion_probability", "entropy")
+
+
+@dataclass(frozen=True)
+class StudyOptions:
+    """How a study is judged.
+
+    Args:
+        flair_series, t1_series, mask_series: number, UID or part of the description of a series; None: chosen by attributes.
+        segment: number or part of the label of a segment of the segmentation.
+        judge: ``own``: our mask, even if a segmentation is there; ``any``: that of another tool where there is one.
+        labelmap: write segmentations of labels, in place of binary ones.
+    """
+
+    flair_series: str | None = None
+    t1_series: str | None = None
+    mask_series: str | None = None
+    segment: str | None = None
+    judge: str = "any"
+    labelmap: bool = False
+
+
+@dataclass(frozen=True)
+class JudgedStudy:
+    """What came of a study.
+
+    Args:
+        result: of the scan.
+        choice: which series was what, and why.
+        objects: for the archive, by what they are.
+        files: where each of them lies.
+        making: their common origin.
+    """
+
+    result: AssessmentResult
+    choice: Choice
+    objects: dict[str, Dataset]
+    files: dict[str, Path]
+    making: Making
+
+
+def judge_study(
+    files: Sequence[Path],
+    output: Path,
+    *,
+    options: StudyOptions = StudyOptions(),
+    mask: Path | None = None,
+    models: Models | Path | None = None,
+    settings: InferenceSettings | None = None,
+    case: str = "study",
+    predecessor: Dataset | None = None,
+    on_choice: Callable[[Choice], None] | None = None,
+    on_step: OnStep | None = None,
+) -> JudgedStudy:
+    """Judge the FLAIR of a study.
+
+    Args:
+        files: of one study, those of all its series.
+        output: folder that gets maps, tables, record, page and the objects for the archive.
+        options: what is judged.
+        mask: in NIfTI, in place of a segmentation that lies in the study.
+        models, settings: as :func:`veridice.check` takes them.
+        case: name for files and reports; nothing of the patient belongs there.
+        predecessor: header of our report on this study that this one takes the place of.
+        on_choice: called once it is known what is judged.
+        on_step: called after each stochastic pass.
+
+    Raises:
+        VeridiceError: there is nothing that can be judged, or nothing can be written.
+    """
+    study = read_study(files)
+    choice = choose(study, options.flair_series, options.t1_series, "none" if mask else options.mask_series)
+    if on_choice:
+        on_choice(choice)
+    sources = read_sources(choice.flair.files)
+    given = None if mask or options.judge == "own" else _given(choice, sources, options)
+    with tempfile.TemporaryDirectory(prefix="veridice-") as name, staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
+        room = Path(name)
+        result = check(
+            _folder_of(choice.flair, room),
+            _folder_of(choice.t1, room) if choice.t1 else None,
+            mask or (_file_of(given, room) if given else None),
+            output=stage,
+            models=models,
+            settings=settings,
+            case=case,
+            on_step=on_step,
+        )
+        making = Making(
+            study=choice.flair.first.text("StudyInstanceUID"),
+            weights=result.assessment.model["weights"],
+            judged=_rests_on(result, choice, given),
+            taken=[series.number for series in study if not is_ours(series)],
+        )
+        objects = make_objects(making, sources, result, options.labelmap, predecessor)
+        names = {what: f"{file_stem(case)}_{what}.dcm" for what in objects}
+        for what, dataset in objects.items():
+            dataset.save_as(stage / names[what], enforce_file_format=True)
+            _read_back(stage / names[what], what, sources, result)
+    return JudgedStudy(result, choice, objects, {what: output / name for what, name in names.items()}, making)
+
+
+def make_objects(
+    making: Making, sources: SourceImages, result: AssessmentResult, labelmap: bool = False, predecessor: Dataset | None = None
+) -> dict[str, Dataset]:
+    """Objects for the archive, by what they are; ``report`` is the last, so that where it lies, all lie."""
+    judged = result.volumes.get(INPUT, result.volumes[OWN])
+    label = f"Lesions, {result.verdict}, predicted Dice {result.predicted_dice:.2f}"
+    objects = {"segmentation": segmentation(making, sources, judged, label, 1, labelmap)}
+    if INPUT in result.volumes:
+        own = segmentation(making, sources, result.volumes[OWN], "Lesions, by veridice itself", 2, labelmap)
+        objects["own-segmentation"] = own
+    for number, what in enumerate(MAPS, start=1):
+        objects[what.replace("_", "-")] = parametric_map(making, sources, result.volumes[what], what, number)
+    drawn = draw_result(result.assessment, result.scan.flair, result.volumes, result.transform)
+    objects["picture"] = picture(making, sources, drawn)
+    objects["report"] = structured_report(making, sources, objects["segmentation"], result.assessment, predecessor)
+    return objects
+
+
+def _given(choice: Choice, sources: SourceImages, options: StudyOptions) -> GivenSegmentation | None:
+    """The segmentation of another tool; None where there is none, or none of lesions and nobody asked for it."""
+    if choice.segmentation is None:
+        return None
+    asked = options.mask_series is not None or options.segment is not None
+    if len(choice.segmentation.files) > 1:
+        raise InputError(
+            f"{choice.segmentation}: has {len(choice.segmentation.files)} files; leave the one that is to be judged"
+        )
+    try:
+        return read_segmentation(choice.segmentation.files[0], sources, options.segment)
+    except InputError:
+        if asked:
+            raise
+        return None
+
+
+def _folder_of(series: Series, room: Path) -> Path:
+    """A folder with links to the files of one series, as the converter wants them."""
+    folder = room / plain_name(f"series-{series.number}").replace("/", "-")
+    folder.mkdir()
+    for number, file in enumerate(series.files):
+        (folder / f"{number:05d}.dcm").symlink_to(file.resolve())
+    return folder
+
+
+def _file_of(given: GivenSegmentation, room: Path) -> Path:
+    """A mask as a file whose name says whose it is."""
+    name = re.sub(r"[^A-Za-z0-9]+", "-", given.name).strip("-")[:60] or "segmentation"
+    write_image(room / f"{name}.nii.gz", given.mask)
+    return room / f"{name}.nii.gz"
+
+
+def _rests_on(result: AssessmentResult, choice: Choice, given: GivenSegmentation | None) -> list[str]:
+    """What makes this result another one: images, mask, settings."""
+    images = [image.text("SOPInstanceUID") for series in (choice.flair, choice.t1) if series for image in series.images]
+    model = result.assessment.model
+    settings = [
+        f"{name}={model.get(name)}" for name in ("passes", "seed", "min_dice", "max_missed", "max_wasted", "for_load_ml")
+    ]
+    digest = hashlib.sha256(np.packbits(result.judged_mask.voxels).tobytes()).hexdigest()
+    return [*sorted(images), given.uid if given else "", digest, *settings, f"coverage={result.assessment.coverage}"]
+
+
+def _read_back(path: Path, what: str, sources: SourceImages, result: AssessmentResult) -> None:
+    """Masks and maps lie where they should, as another program reads them.
+
+    Raises:
+        OutputError: one does not.
+    """
+    masks = {"segmentation": result.judged_mask, "own-segmentation": result.volumes[OWN]}
+    if what in masks:
+        wanted, found = masks[what], read_segmentation(path, sources).mask
+    elif (name := what.replace("-", "_")) in MAPS:
+        wanted, found = result.volumes[name], read_map(path)
+    else:
+        return
+    placed = found.on(wanted.geometry)
+    if placed is None or not np.allclose(placed.voxels, np.clip(wanted.voxels, 0, 1), atol=1e-6):
+        raise OutputError(f"{path.name}: does not lie where the images lie; please report this with the kind of scanner")
