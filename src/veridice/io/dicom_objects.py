@@ -120,6 +120,7 @@ class Making:
 
 def finished(dataset: Dataset) -> Dataset:
     """The object as it is stored: with the preamble that archives look for, and the part of the body."""
-    dataset.BodyPartExamined = "BRAIN"
+    if dataset.Modality not in ("SR", "KO"):
+        dataset.BodyPartExamined = "BRAIN"
     dataset.preamble = b"\0" * 128
     return dataset

@@ -61,7 +61,7 @@ def segmentation(
         omit_empty_frames=False,
         content_label="LESIONS",
         content_description=DISCLAIMER,
-        content_creator_name=MAKER,
+        content_creator_name=f"{MAKER}^",
         **making.common("segmentation", 0, instance),
         **making.device,
     )
@@ -104,7 +104,7 @@ def parametric_map(making: Making, sources: SourceImages, values: Volume, what: 
         voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
         content_label=what.upper()[:16],
         content_description=DISCLAIMER,
-        content_creator_name=MAKER,
+        content_creator_name=f"{MAKER}^",
         **making.common("maps", 1, instance),
         **making.device,
     )
