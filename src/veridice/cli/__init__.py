@@ -14,6 +14,7 @@ from veridice._version import __version__
 from veridice.case import plain_name
 from veridice.cli.common import DISCLAIMER
 from veridice.cli.compare_commands import compare
+from veridice.cli.dicom_commands import dicom, gateway, opening_gateway
 from veridice.cli.learn_commands import experiment, models, simulate, train
 from veridice.cli.review_commands import opening, review
 from veridice.cli.scan_commands import calibrate, check, demo
@@ -36,6 +37,8 @@ for command in (check, demo, calibrate, simulate, train, experiment, models):
 app.command("run")(run_study)
 app.command("compare")(compare)
 app.add_typer(review, name="review")
+app.command("dicom")(dicom)
+app.add_typer(gateway, name="gateway")
 
 
 @app.callback(invoke_without_command=True)
@@ -68,7 +71,7 @@ def main() -> int:
 def run(arguments: list[str]) -> int:
     """Run one command and return its exit code; ``VERIDICE_DEBUG=1`` shows the traceback of an internal error."""
     try:
-        app(opening(spread_labels(arguments)), prog_name="veridice")
+        app(opening_gateway(opening(spread_labels(arguments))), prog_name="veridice")
         return 0
     except SystemExit as ending:  # typer ends every command so: 0, 2 for wrong usage, 130 for Ctrl-C
         if ending.code == EXIT_INTERRUPTED:

@@ -77,9 +77,9 @@ def check(
     reading = {"mask_threshold": mask_threshold, "mask_label": read_mask_label(mask_label), "registration": registration}
     assessment = _check(output, weights, settings, **files, **reading, case=case, calibration=calibration)
     if as_json:
-        sys.stdout.write(json.dumps(_with_absolute_paths(assessment, output)) + "\n")
+        sys.stdout.write(json.dumps(with_absolute_paths(assessment, output)) + "\n")
     else:
-        _print_assessment(assessment, output)
+        print_assessment(assessment, output)
 
 
 def demo(
@@ -102,9 +102,9 @@ def demo(
     own = read_mask(output / assessment.maps["lesion_mask"], grid).voxels
     true_dice = dice(own, truth).dice
     if as_json:
-        sys.stdout.write(json.dumps({**_with_absolute_paths(assessment, output), "true_dice": true_dice}) + "\n")
+        sys.stdout.write(json.dumps({**with_absolute_paths(assessment, output), "true_dice": true_dice}) + "\n")
         return
-    _print_assessment(assessment, output, true_dice)
+    print_assessment(assessment, output, true_dice)
     out.print(
         "Scan: Lesjak et al. 2017 (doi:10.1007/s12021-017-9348-7), patient 19, CC-BY; no weights were trained on it.",
         style="dim",
@@ -183,7 +183,7 @@ def _check(output: Path, weights: Path | None, settings: InferenceSettings, **sc
             bar.stop()
 
 
-def _with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:
+def with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:
     row = assessment.model_dump(mode="json")
     for kind in ("maps", "tables"):
         row[kind] = {name: str((output / file).resolve()) for name, file in row[kind].items()}
@@ -193,7 +193,7 @@ def _with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]
 VERDICT_STYLES = {"accept": "bold green", "review": "bold yellow", "reject": "bold red"}
 
 
-def _print_assessment(assessment: Assessment, output: Path, true_dice: float | None = None) -> None:
+def print_assessment(assessment: Assessment, output: Path, true_dice: float | None = None) -> None:
     table = Table(title=escape(assessment.case), title_justify="left", show_header=False, min_width=60)
     style = VERDICT_STYLES[assessment.verdict]
     table.add_row("verdict", f"[{style}]{assessment.verdict}[/{style}]")

@@ -5,27 +5,30 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset
+from pydicom.uid import Comprehensive3DSRStorage, KeyObjectSelectionDocumentStorage
 
 from veridice.assessment.check import check
 from veridice.assessment.result import AssessmentResult
 from veridice.case import plain_name
 from veridice.config import InferenceSettings
 from veridice.errors import InputError, OutputError
+from veridice.gateway.queue import Sent
 from veridice.io.atomic import staged_output
 from veridice.io.bids import ASSESSMENT_SUFFIX, file_stem
 from veridice.io.dicom_choice import Choice, choose, is_ours
-from veridice.io.dicom_frames import SourceImages, read_sources
+from veridice.io.dicom_frames import PATIENT, STUDY, SourceImages, read_sources
 from veridice.io.dicom_headers import Series, read_study
 from veridice.io.dicom_objects import Making
 from veridice.io.dicom_seg import GivenSegmentation, parametric_map, read_map, read_segmentation, segmentation
-from veridice.io.dicom_sr import picture, structured_report
+from veridice.io.dicom_sr import picture, rejection_note, structured_report
 from veridice.io.nifti import write_image
 from veridice.progress import OnStep
 from veridice.report.result_picture import draw_result
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from veridice.assessment.models import Models
 
 OWN, INPUT = "lesion_mask", "input_mask"
+REPORT_CLASS, NOTE_CLASS = Comprehensive3DSRStorage, KeyObjectSelectionDocumentStorage
 MAPS = ("lesion_probability", "entropy")
 
 
@@ -84,7 +88,8 @@ def judge_study(
     models: Models | Path | None = None,
     settings: InferenceSettings | None = None,
     case: str = "study",
-    predecessor: Dataset | None = None,
+    deidentified: bool = False,
+    earlier: Sequence[Sent] = (),
     on_choice: Callable[[Choice], None] | None = None,
     on_step: OnStep | None = None,
 ) -> JudgedStudy:
@@ -97,7 +102,8 @@ def judge_study(
         mask: in NIfTI, in place of a segmentation that lies in the study.
         models, settings: as :func:`veridice.check` takes them.
         case: name for files and reports; nothing of the patient belongs there.
-        predecessor: header of our report on this study that this one takes the place of.
+        deidentified: objects are written without names, dates and UIDs of the patient, and with them the images they point at.
+        earlier: objects of ours that the archive has of this study; those that are not made again are taken back.
         on_choice: called once it is known what is judged.
         on_step: called after each stochastic pass.
 
@@ -128,18 +134,20 @@ def judge_study(
             judged=_rests_on(result, choice, given),
             taken=[series.number for series in study if not is_ours(series)],
         )
-        objects = make_objects(making, sources, result, options.labelmap, predecessor)
+        objects = make_objects(making, sources, result, options.labelmap, earlier)
         names = {what: f"{file_stem(case)}_{what}.dcm" for what in objects}
         for what, dataset in objects.items():
             dataset.save_as(stage / names[what], enforce_file_format=True)
             _read_back(stage / names[what], what, sources, result)
+        if deidentified:
+            _without_names(names.values(), choice, stage)
     return JudgedStudy(result, choice, objects, {what: output / name for what, name in names.items()}, making)
 
 
 def make_objects(
-    making: Making, sources: SourceImages, result: AssessmentResult, labelmap: bool = False, predecessor: Dataset | None = None
+    making: Making, sources: SourceImages, result: AssessmentResult, labelmap: bool = False, earlier: Sequence[Sent] = ()
 ) -> dict[str, Dataset]:
-    """Objects for the archive, by what they are; ``report`` is the last, so that where it lies, all lie."""
+    """Objects for the archive, by what they are, in the order in which they are sent."""
     judged = result.volumes.get(INPUT, result.volumes[OWN])
     label = f"Lesions, {result.verdict}, predicted Dice {result.predicted_dice:.2f}"
     objects = {"segmentation": segmentation(making, sources, judged, label, 1, labelmap)}
@@ -150,8 +158,25 @@ def make_objects(
         objects[what.replace("_", "-")] = parametric_map(making, sources, result.volumes[what], what, number)
     drawn = draw_result(result.assessment, result.scan.flair, result.volumes, result.transform)
     objects["picture"] = picture(making, sources, drawn)
-    objects["report"] = structured_report(making, sources, objects["segmentation"], result.assessment, predecessor)
+    new = {str(dataset.SOPInstanceUID) for dataset in objects.values()} | {str(making.uid("report 1"))}
+    gone = [_header(one, sources.datasets[0]) for one in earlier if one.instance not in new and one.sop_class != NOTE_CLASS]
+    before = [header for header in gone if header.SOPClassUID == REPORT_CLASS]
+    objects["report"] = structured_report(
+        making, sources, objects["segmentation"], result.assessment, before[-1] if before else None
+    )
+    if gone:
+        objects["rejection-note"] = rejection_note(making, gone)
     return objects
+
+
+def _header(sent: Sent, source: Dataset) -> Dataset:
+    """The header of an object that was sent, as far as a reference to it needs one."""
+    header = Dataset()
+    for keyword in (*PATIENT, *STUDY):
+        if keyword in source:
+            header[keyword] = source[keyword]
+    header.SOPClassUID, header.SeriesInstanceUID, header.SOPInstanceUID = sent.sop_class, sent.series, sent.instance
+    return header
 
 
 def _given(choice: Choice, sources: SourceImages, options: StudyOptions) -> GivenSegmentation | None:
@@ -196,6 +221,20 @@ def _rests_on(result: AssessmentResult, choice: Choice, given: GivenSegmentation
     ]
     digest = hashlib.sha256(np.packbits(result.judged_mask.voxels).tobytes()).hexdigest()
     return [*sorted(images), given.uid if given else "", digest, *settings, f"coverage={result.assessment.coverage}"]
+
+
+def _without_names(objects: Iterable[str], choice: Choice, stage: Path) -> None:
+    """Write objects once more, and the images of the FLAIR and the T1w, so that nobody can be found by them."""
+    from veridice.io.dicom_deidentify import deidentify, images_to_share
+
+    shown = {name: dcmread(stage / name) for name in objects}
+    for name, series in (("flair", choice.flair), ("t1w", choice.t1)):
+        if series is not None:
+            shared = images_to_share(series.files)
+            shown.update({f"{name}-{number:04d}.dcm": image for number, image in enumerate(shared, start=1)})
+    deidentify(shown.values())
+    for file, dataset in shown.items():
+        dataset.save_as(stage / file, enforce_file_format=True)
 
 
 def _read_back(path: Path, what: str, sources: SourceImages, result: AssessmentResult) -> None:

@@ -13,23 +13,24 @@ from pydicom.dataset import Dataset
 
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
-from veridice.io.dicom_headers import read_quietly
+from veridice.io.dicom_headers import read_quietly, words
 
 RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Millimetres of DICOM grow to the left and to the back, those of NIfTI to the right and to the front."""
-PATIENT = (
+PATIENT = words(
     "SpecificCharacterSet PatientName PatientID IssuerOfPatientID TypeOfPatientID PatientBirthDate PatientSex "
-    "PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence"
-).split()
-STUDY = "StudyInstanceUID StudyDate StudyTime StudyID AccessionNumber".split()
+    "PatientIdentityRemoved DeidentificationMethod DeidentificationMethodCodeSequence "
+)
+STUDY = words("StudyInstanceUID StudyDate StudyTime StudyID AccessionNumber ")
 """What an archive files an object by."""
-IMAGE = (
-    "SOPClassUID SOPInstanceUID SeriesInstanceUID FrameOfReferenceUID PositionReferenceIndicator Modality ImageType InstanceNumber "
-    "Rows Columns NumberOfFrames PixelSpacing SliceThickness SpacingBetweenSlices ImagePositionPatient ImageOrientationPatient "
-    "SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence DimensionOrganizationSequence DimensionIndexSequence"
-).split()
-GROUPS = (
-    "PixelMeasuresSequence PlanePositionSequence PlaneOrientationSequence FrameContentSequence MRImageFrameTypeSequence".split()
+IMAGE = words(
+    "SOPClassUID SOPInstanceUID SeriesInstanceUID FrameOfReferenceUID PositionReferenceIndicator Modality ImageType "
+    "InstanceNumber Rows Columns NumberOfFrames PixelSpacing SliceThickness SpacingBetweenSlices "
+    "ImagePositionPatient ImageOrientationPatient SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence "
+    "DimensionOrganizationSequence DimensionIndexSequence "
+)
+GROUPS = words(
+    "PixelMeasuresSequence PlanePositionSequence PlaneOrientationSequence FrameContentSequence MRImageFrameTypeSequence "
 )
 TYPE_2 = (*PATIENT[1:3], *PATIENT[5:7], *STUDY[1:], "PositionReferenceIndicator", "InstanceNumber")
 """Of those above, what has to be there, empty if need be."""
@@ -40,8 +41,8 @@ class SourceImages:
     """The images of a series, by the place of their slices, without pixels.
 
     Args:
-        datasets: one a slice in the order of the slices, or one with many frames. Of the patient they have what an archive files
-            an object by, and nothing else.
+        datasets: one a slice in the order of the slices, or one with many frames. Of the patient they have what an archive
+            files an object by, and nothing else.
         grid: axes are column, row and slice.
         slice_of_frame: the slice that each frame shows.
     """

@@ -6,7 +6,7 @@ Nothing of a patient leaves this room but what tells two patients apart.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,16 +24,24 @@ LARGEST_FILE = 2**31
 """Bytes; a FLAIR of a head has a hundredth of it."""
 LARGEST_SERIES = 2**32
 """Bytes of a series once its frames are decompressed."""
+
+
+def words(text: str) -> tuple[str, ...]:
+    """A table of names, written as a text."""
+    return tuple(text.split())
+
+
 CONTRAST_AGENT = ("ContrastBolusAgent", "ContrastBolusAgentSequence")
-WANTED = (
-    "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality ImageType "
-    "SeriesNumber SeriesDescription ProtocolName SequenceName ScanningSequence SequenceVariant MRAcquisitionType EchoTime "
-    "RepetitionTime InversionTime FlipAngle AcquisitionContrast PulseSequenceName ContrastBolusAgent ContrastBolusAgentSequence "
-    "PatientID IssuerOfPatientID PatientName PatientBirthDate Rows Columns NumberOfFrames BitsAllocated SamplesPerPixel "
-    "PixelSpacing SliceThickness SpacingBetweenSlices ImageOrientationPatient ImagePositionPatient AcquisitionTime "
-    "SeriesTime DiffusionBValue Manufacturer ManufacturerModelName SharedFunctionalGroupsSequence "
-    "PerFrameFunctionalGroupsSequence SegmentSequence SegmentationType ReferencedSeriesSequence"
-).split()
+WANTED = words(
+    "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality "
+    "ImageType SeriesNumber SeriesDescription ProtocolName SequenceName ScanningSequence SequenceVariant "
+    "MRAcquisitionType EchoTime RepetitionTime InversionTime FlipAngle AcquisitionContrast PulseSequenceName "
+    "ContrastBolusAgent ContrastBolusAgentSequence PatientID IssuerOfPatientID PatientName PatientBirthDate Rows "
+    "Columns NumberOfFrames BitsAllocated SamplesPerPixel PixelSpacing SliceThickness SpacingBetweenSlices "
+    "ImageOrientationPatient ImagePositionPatient AcquisitionTime SeriesTime DiffusionBValue Manufacturer "
+    "ManufacturerModelName SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence SegmentSequence "
+    "SegmentationType ReferencedSeriesSequence "
+)
 
 
 @dataclass(frozen=True)
@@ -183,14 +191,14 @@ def read_header(path: Path) -> Image | None:
     return image
 
 
-def read_quietly(path: Path, wanted: list[str] | None = None) -> Dataset:
+def read_quietly(path: Path, wanted: Sequence[str] | None = None) -> Dataset:
     """A header without pixels. Values that break the rules of their kind are taken as they are: scanners write such.
 
     Raises:
         Exception: of nearly any kind, as the file is no DICOM or damaged.
     """
     with pydicom_config.disable_value_validation():
-        dataset = dcmread(path, stop_before_pixels=True, specific_tags=wanted)
+        dataset = dcmread(path, stop_before_pixels=True, specific_tags=list(wanted) if wanted else None)
         for element in dataset:  # a damaged value shows when it is looked at
             _ = element.value
         return dataset

@@ -1,4 +1,4 @@
-"""The verdict as a structured report after TID 1500, what was said before taken back, and a picture. Needs the extra ``dicom``."""
+"""The verdict as a structured report after TID 1500; earlier ones taken back; a picture. Needs the extra ``dicom``."""
 
 from __future__ import annotations
 

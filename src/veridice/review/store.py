@@ -1,16 +1,10 @@
-"""The desk's memory: one SQLite file in the study's folder. What was acknowledged is on the disk, and nothing is deleted.
-
-Write-ahead log with full synchronisation: a transaction that returned survives a killed process and a power cut
-(https://sqlite.org/wal.html).
-"""
+"""The desk's memory: one SQLite file in the study's folder. What was acknowledged is on the disk, and nothing is deleted."""
 
 from __future__ import annotations
 
 import json
-import os
 import secrets
 import sqlite3
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,8 +16,8 @@ from pydantic import Field
 
 from veridice.config import Frozen
 from veridice.errors import OutputError
+from veridice.io.database import Database
 
-PATIENCE_S = 20
 SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS raters (code TEXT PRIMARY KEY, token TEXT NOT NULL, adjudicator INTEGER NOT NULL DEFAULT 0);
@@ -104,7 +98,7 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-class Store:
+class Store(Database):
     """Ratings, drawings, raters, waiting messages and the log of who did what.
 
     Args:
@@ -115,48 +109,7 @@ class Store:
     """
 
     def __init__(self, file: Path) -> None:
-        self.file = file
-        self._local = threading.local()
-        self._writing = threading.Lock()
-        try:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
-            # By hand: executescript() would commit half of it.
-            with self.writing() as connection:
-                for statement in SCHEMA.split(";\n"):
-                    connection.execute(statement)
-        except (OSError, sqlite3.Error) as error:
-            reason = getattr(error, "strerror", None) or error
-            raise OutputError(f"{file}: ratings cannot be kept there ({reason}); give a study in a folder of yours") from error
-
-    @property
-    def _connection(self) -> sqlite3.Connection:
-        """One a thread."""
-        connection: sqlite3.Connection | None = getattr(self._local, "connection", None)
-        if connection is None:
-            connection = sqlite3.connect(self.file, timeout=PATIENCE_S, isolation_level=None)
-            connection.row_factory = sqlite3.Row
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
-            self._local.connection = connection
-        return connection
-
-    @contextmanager
-    def writing(self) -> Iterator[sqlite3.Connection]:
-        """One transaction, on the disk when the block has ended."""
-        with self._writing:
-            connection = self._connection
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield connection
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
-
-    def rows(self, question: str, *values: Any) -> list[sqlite3.Row]:
-        """All rows that answer a question."""
-        return self._connection.execute(question, values).fetchall()
+        super().__init__(file, SCHEMA, "ratings cannot be kept there; give a study in a folder of yours")
 
     def fact(self, name: str, value: Any = None) -> Any:
         """A stored fact of the study; the first ``value`` that is given for it stays."""
@@ -292,11 +245,6 @@ class Store:
         """Keep what came of judging a drawing."""
         with self.writing() as connection:
             connection.execute("UPDATE drawings SET state = ?, result = ? WHERE id = ?", (state, json.dumps(result), drawing))
-
-    def close(self) -> None:
-        """Close this thread's connection and bring the log into the file."""
-        self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._connection.close()
         self._local.connection = None
 
 

@@ -1,0 +1,167 @@
+"""The DICOM node: answers C-ECHO and takes images by C-STORE from known partners. Needs the extra ``dicom``.
+
+What a partner sends is bounded before it is read: the length of a message part, the bytes of an object, connections at a time.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import ssl
+import tempfile
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pynetdicom import AE, _config, evt
+from pynetdicom.association import Association
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
+
+from veridice.errors import InputError
+from veridice.gateway.inbox import ACCEPTED_CLASSES, SYNTAXES, Inbox, Refusal
+
+LOG = logging.getLogger("veridice.gateway")
+SUCCESS, NO_ROOM, NOT_USABLE, DUPLICATE = 0x0000, 0xA700, 0xA900, 0x0111
+STATUS: dict[Refusal, int] = {"no room": NO_ROOM, "not usable": NOT_USABLE, "other patient": NOT_USABLE, "duplicate": DUPLICATE}
+"""PS3.4, annex B.2.3, and PS3.7, annex C."""
+LARGEST_PART = 2**20
+"""Bytes of a part of a message; ours are announced with 64 KiB, and a request for an association has far less."""
+MOST_CONNECTIONS, MOST_ASSOCIATIONS = 64, 16
+SILENCE_S = 30
+"""A partner that says nothing for so long is hung up on."""
+
+
+@dataclass(frozen=True)
+class Partners:
+    """Who may call.
+
+    Args:
+        title: our own AE title, which a partner has to call.
+        callers: AE titles that are answered.
+        host, port: where to listen; port 0 takes a free one.
+        tls: of the connections; None: they are not encrypted.
+    """
+
+    title: str
+    callers: Sequence[str]
+    host: str = "127.0.0.1"
+    port: int = 11112
+    tls: ssl.SSLContext | None = None
+
+
+def start_node(inbox: Inbox, partners: Partners) -> ThreadedAssociationServer:
+    """Listen in threads; ``shutdown()`` of what is returned ends it, ``server_address`` says where.
+
+    Raises:
+        InputError: nobody can listen there.
+    """
+    _config.STORE_RECV_CHUNKED_DATASET = True
+    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it names people
+    # Objects come into a folder from which they can be moved to where they stay.
+    tempfile.tempdir = str(inbox.incoming)
+    for left in inbox.incoming.iterdir():
+        left.unlink(missing_ok=True)
+    node = AE(partners.title)
+    node.require_calling_aet = list(partners.callers)
+    node.require_called_aet = True
+    node.maximum_associations = MOST_ASSOCIATIONS
+    node.network_timeout = node.acse_timeout = node.dimse_timeout = SILENCE_S
+    node.add_supported_context(Verification)
+    for kind in ACCEPTED_CLASSES:
+        node.add_supported_context(kind, list(SYNTAXES))
+    handlers: list[Any] = [
+        (evt.EVT_C_STORE, _store, [inbox]),
+        (evt.EVT_REJECTED, _tell, ["an association was refused: unknown AE title, or too many at a time"]),
+    ]
+    try:
+        server = node.make_server(
+            (partners.host, partners.port),
+            evt_handlers=handlers,
+            ssl_context=partners.tls,
+            server_class=_Server,
+            request_handler=_handler(inbox),
+        )
+    except OSError as error:
+        text = f"--host, --port: {partners.host}:{partners.port} cannot be listened at ({error.strerror or error}); give others"
+        raise InputError(text) from error
+    threading.Thread(target=server.serve_forever, daemon=True, name="node").start()
+    return server
+
+
+def _store(event: evt.Event, inbox: Inbox) -> int:
+    """One image came; what is answered with success is on the disk."""
+    try:
+        refusal, said = inbox.take(event.dataset_path, str(event.request.AffectedSOPInstanceUID))
+    except Exception as error:  # a partner gets an answer whatever happens
+        LOG.warning("an image could not be taken (%s)", type(error).__name__)
+        return NO_ROOM
+    if refusal:
+        LOG.warning("%s; refused: %s", said, refusal)
+        return STATUS[refusal]
+    LOG.info("%s", said)
+    return SUCCESS
+
+
+def _tell(_event: evt.Event, said: str) -> None:
+    LOG.warning("%s", said)
+
+
+class _Server(ThreadedAssociationServer):
+    """Bounds the connections, and leaves greetings of TLS to their threads: one that is slow holds up nobody."""
+
+    daemon_threads = True
+
+    def verify_request(self, _request: Any, _client: Any) -> bool:
+        if len(self.active_associations) < MOST_CONNECTIONS:
+            return True
+        LOG.warning("a connection was closed: %d are open", MOST_CONNECTIONS)
+        return False
+
+    def get_request(self) -> tuple[socket.socket, Any]:
+        connection, address = self.socket.accept()
+        connection.settimeout(SILENCE_S)
+        if self.ssl_context:
+            connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def handle_error(self, _request: Any, _client: Any) -> None:
+        LOG.warning("a connection broke")
+
+
+def _handler(inbox: Inbox) -> type[RequestHandler]:
+    """A handler whose connections read no more than they should."""
+
+    class Bounded(RequestHandler):
+        def _create_association(self) -> Association:
+            association = super()._create_association()
+            connection = association.dul.socket
+            assert connection is not None  # noqa: S101 (made just now)
+            counted = _Counted(connection.recv, inbox)
+            connection.recv = counted  # type: ignore[method-assign]
+            association.bind(evt.EVT_DIMSE_RECV, counted.message_is_complete)
+            return association
+
+    return Bounded
+
+
+class _Counted:
+    """Reads from a connection; lets it break when a part, or a whole object, is larger than any should be."""
+
+    def __init__(self, receive: Callable[[int], bytearray], inbox: Inbox) -> None:
+        self._receive, self._inbox, self._bytes = receive, inbox, 0
+
+    def __call__(self, wanted: int) -> bytearray:
+        self._bytes += wanted
+        if wanted > LARGEST_PART or self._bytes > self._inbox.limits.object_bytes:
+            LOG.warning("a connection was closed: it announced more than %d bytes", min(wanted, LARGEST_PART))
+            raise OSError("more than is taken")
+        if self._bytes > LARGEST_PART and not self._inbox.has_room():
+            LOG.warning("a connection was closed: the disk is full")
+            raise OSError("no room")
+        return self._receive(wanted)
+
+    def message_is_complete(self, _event: evt.Event) -> None:
+        """The next message starts to count from nothing."""
+        self._bytes = 0
