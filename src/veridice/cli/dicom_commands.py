@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from veridice.case import plain_name
 from veridice.cli.common import (
@@ -205,14 +205,14 @@ def start(
         if not ADDRESS.fullmatch(title) or "\\" in title:
             raise typer.BadParameter(f"'{title}' is no AE title: 1 to 16 letters without spaces", param_hint="--aet, --from")
     serve = _needs_extra(lambda: __import__("veridice.gateway.serve", fromlist=["serve"]))
-    from veridice.gateway.inbox import Limits
+    from veridice.gateway.inbox import Limits, tell_in_the_log
     from veridice.gateway.node import Partners
     from veridice.gateway.send import archive_of
     from veridice.gateway.tls import tls_contexts
     from veridice.gateway.worker import WorkerSettings
 
     for_partners, for_archive = tls_contexts(tls_certificate, tls_key, tls_partners)
-    serve.tell_in_the_log()
+    tell_in_the_log()
     worker = WorkerSettings(
         inbox=inbox.resolve(),
         quiet_s=quiet,
@@ -247,9 +247,9 @@ def status(inbox: Inbox, as_json: AsJson = False) -> None:
         names = ("key", "state", "images", "verdict", "predicted_dice", "reason", "changed")
         sys.stdout.write(json.dumps([{name: getattr(row, name) for name in names} for row in rows]) + "\n")
         return
-    table = Table("study", "state", "since", "images", "verdict", "Dice", "reason")
+    table = Table(*(Column(name, no_wrap=True) for name in ("study", "state", "since", "images", "verdict", "Dice")), "reason")
     for row in rows:
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row.changed))
+        since = time.strftime("%m-%d %H:%M", time.localtime(row.changed))
         dice = "" if row.predicted_dice is None else f"{row.predicted_dice:.2f}"
         table.add_row(row.key, row.state, since, str(row.images), row.verdict, dice, escape(plain_name(row.reason)))
     out.print(table)

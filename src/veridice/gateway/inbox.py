@@ -156,3 +156,12 @@ def _onto_disk(path: Path, target: Path) -> None:
         os.fsync(folder)
     finally:
         os.close(folder)
+
+
+def tell_in_the_log() -> None:
+    """What happens, with time, on stderr: studies by their hashes, nothing of patients."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    LOG.propagate = False

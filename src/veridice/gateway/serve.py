@@ -215,12 +215,3 @@ def _queue_of(inbox: Path) -> Queue:
     if not (inbox / FILE).is_file():
         raise OutputError(f"{inbox}: is no inbox of a gateway")
     return Queue(inbox / FILE)
-
-
-def tell_in_the_log() -> None:
-    """What happens, with time, on stderr: studies by their hashes, nothing of patients."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    LOG.addHandler(handler)
-    LOG.setLevel(logging.INFO)
-    LOG.propagate = False

@@ -21,7 +21,7 @@ from filelock import FileLock
 
 from veridice.config import Frozen, InferenceSettings
 from veridice.errors import VeridiceError
-from veridice.gateway.inbox import Inbox
+from veridice.gateway.inbox import Inbox, tell_in_the_log
 from veridice.gateway.queue import Sent, StudyRow
 from veridice.io.memory import memory_ran_out
 from veridice.io.weight_cards import bundled_weights
@@ -50,7 +50,7 @@ class WorkerSettings(Frozen):
 
 def main() -> None:
     """Judge until nothing is due, or the gateway is gone."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", stream=sys.stderr)
+    tell_in_the_log()
     settings, gateway = WorkerSettings.model_validate_json(sys.argv[1]), os.getppid()
     _end_with_the_gateway()
     inbox = Inbox(settings.inbox)

@@ -24,6 +24,8 @@ NAMED = 8
 """Missing slices whose positions are told."""
 UNEVENNESS = 0.1
 """Part of a step by which slices may lie beside their place and the missing ones still be counted."""
+MOST_MEMORY = 2**32
+"""Bytes that the converter may take: a head at half a millimetre has a tenth of it."""
 MOST_FILES = 20_000
 """A series has hundreds of files; a folder with more than this was hardly meant."""
 
@@ -65,7 +67,18 @@ def _converted(folder: Path, temporary: str) -> subprocess.CompletedProcess[byte
     options = ["-b", "n", "-z", "n", "-d", "0", "-m", "y", "-f", "series-%s", "-o", temporary]
     command = [dcm2niix.bin, *options, str(folder.resolve())]
     try:
-        return subprocess.run(command, capture_output=True, timeout=SECONDS, check=False, stdin=subprocess.DEVNULL)
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, stdin=subprocess.DEVNULL) as process:
+            # A small file may hold compressed frames that are not: it ends where an ordinary series never comes.
+            with contextlib.suppress(AttributeError, ImportError, OSError):
+                import resource
+
+                resource.prlimit(process.pid, resource.RLIMIT_AS, (MOST_MEMORY, MOST_MEMORY))
+            try:
+                said, errors = process.communicate(timeout=SECONDS)
+            except BaseException:
+                process.kill()
+                raise
+        return subprocess.CompletedProcess(command, process.returncode, said, errors)
     except subprocess.TimeoutExpired as error:
         raise InputError(f"{folder}: dcm2niix took over {SECONDS} s; convert the series to .nii.gz") from error
     except OSError as error:

@@ -53,7 +53,7 @@ def structured_report(
     """
     group = sr.VolumetricROIMeasurementsAndQualitativeEvaluations(
         tracking_identifier=sr.TrackingIdentifier(
-            uid=mask.SegmentSequence[0].TrackingUID, identifier=mask.SegmentSequence[0].TrackingID
+            uid=mask.SegmentSequence[-1].TrackingUID, identifier=mask.SegmentSequence[-1].TrackingID
         ),
         referenced_segment=sr.ReferencedSegment(
             sop_class_uid=mask.SOPClassUID,
@@ -86,7 +86,8 @@ def structured_report(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=codes.LN.BrainMRI,
         imaging_measurements=[group],
-        referenced_images=sources.datasets,
+        # A library of images describes single ones; one with many frames has its description within.
+        referenced_images=sources.datasets if "PixelSpacing" in sources.datasets[0] else None,
     )
     made = sr.Comprehensive3DSR(
         evidence=[*sources.datasets, mask],

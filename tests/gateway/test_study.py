@@ -1,0 +1,239 @@
+"""A DICOM study in, objects for the archive out."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from command import veridice
+from dicom_cases import STUDY, as_enhanced, errors_of, in_file_order, make_study, other_segmentation, values_of
+from pydicom import dcmread
+
+from veridice.errors import InputError
+from veridice.gateway.queue import Sent
+from veridice.gateway.study import JudgedStudy, StudyOptions, judge_study
+from veridice.imaging.volume import Volume
+from veridice.io.dicom_frames import read_sources
+from veridice.io.dicom_headers import files_below
+from veridice.io.dicom_seg import read_segmentation
+from veridice.io.nifti import write_image
+
+KINDS = {
+    "segmentation": "1.2.840.10008.5.1.4.1.1.66.4",
+    "lesion-probability": "1.2.840.10008.5.1.4.1.1.30",
+    "entropy": "1.2.840.10008.5.1.4.1.1.30",
+    "picture": "1.2.840.10008.5.1.4.1.1.7",
+    "report": "1.2.840.10008.5.1.4.1.1.88.34",
+}
+
+
+def judged(folder: Path, output: Path, weights: Path, **options: object) -> JudgedStudy:
+    return judge_study(files_below(folder), output, models=weights, **options)  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def lesions(tiny_scan: dict[str, Volume]) -> Volume:
+    return tiny_scan["flair"].with_voxels(tiny_scan["flair"].voxels > 750)
+
+
+def test_the_objects_belong_to_the_study_and_say_what_was_found(
+    tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
+) -> None:
+    make_study(tmp_path / "study", tiny_scan)
+    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights)
+    assert {what: str(read.SOPClassUID) for what, read in study.objects.items()} == KINDS
+    source = study.choice.flair.first.header
+    for path in study.files.values():
+        read = dcmread(path)
+        assert (read.StudyInstanceUID, read.PatientID, read.PatientName) == (STUDY, "SECRET-4711", "Secret^Sally")
+        assert read.SeriesInstanceUID != source.SeriesInstanceUID
+        assert read.ManufacturerModelName == "veridice"
+        if "FrameOfReferenceUID" in read:
+            assert read.FrameOfReferenceUID == source.FrameOfReferenceUID
+    numbers = {what: int(read.SeriesNumber) for what, read in study.objects.items()}
+    assert len(set(numbers.values())) == 4, "both maps in one series, every other object in its own"
+    report = " ".join(values_of(study.files["report"]))
+    result = study.result.assessment
+    for said in ("Predicted Dice", f"{result.predicted_dice:.6g}"[:6], "Research use only", *result.warnings):
+        assert said in report
+    assert study.making.weights["segmenter"] in report
+
+
+def test_nothing_but_the_patient_module_goes_into_objects_and_nothing_of_it_into_files_beside(
+    tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
+) -> None:
+    make_study(tmp_path / "study", tiny_scan)
+    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights)
+    allowed = ("Secret^Sally", "SECRET-4711", "19771231")
+    for path in study.files.values():
+        assert not values_of(path, lambda text: "secret" in text.lower() and text not in allowed), path.name
+    for path in (tmp_path / "out").iterdir():
+        if path.suffix in (".json", ".html", ".tsv", ".md"):
+            text = path.read_text()
+            assert not [secret for secret in (*allowed, "Secret", STUDY, str(tmp_path)) if secret in text], path.name
+
+
+@pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="apt-get install dicom3tools")
+@pytest.mark.parametrize("enhanced", [False, True])
+@pytest.mark.parametrize("labelmap", [False, True])
+def test_the_validator_finds_no_error(
+    enhanced: bool, labelmap: bool, tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
+) -> None:
+    files = make_study(tmp_path / "study", tiny_scan)
+    if enhanced:
+        as_enhanced(files["flair"], tmp_path / "study" / "enhanced.dcm")
+        for path in files["flair"]:
+            path.unlink()
+    earlier = [Sent(KINDS["report"], "2.25.7", "2.25.8", "x"), Sent(KINDS["segmentation"], "2.25.9", "2.25.10", "y")]
+    options = StudyOptions(labelmap=labelmap)
+    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights, earlier=earlier, options=options)
+    assert "rejection-note" in study.objects
+    # dciodvfy of 2022 does not know segmentations of labels, which came in 2024.
+    unknown = ("segmentation", "report") if labelmap else ()
+    known = {what: path for what, path in study.files.items() if what not in unknown}
+    assert {what: errors_of(path) for what, path in known.items()} == {what: [] for what in known}
+
+
+def test_the_same_study_gives_the_same_objects_and_another_image_others(
+    tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
+) -> None:
+    files = make_study(tmp_path / "study", tiny_scan)
+    first, again = (judged(tmp_path / "study", tmp_path / name, tiny_weights) for name in ("a", "b"))
+    assert uids(first) == uids(again)
+    assert "rejection-note" not in judged(tmp_path / "study", tmp_path / "c", tiny_weights, earlier=sent(first)).objects
+    for path in files["t1"]:
+        path.unlink()
+    without = judged(tmp_path / "study", tmp_path / "d", tiny_weights, earlier=sent(first))
+    assert not set(uids(without).values()) & set(uids(first).values())
+    taken_back = " ".join(values_of(without.files["rejection-note"]))
+    assert all(uid in taken_back for uid in uids(first).values())
+    predecessor = without.objects["report"].PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0]
+    assert predecessor.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == uids(first)["report"]
+
+
+def uids(study: JudgedStudy) -> dict[str, str]:
+    return {what: str(read.SOPInstanceUID) for what, read in study.objects.items()}
+
+
+def sent(study: JudgedStudy) -> list[Sent]:
+    return [
+        Sent(str(read.SOPClassUID), str(read.SeriesInstanceUID), str(read.SOPInstanceUID), what)
+        for what, read in study.objects.items()
+    ]
+
+
+def test_the_segmentation_of_another_tool_is_judged(
+    lesions: Volume, tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
+) -> None:
+    files = make_study(tmp_path / "study", tiny_scan)
+    other_segmentation(files["flair"], in_file_order(files["flair"], lesions).astype(np.uint8), tmp_path / "study" / "s.dcm")
+    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights)
+    assert study.result.assessment.judged_mask == "WMH-of-Other-Company-WMH-Finder.nii.gz"
+    placed = study.result.judged_mask.on(lesions.geometry)
+    assert placed is not None
+    np.testing.assert_array_equal(placed.voxels, lesions.voxels)
+    stored = read_segmentation(study.files["own-segmentation"], read_sources(files["flair"])).mask
+    np.testing.assert_array_equal(stored.voxels, study.result.volumes["lesion_mask"].on(stored.geometry).voxels)
+    ours = judged(tmp_path / "study", tmp_path / "own", tiny_weights, options=StudyOptions(judge="own"))
+    assert ours.result.assessment.judged_mask == "own"
+
+
+def test_the_same_mask_in_nifti_has_the_same_answer(
+    lesions: Volume, tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
+) -> None:
+    files = make_study(tmp_path / "study", tiny_scan)
+    write_image(tmp_path / "mask.nii.gz", lesions)
+    by_file = judged(tmp_path / "study", tmp_path / "a", tiny_weights, mask=tmp_path / "mask.nii.gz")
+    other_segmentation(files["flair"], in_file_order(files["flair"], lesions).astype(np.uint8), tmp_path / "study" / "s.dcm")
+    by_series = judged(tmp_path / "study", tmp_path / "b", tiny_weights)
+    assert by_series.result.predicted_dice == pytest.approx(by_file.result.predicted_dice, abs=1e-6)
+
+
+def test_what_leaves_the_house_names_nobody_and_still_fits_together(
+    tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
+) -> None:
+    make_study(tmp_path / "study", tiny_scan)
+    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights, deidentified=True)
+    images = sorted((tmp_path / "out").glob("flair-*.dcm"))
+    assert len(images) == len(study.choice.flair.files)
+    originals = {
+        str(image.header.SOPInstanceUID) for series in (study.choice.flair, study.choice.t1) for image in series.images
+    }
+    for path in (tmp_path / "out").glob("*.dcm"):
+        content = path.read_bytes()
+        for secret in (b"Secret", b"SECRET", b"19771231", b"20260101", STUDY.encode()):
+            assert secret not in content, (path.name, secret)
+        assert not [text for text in values_of(path) if text in originals], path.name
+    new = {str(dcmread(path).SOPInstanceUID) for path in images}
+    mask = dcmread(study.files["segmentation"])
+    pointed_at = {
+        str(frame.DerivationImageSequence[0].SourceImageSequence[0].ReferencedSOPInstanceUID)
+        for frame in mask.PerFrameFunctionalGroupsSequence
+    }
+    assert pointed_at == new
+    np.testing.assert_array_equal(
+        dcmread(images[3]).pixel_array, dcmread(study.choice.flair.files[3]).pixel_array, "pixels stay as they are"
+    )
+
+
+def refused(files: dict[str, list[Path]], what: str) -> str:
+    folder = files["flair"][0].parent
+    if what == "no flair":
+        for path in files["flair"]:
+            path.unlink()
+    if what in ("two patients", "two studies"):
+        read = dcmread(files["t1"][0])
+        read.PatientID, read.StudyInstanceUID = (
+            ("OTHER", read.StudyInstanceUID) if what == "two patients" else (read.PatientID, "1.2.3")
+        )
+        read.save_as(files["t1"][0])
+    if what == "a slice is missing":
+        files["flair"][5].unlink()
+    if what == "nothing":
+        for path in folder.iterdir():
+            path.write_bytes(b"not DICOM at all")
+    if what == "huge":
+        read = dcmread(files["flair"][0])
+        read.NumberOfFrames, read.Rows, read.Columns = 60000, 60000, 60000
+        read.save_as(files["flair"][0])
+    return str(folder)
+
+
+REFUSED = {
+    "no flair": "no series is a FLAIR",
+    "two patients": "more than one patient",
+    "two studies": "more than one study",
+    "a slice is missing": "lie unevenly",
+    "nothing": "no DICOM image",
+    "huge": "larger than 4 GiB",
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_cannot_be_judged_is_one_line_and_leaves_nothing(
+    what: str, tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
+) -> None:
+    folder = refused(make_study(tmp_path / "study", tiny_scan), what)
+    with pytest.raises(InputError, match=REFUSED[what]) as raised:
+        judged(Path(folder), tmp_path / "out", tiny_weights)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_command_says_what_it_took_and_why(tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path) -> None:
+    make_study(tmp_path / "study", tiny_scan)
+    done = veridice("dicom", tmp_path / "study", "-o", tmp_path / "out", "--weights", tiny_weights)
+    assert done.returncode == 0, done.stderr
+    for said in ("FLAIR by its times", "T1w by its times", "a localiser", "derived", "predicted Dice", "Research use only"):
+        assert said in " ".join(done.stdout.split()), said
+    done = veridice(
+        "dicom", tmp_path / "study", "-o", tmp_path / "two", "--weights", tiny_weights, "--json", "--t1-series", "none"
+    )
+    row = json.loads(done.stdout)
+    assert all(Path(path).is_file() for path in row["dicom"].values())
+    done = veridice("dicom", tmp_path / "study", "-o", tmp_path / "three", "--flair-series", "99")
+    assert (done.returncode, done.stderr.count("\n")) == (3, 1) and "is no series" in done.stderr
+    assert not (tmp_path / "three").exists()
