@@ -19,6 +19,10 @@ from veridice.io.dicom_headers import Image, read_header, words
 
 LOG = logging.getLogger("veridice.gateway")
 ACCEPTED_CLASSES = (*MR_CLASSES, *SEGMENTATIONS)
+OUR_CLASSES = words(
+    "1.2.840.10008.5.1.4.1.1.30 1.2.840.10008.5.1.4.1.1.7 1.2.840.10008.5.1.4.1.1.88.34 1.2.840.10008.5.1.4.1.1.88.59"
+)
+"""Parametric map, secondary capture, report and note: an archive that sends a whole study sends our results of it too."""
 SYNTAXES = words(
     "1.2.840.10008.1.2.1 1.2.840.10008.1.2 1.2.840.10008.1.2.2 1.2.840.10008.1.2.5 1.2.840.10008.1.2.4.50 "
     "1.2.840.10008.1.2.4.51 1.2.840.10008.1.2.4.57 1.2.840.10008.1.2.4.70 1.2.840.10008.1.2.4.80 1.2.840.10008.1.2.4.81 "
@@ -26,7 +30,7 @@ SYNTAXES = words(
 )
 """Plain, run-length, JPEG, JPEG-LS and JPEG 2000: what dcm2niix decodes. Deflated ones may grow without limit."""
 FILE = "queue.sqlite"
-Refusal = Literal["no room", "not usable", "duplicate", "other patient", ""]
+Refusal = Literal["no room", "not usable", "wrong kind", "duplicate", "other patient", ""]
 
 
 @dataclass(frozen=True)
@@ -104,8 +108,11 @@ class Inbox:
             return "not usable", "cannot be read as an image of a study"
         if wanted is not None and image.text("SOPInstanceUID") != wanted:
             return "not usable", "is another image than its message says"
+        if image.text("ManufacturerModelName") == "veridice":
+            path.unlink(missing_ok=True)
+            return "", "a result of ours came back; passed over"
         if image.text("SOPClassUID") not in ACCEPTED_CLASSES:
-            return "not usable", "is of a kind that is not judged"
+            return "wrong kind", "an object is of a kind that is not judged"
         key, size = self.queue.hashed(image.text("StudyInstanceUID")), path.stat().st_size
         count, stored = self.queue.size(key)
         if count >= self.limits.study_images or stored + size > self.limits.study_bytes or not self.has_room():

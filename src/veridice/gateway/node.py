@@ -11,6 +11,7 @@ import ssl
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +21,17 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from veridice.errors import InputError
-from veridice.gateway.inbox import ACCEPTED_CLASSES, SYNTAXES, Inbox, Refusal
+from veridice.gateway.inbox import ACCEPTED_CLASSES, OUR_CLASSES, SYNTAXES, Inbox, Refusal
 
 LOG = logging.getLogger("veridice.gateway")
-SUCCESS, NO_ROOM, NOT_USABLE, DUPLICATE = 0x0000, 0xA700, 0xA900, 0x0111
-STATUS: dict[Refusal, int] = {"no room": NO_ROOM, "not usable": NOT_USABLE, "other patient": NOT_USABLE, "duplicate": DUPLICATE}
+SUCCESS, NO_ROOM, NOT_USABLE, DUPLICATE, WRONG_KIND = 0x0000, 0xA700, 0xA900, 0x0111, 0x0122
+STATUS: dict[Refusal, int] = {
+    "no room": NO_ROOM,
+    "not usable": NOT_USABLE,
+    "wrong kind": WRONG_KIND,
+    "other patient": NOT_USABLE,
+    "duplicate": DUPLICATE,
+}
 """PS3.4, annex B.2.3, and PS3.7, annex C."""
 LARGEST_PART = 2**20
 """Bytes of a part of a message; ours are announced with 64 KiB, and a request for an association has far less."""
@@ -69,7 +76,7 @@ def start_node(inbox: Inbox, partners: Partners) -> ThreadedAssociationServer:
     node.maximum_associations = MOST_ASSOCIATIONS
     node.network_timeout = node.acse_timeout = node.dimse_timeout = SILENCE_S
     node.add_supported_context(Verification)
-    for kind in ACCEPTED_CLASSES:
+    for kind in (*ACCEPTED_CLASSES, *OUR_CLASSES):
         node.add_supported_context(kind, list(SYNTAXES))
     handlers: list[Any] = [
         (evt.EVT_C_STORE, _store, [inbox]),
@@ -125,6 +132,10 @@ class _Server(ThreadedAssociationServer):
         if self.ssl_context:
             connection = self.ssl_context.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
         return connection, address
+
+    def shutdown(self) -> None:
+        with suppress(ValueError):  # the library looks for servers that it started itself
+            super().shutdown()
 
     def handle_error(self, _request: Any, _client: Any) -> None:
         LOG.warning("a connection broke")

@@ -123,4 +123,5 @@ def finished(dataset: Dataset) -> Dataset:
     if dataset.Modality not in ("SR", "KO"):
         dataset.BodyPartExamined = "BRAIN"
     dataset.preamble = b"\0" * 128
+    dataset.ManufacturerModelName = MODEL
     return dataset

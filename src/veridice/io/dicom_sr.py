@@ -97,7 +97,7 @@ def structured_report(
         coding_schemes=SCHEMES,
         **making.common("report", 2),
     )
-    made.ManufacturerModelName, made.SoftwareVersions = MODEL, __version__
+    made.SoftwareVersions = __version__
     return finished(made)
 
 
@@ -158,5 +158,5 @@ def picture(making: Making, sources: SourceImages, png: bytes) -> Dataset:
         if keyword in source and keyword not in made:
             made[keyword] = source[keyword]
     made.BurnedInAnnotation = "NO"
-    made.ManufacturerModelName, made.SoftwareVersions, made.ImageComments = MODEL, __version__, DISCLAIMER
+    made.SoftwareVersions, made.ImageComments = __version__, DISCLAIMER
     return finished(made)
