@@ -1,5 +1,5 @@
 # Two commands do everything: `make demo` and `make test`. Each sets up .venv by itself.
-.PHONY: setup demo demo-study demo-review test test-slow coverage check docs clean
+.PHONY: setup demo demo-study demo-review demo-pacs test test-slow coverage check docs clean
 
 setup:
 	@scripts/setup
@@ -12,6 +12,9 @@ demo-study: setup
 
 demo-review: setup
 	@scripts/demo_review
+
+demo-pacs: setup
+	@.venv/bin/python scripts/demo_pacs
 
 test: setup
 	@scripts/test
@@ -30,4 +33,4 @@ docs: setup
 	@scripts/docs
 
 clean:
-	rm -rf .venv build dist runs veridice-demo veridice-demo-study .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage
+	rm -rf .venv build dist runs veridice-demo veridice-demo-study veridice-demo-pacs .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache .coverage

@@ -38,6 +38,7 @@ from veridice.io.dicom_objects import (
 )
 
 MILLILITRE = Code("ml", "UCUM", "milliliter")
+NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 LONGEST_TEXT = 1024
 
 
@@ -106,7 +107,7 @@ def measurements(assessment: Assessment) -> list[sr.Measurement]:
     none = codes.UCUM.NoUnits
     found: list[tuple[Code, float | None, Code]] = [
         (codes.SCT.Volume, assessment.volumes_ml.get("judged_mask"), MILLILITRE),
-        (codes.SCT.NumberOfLesions, assessment.scores.get("lesion_count"), none),
+        (NUMBER_OF_LESIONS, assessment.scores.get("lesion_count"), none),
         (PREDICTED_DICE, assessment.predicted_dice, none),
         (DICE_NEEDED, assessment.model.get("min_dice"), none),
         (MAX_MISSED, assessment.model.get("max_missed"), none),
