@@ -6,8 +6,11 @@ import socket
 import ssl
 import struct
 import subprocess
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import Queue
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -27,7 +30,7 @@ from pynetdicom import AE
 
 from veridice.errors import InputError
 from veridice.gateway.inbox import Inbox, Limits
-from veridice.gateway.node import DUPLICATE, LARGEST_PART, NO_ROOM, NOT_USABLE, Partners, start_node
+from veridice.gateway.node import DUPLICATE, LARGEST_PART, MOST_CONNECTIONS, NO_ROOM, NOT_USABLE, Partners, _Counted, start_node
 from veridice.gateway.tls import tls_contexts
 from veridice.imaging.volume import Volume
 from veridice.io.nifti import read_map
@@ -46,6 +49,7 @@ def inbox(tmp_path: Path) -> Iterator[Inbox]:
 def node(inbox: Inbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., int]]:
     """Starts a node; gives its port."""
     monkeypatch.setattr("tempfile.tempdir", None)
+    monkeypatch.setattr("threading.excepthook", threading.excepthook)
     running = []
 
     def start(tls: ssl.SSLContext | None = None) -> int:
@@ -201,6 +205,7 @@ def hostile(port: int, message: bytes) -> bytes:
     """What is answered to raw bytes until the connection is closed."""
     with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
         connection.sendall(message)
+        connection.shutdown(socket.SHUT_WR)
         answer = b""
         try:
             while part := connection.recv(4096):
@@ -242,18 +247,22 @@ def test_an_object_larger_than_any_is_cut_off_while_it_comes(
 
 
 def test_a_part_larger_than_announced_is_never_read(inbox: Inbox) -> None:
-    from veridice.gateway.node import _Counted
-
     asked: list[int] = []
-
-    def receive(wanted: int) -> bytearray:
-        asked.append(wanted)
-        return bytearray(wanted)
-
-    counted = _Counted(receive, inbox)
+    association = SimpleNamespace(
+        dul=SimpleNamespace(socket=SimpleNamespace(recv=asked.append), to_user_queue=Queue()),
+        requestor=SimpleNamespace(primitive=None),
+    )
+    counted = _Counted(association, inbox)  # type: ignore[arg-type]
     with pytest.raises(OSError):
         counted(LARGEST_PART + 1)
     assert asked == []
+
+
+def test_connections_that_say_nothing_of_use_free_their_places_at_once(node: Callable[..., int], images: list[Dataset]) -> None:
+    port = node()
+    for _ in range(3 * MOST_CONNECTIONS):
+        hostile(port, b"")
+    assert store(port, images[:1]) == [0]
 
 
 def certificate(folder: Path, name: str) -> tuple[Path, Path]:

@@ -10,14 +10,14 @@ import socket
 import ssl
 import tempfile
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
 from pynetdicom import AE, _config, evt
 from pynetdicom.association import Association
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import Verification
 from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from veridice.errors import InputError
@@ -35,7 +35,7 @@ STATUS: dict[Refusal, int] = {
 """PS3.4, annex B.2.3, and PS3.7, annex C."""
 LARGEST_PART = 2**20
 """Bytes of a part of a message; ours are announced with 64 KiB, and a request for an association has far less."""
-MOST_CONNECTIONS, MOST_ASSOCIATIONS = 64, 16
+MOST_CONNECTIONS = 64
 SILENCE_S = 30
 """A partner that says nothing for so long is hung up on."""
 
@@ -73,7 +73,7 @@ def start_node(inbox: Inbox, partners: Partners) -> ThreadedAssociationServer:
     node = AE(partners.title)
     node.require_calling_aet = list(partners.callers)
     node.require_called_aet = True
-    node.maximum_associations = MOST_ASSOCIATIONS
+    node.maximum_associations = MOST_CONNECTIONS
     node.network_timeout = node.acse_timeout = node.dimse_timeout = SILENCE_S
     node.add_supported_context(Verification)
     for kind in (*ACCEPTED_CLASSES, *OUR_CLASSES):
@@ -93,7 +93,8 @@ def start_node(inbox: Inbox, partners: Partners) -> ThreadedAssociationServer:
     except OSError as error:
         text = f"--host, --port: {partners.host}:{partners.port} cannot be listened at ({error.strerror or error}); give others"
         raise InputError(text) from error
-    threading.Thread(target=server.serve_forever, daemon=True, name="node").start()
+    threading.excepthook = lambda broken: LOG.warning("a connection broke (%s)", broken.exc_type.__name__)
+    threading.Thread(target=server.serve_forever, args=(0.1,), daemon=True, name="node").start()
     return server
 
 
@@ -147,10 +148,8 @@ def _handler(inbox: Inbox) -> type[RequestHandler]:
     class Bounded(RequestHandler):
         def _create_association(self) -> Association:
             association = super()._create_association()
-            connection = association.dul.socket
-            assert connection is not None  # noqa: S101 (made just now)
-            counted = _Counted(connection.recv, inbox)
-            connection.recv = counted  # type: ignore[method-assign]
+            counted = _Counted(association, inbox)
+            association.dul.socket.recv = counted
             association.bind(evt.EVT_DIMSE_RECV, counted.message_is_complete)
             return association
 
@@ -160,18 +159,35 @@ def _handler(inbox: Inbox) -> type[RequestHandler]:
 class _Counted:
     """Reads from a connection; lets it break when a part, or a whole object, is larger than any should be."""
 
-    def __init__(self, receive: Callable[[int], bytearray], inbox: Inbox) -> None:
-        self._receive, self._inbox, self._bytes = receive, inbox, 0
+    def __init__(self, association: Association, inbox: Inbox) -> None:
+        assert association.dul.socket is not None  # noqa: S101 (made just now)
+        self._association, self._receive = association, association.dul.socket.recv
+        self._inbox, self._bytes = inbox, 0
 
     def __call__(self, wanted: int) -> bytearray:
-        self._bytes += wanted
+        try:
+            self._bytes += wanted
+            self._refuse_what_is_too_large(wanted)
+            read = self._receive(wanted)
+        except OSError:
+            self._nothing_more()
+            raise
+        if len(read) < wanted:
+            self._nothing_more()
+        return read
+
+    def _refuse_what_is_too_large(self, wanted: int) -> None:
         if wanted > LARGEST_PART or self._bytes > self._inbox.limits.object_bytes:
-            LOG.warning("a connection was closed: it announced more than %d bytes", min(wanted, LARGEST_PART))
+            LOG.warning("a connection was closed: a part or an object is larger than any should be")
             raise OSError("more than is taken")
         if self._bytes > LARGEST_PART and not self._inbox.has_room():
             LOG.warning("a connection was closed: the disk is full")
             raise OSError("no room")
-        return self._receive(wanted)
+
+    def _nothing_more(self) -> None:
+        """Whoever waits for a first request learns at once that none comes, and frees its place."""
+        if self._association.requestor.primitive is None:
+            self._association.dul.to_user_queue.put(None)
 
     def message_is_complete(self, _event: evt.Event) -> None:
         """The next message starts to count from nothing."""

@@ -65,7 +65,7 @@ class StoreArchive:
         for kind in dict.fromkeys(dataset.SOPClassUID for dataset in datasets):
             node.add_requested_context(kind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         secure = {"tls_args": (self.tls, self.host)} if self.tls else {}
-        association = node.associate(self.host, self.port, ae_title=self.title, **secure)  # type: ignore[arg-type]
+        association = node.associate(self.host, self.port, ae_title=self.title, **secure)
         if not association.is_established:
             said = "refuses us: is our AE title known there?" if association.is_rejected else "does not answer"
             raise NotSentError(f"the archive {said}")

@@ -100,11 +100,11 @@ def _places(datasets: list[Dataset]) -> tuple[list[list[float]], list[float], li
     """Positions of all frames, their directions and the spacing of rows and columns (mm)."""
     first = datasets[0]
     if "PerFrameFunctionalGroupsSequence" not in first:
-        directions = [_numbers(dataset.ImageOrientationPatient) for dataset in datasets]
-        if np.ptp(np.array(directions), axis=0).max() > 1e-3:
+        faced = [_numbers(dataset.ImageOrientationPatient) for dataset in datasets]
+        if np.ptp(np.array(faced), axis=0).max() > 1e-3:
             raise ValueError("its slices face several directions")
         positions = [_numbers(dataset.ImagePositionPatient) for dataset in datasets]
-        return positions, directions[0], _numbers(first.PixelSpacing)
+        return positions, faced[0], _numbers(first.PixelSpacing)
     shared, frames = first.SharedFunctionalGroupsSequence[0], first.PerFrameFunctionalGroupsSequence
 
     def group(name: str) -> Dataset:
