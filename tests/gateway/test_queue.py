@@ -85,6 +85,18 @@ def test_a_judge_that_dies_is_tried_again_and_given_up_in_the_end(queue: Queue) 
     assert queue.claim(0) is not None, "more images give it another chance"
 
 
+def test_kills_of_the_gateway_hardly_count_against_a_study(queue: Queue) -> None:
+    add(queue)
+    for _ in range(20):
+        assert queue.claim(0) is not None
+        queue.forgive()  # the gateway was killed, and begins again
+        assert queue.recover() == []
+    for _ in range(MOST_TRIES - 2):
+        assert queue.claim(0) is not None
+        queue.recover()
+    assert queue.study("s1").state == "failed", "but what always takes the gateway with it is given up"
+
+
 def test_files_go_after_their_time_and_what_became_of_them_stays(queue: Queue) -> None:
     add(queue)
     study = queue.claim(0)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +21,7 @@ from veridice.imaging.volume import Volume
 from veridice.io.dicom_frames import read_sources
 from veridice.io.dicom_headers import files_below
 from veridice.io.dicom_seg import read_segmentation
-from veridice.io.nifti import write_image
+from veridice.io.nifti import read_map, write_image
 
 KINDS = {
     "segmentation": "1.2.840.10008.5.1.4.1.1.66.4",
@@ -95,6 +97,33 @@ def test_the_validator_finds_no_error(
     unknown = ("segmentation", "report") if labelmap else ()
     known = {what: path for what, path in study.files.items() if what not in unknown}
     assert {what: errors_of(path) for what, path in known.items()} == {what: [] for what in known}
+
+
+def other_program(name: str, *arguments: object) -> None:
+    done = subprocess.run(
+        [Path(sys.executable).parent / name, *map(str, arguments)], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_dcmqi_reads_the_same_masks_maps_and_numbers(tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path) -> None:
+    make_study(tmp_path / "study", tiny_scan)
+    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights)
+    for program, what, wanted in (
+        ("segimage2itkimage", "segmentation", study.result.judged_mask),
+        ("paramap2itkimage", "entropy", study.result.volumes["entropy"]),
+    ):
+        (tmp_path / program).mkdir()
+        other_program(program, "--inputDICOM", study.files[what], "--outputDirectory", tmp_path / program, "-t", "nifti")
+        (file,) = (tmp_path / program).glob("*.nii.gz")
+        placed = read_map(file).on(wanted.geometry)
+        assert placed is not None, what
+        np.testing.assert_allclose(placed.voxels, wanted.voxels, atol=1e-6)
+    other_program("tid1500reader", "--inputDICOM", study.files["report"], "--outputMetadata", tmp_path / "report.json")
+    (group,) = json.loads((tmp_path / "report.json").read_text())["Measurements"]
+    read = {item["quantity"]["CodeMeaning"]: float(item["value"]) for item in group["measurementItems"]}
+    assert read["Predicted Dice of the segmentation"] == pytest.approx(study.result.predicted_dice, abs=1e-5)
+    assert group["segmentationSOPInstanceUID"] == study.objects["segmentation"].SOPInstanceUID
 
 
 def test_the_same_study_gives_the_same_objects_and_another_image_others(

@@ -20,7 +20,7 @@ SCHEMA = """
 CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, value TEXT NOT NULL);
 CREATE TABLE IF NOT EXISTS studies (
     key TEXT PRIMARY KEY, patient TEXT NOT NULL, state TEXT NOT NULL, generation INTEGER NOT NULL, first REAL NOT NULL,
-    changed REAL NOT NULL, due REAL NOT NULL DEFAULT 0, tries INTEGER NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
+    changed REAL NOT NULL, due REAL NOT NULL DEFAULT 0, tries REAL NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
     verdict TEXT NOT NULL DEFAULT '', predicted_dice REAL, objects TEXT NOT NULL DEFAULT '[]',
     published TEXT NOT NULL DEFAULT '[]', options TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS images (
@@ -33,6 +33,8 @@ STATES = ("received", "judging", "judged", "sent", "failed")
 Taken = Literal["new", "known", "other content", "other patient"]
 MOST_TRIES = 3
 """Of a judgement that ended without a word, as when memory ran out."""
+FORGIVEN = 0.9
+"""Part of a try that does not count, where the gateway itself ended: hardly the study's fault, unless it always happens."""
 
 
 class Sent(NamedTuple):
@@ -62,7 +64,7 @@ class StudyRow:
     generation: int
     first: float
     changed: float
-    tries: int
+    tries: float
     reason: str
     verdict: str
     predicted_dice: float | None
@@ -172,6 +174,11 @@ class Queue(Database):
                 (*fields.values(), study.key, study.generation, state),
             )
         return done.rowcount == 1
+
+    def forgive(self) -> None:
+        """The gateway begins: what was being judged when it ended counts little against a study."""
+        with self.writing() as connection:
+            connection.execute("UPDATE studies SET tries = max(tries - ?, 0) WHERE state = 'judging'", (FORGIVEN,))
 
     def recover(self) -> list[str]:
         """Studies whose judge is gone wait again; those that it went with too often fail. Returns keys of the latter."""

@@ -133,6 +133,7 @@ class Judge:
         self._settings = settings
         self._process: subprocess.Popen[bytes] | None = None
         self._began = 0.0
+        self._queue.forgive()
 
     def look_after(self) -> None:
         """Begin a worker if there is work, and end one that hangs."""
@@ -181,7 +182,7 @@ def _not_sent(queue: Queue, study: StudyRow, error: NotSentError) -> None:
         queue.failed(study, "judged", str(error))
         LOG.warning("study %s: %s; given up", study.key, error)
         return
-    wait = min(FIRST_WAIT_S * 2 ** min(study.tries, 20), LONGEST_WAIT_S)
+    wait = min(FIRST_WAIT_S * 2 ** min(int(study.tries), 20), LONGEST_WAIT_S)
     queue.try_later(study, wait, str(error))
     LOG.warning("study %s: %s; again in %.0f s", study.key, error, wait)
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from highdicom import VOILUTTransformation, imread, seg
 from highdicom.pm import ParametricMap, RealWorldValueMapping
+from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 
@@ -108,7 +109,31 @@ def parametric_map(making: Making, sources: SourceImages, values: Volume, what: 
         **making.common("maps", 1, instance),
         **making.device,
     )
-    return finished(made)
+    made.SharedFunctionalGroupsSequence[0].FrameAnatomySequence = [_anatomy()]
+    return finished(_along_the_normal(made))
+
+
+def _along_the_normal(made: ParametricMap) -> ParametricMap:
+    """Frames in the order of the slices, as row and column turn: readers such as dcmqi 1.5 take it for granted."""
+    directions = np.array(made.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence[0].ImageOrientationPatient, float)
+    normal = np.cross(directions[:3], directions[3:])
+    groups = list(made.PerFrameFunctionalGroupsSequence)
+    heights = [np.array(group.PlanePositionSequence[0].ImagePositionPatient, float) @ normal for group in groups]
+    order = np.argsort(heights)
+    for number, index in enumerate(order, start=1):
+        groups[index].FrameContentSequence[0].DimensionIndexValues = number
+    pixels = np.frombuffer(made.FloatPixelData, np.uint8).reshape(len(groups), -1)
+    made.FloatPixelData = pixels[order].tobytes()
+    made.PerFrameFunctionalGroupsSequence = [groups[index] for index in order]
+    return made
+
+
+def _anatomy() -> Dataset:
+    """The part of the body that frames show; some readers (dcmqi 1.5) end without a word where it is missing."""
+    frame = Dataset()
+    frame.FrameLaterality = "U"
+    frame.AnatomicRegionSequence = [CodedConcept.from_code(codes.SCT.Brain)]
+    return frame
 
 
 @dataclass(frozen=True)
