@@ -14,8 +14,8 @@ from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.dicom_frames import SourceImages, read_sources
 from veridice.io.dicom_objects import Making, stable_uid
-from veridice.io.dicom_seg import parametric_map, read_map, read_segmentation, segmentation
-from veridice.io.nifti import read_map as read_nifti
+from veridice.io.dicom_seg import parametric_map, read_parametric_map, read_segmentation, segmentation
+from veridice.io.nifti import read_map
 from veridice.simulate.dicom_study import FLAIR, write_mr_series
 
 MAKING = Making("1.2.3", {"segmenter": "a" * 64}, ["1.2.3.4"], [7700])
@@ -82,7 +82,7 @@ def test_the_series_as_read_lies_where_the_frames_say(tiny_scan: dict[str, Volum
             folder.mkdir()
             files[0].rename(folder / "e.dcm")
             files = [folder / "e.dcm"]
-        assert read_nifti(files[0].parent).on(read_sources(files).grid) is not None, kind
+        assert read_map(files[0].parent).on(read_sources(files).grid) is not None, kind
 
 
 @pytest.mark.parametrize("what", ["lesion_probability", "entropy"])
@@ -91,7 +91,7 @@ def test_a_map_is_the_same_after_a_round_trip(what: str, tiny_scan: dict[str, Vo
     for kind in ("sagittal", "enhanced"):
         sources = read_sources(series(tmp_path / kind, tiny_scan["flair"], kind))
         parametric_map(MAKING, sources, values, what, 1).save_as(tmp_path / "map.dcm", enforce_file_format=True)
-        placed = read_map(tmp_path / "map.dcm").on(values.geometry)
+        placed = read_parametric_map(tmp_path / "map.dcm").on(values.geometry)
         assert placed is not None
         np.testing.assert_array_equal(placed.voxels, values.voxels)
 

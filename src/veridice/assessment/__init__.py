@@ -1,6 +1,6 @@
 """One scan from end to end: read, analysed, judged, written.
 
-May be imported by training, cohort, experiment and cli.
+May be imported by training, cohort, experiment, review, gateway and cli.
 """
 
 import lazy_loader as lazy
@@ -8,7 +8,7 @@ import lazy_loader as lazy
 HANDED_ON = {
     "analysis": "analyse_mask analyse_scan find_brain mask_from_probability native_probability scan_appearance",
     "assess": "assess_scan",
-    "check": "Request judge_files load_prepared",
+    "check": "Request judge_files load_prepared with_calibration",
     "compare": "COMPARISON_SUFFIX OWN OWN_TOOL ComparedMask Comparing Comparison compare_files read_comparison",
     "models": "Models load_models",
     "result": "AssessmentResult",

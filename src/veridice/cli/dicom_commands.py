@@ -204,7 +204,7 @@ def start(
     for title in (aet, *(caller or ())):
         if not ADDRESS.fullmatch(title) or "\\" in title:
             raise typer.BadParameter(f"'{title}' is no AE title: 1 to 16 letters without spaces", param_hint="--aet, --from")
-    serve = _needs_extra(lambda: __import__("veridice.gateway.serve", fromlist=["serve"]))
+    serve = _needs_extra(lambda: __import__("veridice.gateway.supervisor", fromlist=["serve"]))
     from veridice.gateway.inbox import Limits, tell_in_the_log
     from veridice.gateway.node import Partners
     from veridice.gateway.send import archive_of
@@ -241,7 +241,7 @@ def start(
 @gateway.command("status")
 def status(inbox: Inbox, as_json: AsJson = False) -> None:
     """What became of each study. Studies are named by a hash; the archive's study shows it in the report's name."""
-    serve = _needs_extra(lambda: __import__("veridice.gateway.serve", fromlist=["statuses"]))
+    serve = _needs_extra(lambda: __import__("veridice.gateway.supervisor", fromlist=["statuses"]))
     rows = serve.statuses(inbox)
     if as_json:
         names = ("key", "state", "images", "verdict", "predicted_dice", "reason", "changed")
@@ -265,7 +265,7 @@ def retry(
     segment: Segment = None,
 ) -> None:
     """Judge a study once more, with series that a person chose."""
-    serve = _needs_extra(lambda: __import__("veridice.gateway.serve", fromlist=["retry"]))
+    serve = _needs_extra(lambda: __import__("veridice.gateway.supervisor", fromlist=["retry"]))
     asked = {"flair_series": flair_series, "t1_series": t1_series, "mask_series": mask_series, "segment": segment}
     serve.retry(inbox, study, {name: value for name, value in asked.items() if value is not None})
     err.print(escape(f"{study}: will be judged again by the gateway of this inbox"))

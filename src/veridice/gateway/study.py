@@ -27,7 +27,7 @@ from veridice.io.dicom_choice import Choice, choose, is_ours
 from veridice.io.dicom_frames import PATIENT, STUDY, SourceImages, read_sources
 from veridice.io.dicom_headers import Series, read_study
 from veridice.io.dicom_objects import Making
-from veridice.io.dicom_seg import GivenSegmentation, parametric_map, read_map, read_segmentation, segmentation
+from veridice.io.dicom_seg import GivenSegmentation, parametric_map, read_parametric_map, read_segmentation, segmentation
 from veridice.io.dicom_sr import picture, rejection_note, structured_report
 from veridice.io.nifti import write_image
 from veridice.progress import OnStep
@@ -247,7 +247,7 @@ def _read_back(path: Path, what: str, sources: SourceImages, result: AssessmentR
     if what in masks:
         wanted, found = masks[what], read_segmentation(path, sources).mask
     elif (name := what.replace("-", "_")) in MAPS:
-        wanted, found = result.volumes[name], read_map(path)
+        wanted, found = result.volumes[name], read_parametric_map(path)
     else:
         return
     placed = found.on(wanted.geometry)

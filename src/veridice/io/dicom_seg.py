@@ -182,7 +182,7 @@ def read_segmentation(path: Path, sources: SourceImages, wanted: str | None = No
     return GivenSegmentation(volume, _maker(read, names[number]), str(read.SOPInstanceUID))
 
 
-def read_map(path: Path) -> Volume:
+def read_parametric_map(path: Path) -> Volume:
     """Read a parametric map where its frames lie."""
     volume = imread(path).get_volume(dtype=np.float32, apply_real_world_transform=False, apply_voi_transform=False)
     return _as_volume(np.asarray(volume.array), volume.affine)

@@ -11,6 +11,7 @@ HANDED_ON = {
     "live_view": "live_view",
     "mosaic": "draw_mosaic",
     "pages": "VERDICT_WORDS page_environment promise reason",
+    "result_picture": "draw_result",
     "scan_page": "write_report",
     "thumbnail": "write_thumbnail",
     "viewers": "viewer_commands",
