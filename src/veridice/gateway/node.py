@@ -168,6 +168,7 @@ class _Counted:
         try:
             self._bytes += wanted
             self._refuse_what_is_too_large(wanted)
+            self._acknowledge_at_once()
             read = self._receive(wanted)
         except OSError:
             self._nothing_more()
@@ -183,6 +184,12 @@ class _Counted:
         if self._bytes > LARGEST_PART and not self._inbox.has_room():
             LOG.warning("a connection was closed: the disk is full")
             raise OSError("no room")
+
+    def _acknowledge_at_once(self) -> None:
+        """A partner that waits for it before it goes on (Nagle) would lose 40 ms an image; Linux forgets this each time."""
+        connection = self._association.dul.socket.socket
+        if connection is not None and hasattr(socket, "TCP_QUICKACK"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_QUICKACK, 1)
 
     def _nothing_more(self) -> None:
         """Whoever waits for a first request learns at once that none comes, and frees its place."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any, Protocol
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE
+from pynetdicom import AE, evt
 
 from veridice.errors import InputError, VeridiceError
 
@@ -65,7 +66,8 @@ class StoreArchive:
         for kind in dict.fromkeys(dataset.SOPClassUID for dataset in datasets):
             node.add_requested_context(kind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         secure = {"tls_args": (self.tls, self.host)} if self.tls else {}
-        association = node.associate(self.host, self.port, ae_title=self.title, **secure)
+        handlers: list[Any] = [(evt.EVT_CONN_OPEN, _send_at_once)]
+        association = node.associate(self.host, self.port, ae_title=self.title, evt_handlers=handlers, **secure)
         if not association.is_established:
             said = "refuses us: is our AE title known there?" if association.is_rejected else "does not answer"
             raise NotSentError(f"the archive {said}")
@@ -74,6 +76,11 @@ class StoreArchive:
                 _store(association, dataset)
         finally:
             association.release()
+
+
+def _send_at_once(event: evt.Event) -> None:
+    """No part of an object waits until the archive has acknowledged the one before."""
+    event.assoc.dul.socket.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def _store(association: Any, dataset: Dataset) -> None:

@@ -87,8 +87,6 @@ def structured_report(
         observation_context=sr.ObservationContext(observer_device_context=observer),
         procedure_reported=codes.LN.BrainMRI,
         imaging_measurements=[group],
-        # A library of images describes single ones; one with many frames has its description within.
-        referenced_images=sources.datasets if "PixelSpacing" in sources.datasets[0] else None,
     )
     made = sr.Comprehensive3DSR(
         evidence=[*sources.datasets, mask],
