@@ -86,7 +86,7 @@ def _loaded_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _tiny_weights_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_weights_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_tiny_weights(tmp_path_factory.mktemp("weights"))
 
 
@@ -141,15 +141,15 @@ def tiny_judge() -> QualityModel:
 
 
 @pytest.fixture
-def tiny_weights(_tiny_weights_once: Path, tmp_path: Path) -> Path:
+def tiny_weights(tiny_weights_once: Path, tmp_path: Path) -> Path:
     """Folder of all five networks, tiny, with random weights; a copy that a test may spoil."""
     folder = tmp_path / "weights"
-    shutil.copytree(_tiny_weights_once, folder)
+    shutil.copytree(tiny_weights_once, folder)
     return folder
 
 
-@pytest.fixture
-def tiny_scan() -> dict[str, Volume]:
+@pytest.fixture(scope="session")
+def tiny_scan_once() -> dict[str, Volume]:
     """An oblique, anisotropic, flipped pair of FLAIR and T1w with a bright lesion, float32."""
     shape = (26, 31, 17)
     angle = 0.2
@@ -167,6 +167,12 @@ def tiny_scan() -> dict[str, Volume]:
     t1 = np.where(head, 300 + 500 * (0.85 - radius) + 20 * rng.standard_normal(shape), 0)
     flair, t1 = (ndimage.gaussian_filter(image, 0.4).astype(np.float32) * head for image in (flair, t1))
     return {"flair": Volume(flair.astype(np.float32), geometry), "t1": Volume(t1.astype(np.float32), geometry)}
+
+
+@pytest.fixture
+def tiny_scan(tiny_scan_once: dict[str, Volume]) -> dict[str, Volume]:
+    """The same, in a dictionary that a test may change."""
+    return dict(tiny_scan_once)
 
 
 @pytest.fixture

@@ -27,17 +27,17 @@ def test_the_good_files_are_good(base: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(path.name for path in fuzzing.SEEDS.glob("*.json")))
 @pytest.mark.filterwarnings("ignore")
-def test_what_once_went_wrong(name: str, _tiny_weights_once: Path) -> None:
-    fuzzing.try_example(fuzzing.load_example(fuzzing.SEEDS / name), _tiny_weights_once)
+def test_what_once_went_wrong(name: str, tiny_weights_once: Path) -> None:
+    fuzzing.try_example(fuzzing.load_example(fuzzing.SEEDS / name), tiny_weights_once)
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_some_examples(_tiny_weights_once: Path) -> None:
+def test_some_examples(tiny_weights_once: Path) -> None:
     rng = np.random.default_rng(11)
     for number in range(150):
         example = fuzzing.draw_example(rng, dicom_share=0.02)
         try:
-            fuzzing.try_example(example, _tiny_weights_once if number % 100 == 0 else None)
+            fuzzing.try_example(example, tiny_weights_once if number % 100 == 0 else None)
         except Exception as error:
             raise AssertionError(f"{example} went wrong; keep it in tests/fuzz_seeds") from error
 

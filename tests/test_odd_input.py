@@ -45,8 +45,8 @@ class Answer:
 
 
 @pytest.fixture(scope="module")
-def models(_tiny_weights_once: Path) -> Models:
-    return load_models(_tiny_weights_once)
+def models(tiny_weights_once: Path) -> Models:
+    return load_models(tiny_weights_once)
 
 
 def judged(models: Models, flair: Path, t1: Path | None, mask: Path | None, **how: Any) -> Answer:

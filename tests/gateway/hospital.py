@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import shutil
 import signal
 import socket
@@ -17,6 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import requests
+
+from veridice.gateway.queue import Queue
 
 ROOT = Path(__file__).resolve().parents[2]
 HAS_ORTHANC = shutil.which("Orthanc") is not None and Path("/usr/share/orthanc/plugins/libOrthancDicomWeb.so").exists()
@@ -98,10 +98,16 @@ class Hospital:
 
     def states(self) -> dict[str, str]:
         """States of studies by key."""
-        from veridice.gateway.queue import Queue
-
         file = self.inbox / "queue.sqlite"
         return {row.key: row.state for row in Queue(file).studies()} if file.is_file() else {}
+
+    def key(self, study: str) -> str:
+        """What the gateway calls a study."""
+        return Queue(self.inbox / "queue.sqlite").hashed(study)
+
+    def is_now(self, study: str, state: str, seconds: float = 60) -> None:
+        """Wait until a study is in a state."""
+        wait_for(lambda: self.states().get(self.key(study)) == state, seconds)
 
     def put(self, files: Sequence[Path]) -> None:
         """Files into the archive."""
@@ -146,15 +152,3 @@ def _listens(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
     return False
-
-
-def dump(value: Any) -> str:
-    return json.dumps(value, indent=1)[:2000]
-
-
-def pid_alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    return True

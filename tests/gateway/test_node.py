@@ -150,12 +150,14 @@ def spoilt(image: Dataset, how: str) -> Dataset:
     if how == "huge when decompressed":
         image.Rows = image.Columns = 65535
         image.NumberOfFrames = 100
+    if how == "cut short":
+        image.PixelData = image.PixelData[:100]
     if how == "no study":
         del image.StudyInstanceUID
     return image
 
 
-@pytest.mark.parametrize("how", ["huge when decompressed", "no study"])
+@pytest.mark.parametrize("how", ["huge when decompressed", "no study", "cut short"])
 def test_what_is_no_image_of_a_head_is_refused(inbox: Inbox, node: Callable[..., int], images: list[Dataset], how: str) -> None:
     assert store(node(), [spoilt(images[0], how), images[1]]) == [NOT_USABLE, 0]
     assert stored(inbox) == 1 and list(inbox.incoming.iterdir()) == []

@@ -36,46 +36,46 @@ def judged(folder: Path, output: Path, weights: Path, **options: object) -> Judg
     return judge_study(files_below(folder), output, models=weights, **options)  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def plain(tiny_scan_once: dict[str, Volume], tiny_weights_once: Path, tmp_path_factory: pytest.TempPathFactory) -> JudgedStudy:
+    """A study that was judged; tests only look at it."""
+    folder = tmp_path_factory.mktemp("plain")
+    make_study(folder / "study", tiny_scan_once)
+    return judged(folder / "study", folder / "out", tiny_weights_once)
+
+
 @pytest.fixture
 def lesions(tiny_scan: dict[str, Volume]) -> Volume:
     return tiny_scan["flair"].with_voxels(tiny_scan["flair"].voxels > 750)
 
 
-def test_the_objects_belong_to_the_study_and_say_what_was_found(
-    tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
-) -> None:
-    make_study(tmp_path / "study", tiny_scan)
-    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights)
-    assert {what: str(read.SOPClassUID) for what, read in study.objects.items()} == KINDS
-    source = study.choice.flair.first.header
-    for path in study.files.values():
+def test_the_objects_belong_to_the_study_and_say_what_was_found(plain: JudgedStudy) -> None:
+    assert {what: str(read.SOPClassUID) for what, read in plain.objects.items()} == KINDS
+    source = plain.choice.flair.first.header
+    for path in plain.files.values():
         read = dcmread(path)
         assert (read.StudyInstanceUID, read.PatientID, read.PatientName) == (STUDY, "SECRET-4711", "Secret^Sally")
         assert read.SeriesInstanceUID != source.SeriesInstanceUID
         assert read.ManufacturerModelName == "veridice"
         if "FrameOfReferenceUID" in read:
             assert read.FrameOfReferenceUID == source.FrameOfReferenceUID
-    numbers = {what: int(read.SeriesNumber) for what, read in study.objects.items()}
+    numbers = {what: int(read.SeriesNumber) for what, read in plain.objects.items()}
     assert len(set(numbers.values())) == 4, "both maps in one series, every other object in its own"
-    report = " ".join(values_of(study.files["report"]))
-    result = study.result.assessment
+    report = " ".join(values_of(plain.files["report"]))
+    result = plain.result.assessment
     for said in ("Predicted Dice", f"{result.predicted_dice:.6g}"[:6], "Research use only", *result.warnings):
         assert said in report
-    assert study.making.weights["segmenter"] in report
+    assert plain.making.weights["segmenter"] in report
 
 
-def test_nothing_but_the_patient_module_goes_into_objects_and_nothing_of_it_into_files_beside(
-    tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
-) -> None:
-    make_study(tmp_path / "study", tiny_scan)
-    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights)
+def test_nothing_but_the_patient_module_goes_into_objects_and_nothing_of_it_into_files_beside(plain: JudgedStudy) -> None:
     allowed = ("Secret^Sally", "SECRET-4711", "19771231")
-    for path in study.files.values():
+    for path in plain.files.values():
         assert not values_of(path, lambda text: "secret" in text.lower() and text not in allowed), path.name
-    for path in (tmp_path / "out").iterdir():
+    for path in plain.files["report"].parent.iterdir():
         if path.suffix in (".json", ".html", ".tsv", ".md"):
-            text = path.read_text()
-            assert not [secret for secret in (*allowed, "Secret", STUDY, str(tmp_path)) if secret in text], path.name
+            text, place = path.read_text(), str(plain.files["report"].parent)
+            assert not [secret for secret in (*allowed, "Secret", STUDY, place) if secret in text], path.name
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="apt-get install dicom3tools")
@@ -106,24 +106,22 @@ def other_program(name: str, *arguments: object) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_dcmqi_reads_the_same_masks_maps_and_numbers(tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path) -> None:
-    make_study(tmp_path / "study", tiny_scan)
-    study = judged(tmp_path / "study", tmp_path / "out", tiny_weights)
+def test_dcmqi_reads_the_same_masks_maps_and_numbers(plain: JudgedStudy, tmp_path: Path) -> None:
     for program, what, wanted in (
-        ("segimage2itkimage", "segmentation", study.result.judged_mask),
-        ("paramap2itkimage", "entropy", study.result.volumes["entropy"]),
+        ("segimage2itkimage", "segmentation", plain.result.judged_mask),
+        ("paramap2itkimage", "entropy", plain.result.volumes["entropy"]),
     ):
         (tmp_path / program).mkdir()
-        other_program(program, "--inputDICOM", study.files[what], "--outputDirectory", tmp_path / program, "-t", "nifti")
+        other_program(program, "--inputDICOM", plain.files[what], "--outputDirectory", tmp_path / program, "-t", "nifti")
         (file,) = (tmp_path / program).glob("*.nii.gz")
         placed = read_map(file).on(wanted.geometry)
         assert placed is not None, what
         np.testing.assert_allclose(placed.voxels, wanted.voxels, atol=1e-6)
-    other_program("tid1500reader", "--inputDICOM", study.files["report"], "--outputMetadata", tmp_path / "report.json")
+    other_program("tid1500reader", "--inputDICOM", plain.files["report"], "--outputMetadata", tmp_path / "report.json")
     (group,) = json.loads((tmp_path / "report.json").read_text())["Measurements"]
     read = {item["quantity"]["CodeMeaning"]: float(item["value"]) for item in group["measurementItems"]}
-    assert read["Predicted Dice of the segmentation"] == pytest.approx(study.result.predicted_dice, abs=1e-5)
-    assert group["segmentationSOPInstanceUID"] == study.objects["segmentation"].SOPInstanceUID
+    assert read["Predicted Dice of the segmentation"] == pytest.approx(plain.result.predicted_dice, abs=1e-5)
+    assert group["segmentationSOPInstanceUID"] == plain.objects["segmentation"].SOPInstanceUID
 
 
 def test_the_same_study_gives_the_same_objects_and_another_image_others(
@@ -228,6 +226,11 @@ def refused(files: dict[str, list[Path]], what: str) -> str:
         read = dcmread(files["flair"][0])
         read.NumberOfFrames, read.Rows, read.Columns = 60000, 60000, 60000
         read.save_as(files["flair"][0])
+    if what == "a huge series":
+        for path in files["flair"]:
+            read = dcmread(path)
+            read.NumberOfFrames, read.Rows, read.Columns = 1, 8000, 8000
+            read.save_as(path)
     return str(folder)
 
 
@@ -237,7 +240,8 @@ REFUSED = {
     "two studies": "more than one study",
     "a slice is missing": "lie unevenly",
     "nothing": "no DICOM image",
-    "huge": "larger than 4 GiB",
+    "huge": "larger than 1 GiB",
+    "a huge series": "larger than 1 GiB",
 }
 
 

@@ -108,6 +108,8 @@ class Inbox:
             return "not usable", "cannot be read as an image of a study"
         if wanted is not None and image.text("SOPInstanceUID") != wanted:
             return "not usable", "is another image than its message says"
+        if image.is_cut_short:
+            return "not usable", "an image is cut short"
         if image.text("ManufacturerModelName") == "veridice":
             path.unlink(missing_ok=True)
             return "", "a result of ours came back; passed over"

@@ -25,7 +25,7 @@ from veridice.io.atomic import staged_output
 from veridice.io.bids import ASSESSMENT_SUFFIX, file_stem
 from veridice.io.dicom_choice import Choice, choose, is_ours
 from veridice.io.dicom_frames import PATIENT, STUDY, SourceImages, read_sources
-from veridice.io.dicom_headers import Series, read_study
+from veridice.io.dicom_headers import LARGEST_SERIES, Series, read_study
 from veridice.io.dicom_objects import Making
 from veridice.io.dicom_seg import GivenSegmentation, parametric_map, read_parametric_map, read_segmentation, segmentation
 from veridice.io.dicom_sr import picture, rejection_note, structured_report
@@ -197,7 +197,13 @@ def _given(choice: Choice, sources: SourceImages, options: StudyOptions) -> Give
 
 
 def _folder_of(series: Series, room: Path) -> Path:
-    """A folder with links to the files of one series, as the converter wants them."""
+    """A folder with links to the files of one series, as the converter wants them.
+
+    Raises:
+        InputError: it is far larger than a series of a head.
+    """
+    if series.size > LARGEST_SERIES:
+        raise InputError(f"{series}: its images are larger than 1 GiB; choose another series")
     folder = room / plain_name(f"series-{series.number}").replace("/", "-")
     folder.mkdir()
     for number, file in enumerate(series.files):

@@ -6,6 +6,7 @@ Nothing of a patient leaves this room but what tells two patients apart.
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,10 +21,12 @@ from pydicom.uid import DeflatedExplicitVRLittleEndian
 from veridice.errors import InputError
 
 MOST_FILES = 20_000
+PIXEL_COUNTS = {"Rows": 0, "Columns": 0, "NumberOfFrames": 1, "SamplesPerPixel": 1, "BitsAllocated": 16}
+"""Whose product is the size of the pixels in bits, and what counts where one is missing."""
 LARGEST_FILE = 2**31
 """Bytes; a FLAIR of a head has a hundredth of it."""
-LARGEST_SERIES = 2**32
-"""Bytes of a series once its frames are decompressed."""
+LARGEST_SERIES = 2**30
+"""Bytes of a series once its frames are decompressed; a head at half a millimetre has a quarter of it."""
 
 
 def words(text: str) -> tuple[str, ...]:
@@ -85,6 +88,18 @@ class Image:
         return int(self.header.get("NumberOfFrames") or 1)
 
     @property
+    def size(self) -> int:
+        """Bytes of the pixels once they are decompressed."""
+        numbers = [int(self.header.get(name) or standard) for name, standard in PIXEL_COUNTS.items()]
+        return math.prod(numbers) // 8
+
+    @property
+    def is_cut_short(self) -> bool:
+        """Whether the file is smaller than its pixels, which are not compressed."""
+        syntax = self.header.file_meta.get("TransferSyntaxUID")
+        return (syntax is None or not syntax.is_compressed) and self.path.stat().st_size < self.size
+
+    @property
     def patient(self) -> tuple[str, str, str]:
         return (
             str(self.header.get("PatientID", "")),
@@ -118,6 +133,11 @@ class Series:
     @property
     def frames(self) -> int:
         return sum(image.frames for image in self.images)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all pixels once they are decompressed."""
+        return sum(image.size for image in self.images)
 
     @property
     def files(self) -> list[Path]:
@@ -183,11 +203,11 @@ def read_header(path: Path) -> Image | None:
         image = Image(path, header)
         if not all(header.get(name) for name in ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")):
             return None
-        frames, size = image.frames, int(header.get("Rows") or 0) * int(header.get("Columns") or 0)
+        size = image.size
     except Exception:  # hostile bytes make pydicom raise nearly everything
         return None
-    if frames * size * int(header.get("BitsAllocated") or 16) // 8 > LARGEST_SERIES:
-        raise InputError(f"{path.name}: its frames are larger than 4 GiB; give the folder of one study of a head")
+    if size > LARGEST_SERIES:
+        raise InputError(f"{path.name}: its frames are larger than 1 GiB; give the folder of one study of a head")
     return image
 
 

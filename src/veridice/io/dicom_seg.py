@@ -169,7 +169,7 @@ def read_segmentation(path: Path, sources: SourceImages, wanted: str | None = No
         raise InputError(f"{path.name}: cannot be read as a segmentation ({type(error).__name__}); export it again") from error
     size = int(read.Rows) * int(read.Columns) * int(read.get("NumberOfFrames", 1))
     if size > LARGEST_SERIES:
-        raise InputError(f"{path.name}: its frames are larger than 4 GiB")
+        raise InputError(f"{path.name}: its frames are larger than 1 GiB")
     if read.get("FrameOfReferenceUID") != sources.datasets[0].get("FrameOfReferenceUID"):
         raise InputError(f"{path.name}: lies in another frame of reference than the FLAIR; give a segmentation of the FLAIR")
     number = _chosen(path.name, names, wanted)
