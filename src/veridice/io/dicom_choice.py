@@ -80,7 +80,7 @@ def choose(
     chosen_t1 = _named(study, t1, "--t1-series") if t1 else _finest(before)
     if chosen_t1 is None and not t1 and of("t1w"):
         unsure.append("the T1w were all taken after contrast agent and are left out")
-    marked = [series for series in of("segmentation") if not is_ours(series)]
+    marked = of("segmentation")
     if segmentation:
         chosen_mask = _named(study, segmentation, "--mask-series")
     elif len(marked) > 1:
@@ -94,8 +94,10 @@ def choose(
 def what_it_is(series: Series) -> tuple[Kind, str]:
     """What a series shows, and the reason in words."""
     first = series.first
+    if is_ours(series):
+        return "other", "a result of veridice"
     if first.text("SOPClassUID") in SEGMENTATIONS:
-        return "segmentation", "a segmentation of veridice" if is_ours(series) else "a segmentation"
+        return "segmentation", "a segmentation"
     if first.text("SOPClassUID") not in MR_CLASSES:
         return "other", f"no MR image ({first.text('Modality') or 'no modality'})"
     image_type = first.text("ImageType").upper().split("\\")
