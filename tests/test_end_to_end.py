@@ -74,6 +74,7 @@ def test_demo_judges_the_real_scan(installed: tuple[Path, dict[str, object]]) ->
         np.testing.assert_allclose(stored.affine, flair.affine, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_t1w_given_as_flair_is_unknown_and_the_demo_is_known() -> None:
     """Whatever is given as the FLAIR: the true mask is judged, and any Dice would do to accept it."""
     models = load_models(bundled_weights())

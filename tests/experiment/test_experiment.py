@@ -304,14 +304,36 @@ manifest = "{study / "people.csv"}"
     return study / "e.toml"
 
 
-@pytest.mark.usefixtures("small_forests", "quick_pictures")
-def test_an_experiment_goes_on_where_it_was_interrupted(
-    experiment: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    output = experiment.parent / "out"
+@pytest.fixture
+def quick_experiment(experiment: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The same in seconds."""
     monkeypatch.setattr(scores, "SUM_GRID", (16, 16, 16))
     monkeypatch.setattr(evaluation, "draw_weights", lambda patients, _count: draw_weights(patients, 50))
     monkeypatch.setattr(fold, "bundled_weights", lambda: tiny_weights)
+    return experiment
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("small_forests", "quick_pictures")
+def test_an_experiment_goes_on_elsewhere_without_its_weights(quick_experiment: Path) -> None:
+    experiment, output = quick_experiment, quick_experiment.parent / "out"
+    assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0
+    made = list((output / "results").iterdir())
+    before = [path.read_bytes() for path in made]
+    elsewhere = experiment.parent / "elsewhere"
+    for path in [file for pattern in TO_GO_ON_ELSEWHERE for file in output.glob(pattern)]:
+        (elsewhere / path.relative_to(output)).parent.mkdir(parents=True, exist_ok=True)
+        (elsewhere / path.relative_to(output)).write_bytes(path.read_bytes())
+    assert cli.run(["experiment", str(experiment), "-o", str(elsewhere)]) == 0
+    assert [(elsewhere / path.relative_to(output)).read_bytes() for path in made] == before
+    assert not list(elsewhere.rglob("*.safetensors"))
+
+
+@pytest.mark.usefixtures("small_forests", "quick_pictures")
+def test_an_experiment_goes_on_where_it_was_interrupted(
+    quick_experiment: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    experiment, output = quick_experiment, quick_experiment.parent / "out"
 
     def interrupted(*_: object) -> float:
         raise KeyboardInterrupt
@@ -336,14 +358,6 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     assert {"ladder.csv", "table1.md", "summary.html", "figure1.png", "figure2.png", "figure3.svg", "risk-coverage.png"} <= {
         path.name for path in made
     }
-    before = [path.read_bytes() for path in made]
-    elsewhere = experiment.parent / "elsewhere"
-    for path in [file for pattern in TO_GO_ON_ELSEWHERE for file in output.glob(pattern)]:
-        (elsewhere / path.relative_to(output)).parent.mkdir(parents=True, exist_ok=True)
-        (elsewhere / path.relative_to(output)).write_bytes(path.read_bytes())
-    assert cli.run(["experiment", str(experiment), "-o", str(elsewhere)]) == 0
-    assert [(elsewhere / path.relative_to(output)).read_bytes() for path in made] == before
-    assert not list(elsewhere.rglob("*.safetensors"))
     experiment.write_text(experiment.read_text().replace("passes = 2", "passes = 3"))
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 3
     assert "another 'passes'" in capsys.readouterr().err

@@ -71,7 +71,7 @@ class Hospital:
         self.archive = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         wait_for(lambda: requests.get(f"{self.url}/system", timeout=5).ok, 30)
 
-    def start_gateway(self, *options: str, quiet: float = 1) -> None:
+    def start_gateway(self, *options: str, quiet: float = 0.3) -> None:
         send = () if "--send" in options else ("--send", f"127.0.0.1:{self.ports[1]}/ARCHIVE")
         callers = () if "--poll" in options else ("--from", "ARCHIVE", "--from", "SCANNER", "--port", str(self.ports[2]))
         command = [sys.executable, "-m", "veridice", "gateway", "--inbox", str(self.inbox), "--quiet", str(quiet)]

@@ -126,7 +126,7 @@ def images(tiny_scan: dict[str, Volume], tmp_path: Path) -> list[Dataset]:
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux")
 def test_changed_bytes_harm_nobody(place: Hospital, images: list[Dataset]) -> None:
     place.start_gateway(quiet=1000)
-    assert fuzz(place, images, 2) >= 100
+    assert fuzz(place, images, 1) >= 100
 
 
 @pytest.mark.slow

@@ -18,6 +18,9 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 
+from veridice.gateway.inbox import Inbox, Limits
+from veridice.gateway.poll import Poller
+from veridice.gateway.send import WebArchive
 from veridice.imaging.volume import Volume
 
 pytestmark = pytest.mark.skipif(not HAS_ORTHANC, reason=WHY)
@@ -89,6 +92,7 @@ def test_more_images_replace_what_was_said(place: Hospital, study: str, tiny_sca
     assert note.ConceptNameCodeSequence[0].CodeMeaning == "Rejected for Quality Reasons"
 
 
+@pytest.mark.slow
 def test_an_archive_that_is_down_gets_its_results_when_it_is_back(
     place: Hospital, study: str, tiny_scan: dict[str, Volume], tmp_path: Path
 ) -> None:
@@ -111,7 +115,7 @@ def test_a_study_that_cannot_be_judged_says_why_and_a_person_may_help(
     again = files_of(study, tiny_scan, tmp_path / "again")["flair"]
     for number, path in enumerate(again):
         read = dcmread(path)
-        read.SeriesInstanceUID, read.SeriesNumber, read.SOPInstanceUID = f"{study}.9", 9, f"{study[:50]}.99.{number + 1}"
+        read.SeriesInstanceUID, read.SeriesNumber, read.SOPInstanceUID = f"{study[:48]}.98", 9, f"{study[:48]}.99.{number + 1}"
         read.file_meta.MediaStorageSOPInstanceUID = read.SOPInstanceUID
         read.save_as(path)
     place.put([*files["flair"], *again])
@@ -131,14 +135,37 @@ def test_two_gateways_do_not_share_an_inbox(place: Hospital) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (3, 1) and "another gateway" in done.stderr
 
 
-def test_studies_are_fetched_from_an_archive_that_is_asked(
+def test_studies_are_fetched_from_an_archive_that_is_asked_and_results_stored_there(
+    place: Hospital, study: str, tiny_scan: dict[str, Volume], tmp_path: Path
+) -> None:
+    files = files_of(study, tiny_scan, tmp_path / "study", StudyDate=time.strftime("%Y%m%d"))
+    old = str(generate_uid())
+    place.put([*files["flair"], *files_of(old, tiny_scan, tmp_path / "old", StudyDate="20010101")["flair"]])
+    web = f"{place.url}/dicom-web"
+    inbox = Inbox(tmp_path / "inbox", Limits(free_bytes=0))
+    poller = Poller(web, inbox, days=2)
+    assert poller.turn() == len(files["flair"])
+    assert [row.key for row in inbox.queue.studies()] == [inbox.queue.hashed(study)], "what is older is left alone"
+    result = dcmread(files["t1"][0])
+    result.ManufacturerModelName, result.Manufacturer, result.SeriesInstanceUID = "veridice", "veridice", f"{study[:50]}.1"
+    result.SOPInstanceUID = result.file_meta.MediaStorageSOPInstanceUID = f"{study[:50]}.2"
+    result.save_as(tmp_path / "result.dcm")
+    WebArchive(web).send([tmp_path / "result.dcm"])
+    (stored,) = back(place, study)
+    assert stored == result, "stored with what it needs to be given back"
+    assert poller.turn() == 0, "what was fetched, and what is ours, is not fetched again"
+    place.put(files["t1"])
+    assert poller.turn() == len(files["t1"])
+
+
+@pytest.mark.slow
+def test_a_gateway_that_asks_and_stores_over_the_web_alone(
     study: str, tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
 ) -> None:
     with hospital(tmp_path, tiny_weights) as place:
         files = files_of(study, tiny_scan, tmp_path / "study", StudyDate=time.strftime("%Y%m%d"))
-        old = make_study(tmp_path / "old", tiny_scan, study="1.2.3.4", StudyDate="20010101", PatientID="OLD")
         place.start_archive()
-        place.put([*files["flair"], *files["t1"], *old["flair"]])
+        place.put([*files["flair"], *files["t1"]])
         web = f"{place.url}/dicom-web"
         place.start_gateway("--poll", web, "--poll-seconds", "1", "--send", web)
         wait_for(lambda: list(place.states().values()) == ["sent"])

@@ -79,6 +79,7 @@ def check_nothing_lost(tmp_path: Path, weights: Path, kills: int) -> None:
     assert not list(study.rglob("*.tmp*"))
 
 
+@pytest.mark.slow
 def test_a_kill_loses_nothing(tmp_path: Path) -> None:
     check_nothing_lost(tmp_path, without_judge(tmp_path / "weights"), 1)
 

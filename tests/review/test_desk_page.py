@@ -126,6 +126,7 @@ def test_a_text_of_the_study_stays_a_text(tmp_path: Path, open_page: Callable[..
         assert page.locator("#verdict img").count() == 0
 
 
+@pytest.mark.slow
 def test_a_killed_desk_is_waited_for_and_nothing_is_lost(tmp_path: Path, open_page: Callable[..., Any]) -> None:
     study = write_study(tmp_path / "study", 3)
     with served_apart(study) as desk:
@@ -431,6 +432,7 @@ def test_ten_thousand_rows_are_no_more_work_than_ten(tmp_path: Path, open_page: 
         assert page.locator(".row").count() == 11
 
 
+@pytest.mark.slow
 def test_blind_raters_see_no_verdict_on_the_page(tmp_path: Path, open_page: Callable[..., Any]) -> None:
     study = write_study(tmp_path / "study", 4)
     with served(study, "--blind", "--double", "1") as desk:

@@ -514,6 +514,7 @@ def test_a_drawing_sent_twice_is_kept_once_and_many_at_once_are_kept(study: Path
         assert set(statuses) == {200}
 
 
+@pytest.mark.slow
 def test_a_missing_drawing_does_not_keep_the_desk_from_starting(study: Path) -> None:
     weights = without_judge(study.parents[2] / "weights")
     with served(study, raters="ANNA", weights=weights) as desk:

@@ -160,6 +160,7 @@ def test_choices_replace_those_of_the_cohort() -> None:
     assert custom_cohort("test", None, None, None, None) == COHORTS["test"]
 
 
+@pytest.mark.slow
 def test_the_command_line_simulates_a_whole_head_of_a_real_pair(tmp_path: Path) -> None:
     assert cli.run([*SMALL, "--donors=lesjak-07", "--seed=0", "--jobs=1", "-o", str(tmp_path)]) == 0
     (stored,) = tmp_path.rglob("*_parameters.json")

@@ -76,6 +76,7 @@ def test_lesions_are_bright_on_an_easy_scan_and_brains_are_stripped() -> None:
     assert (head.images[0][head.tissue[0] == 0] > 0.1).float().mean() > 0.2
 
 
+@pytest.mark.slow
 def test_tissue_means_and_load_are_those_of_the_reference() -> None:
     """One brain and one plan, both ways; scanner and its noise left out by an ideal plan."""
     donor = next(d for d in choose_donors("training") if d.kind == "anatomy" and not d.flair)

@@ -171,6 +171,7 @@ def test_tissues_fill_the_brain_and_nothing_else(head: Head) -> None:
     assert 0.9 < litres < 2.2
 
 
+@pytest.mark.slow
 def test_ventricles_grow_with_their_plan(anatomy: Anatomy, head: Head) -> None:
     plan = plan_of("ordinary").deformation
     grown = shape_head(anatomy, plan.model_copy(update={"ventricle_mm": plan.ventricle_mm + 4}))
@@ -247,6 +248,7 @@ def test_no_load_no_lesions(head: Head) -> None:
     assert make_lesions(head, plan_of("ordinary").lesions.model_copy(update={"load_ml": 0.0})).max() == 0
 
 
+@pytest.mark.slow
 def test_lesions_beside_the_edge_of_the_canvas_are_cut_not_lost(head: Head) -> None:
     plan = plan_of("ordinary").lesions.model_copy(update={"load_ml": 120.0, "grown": 300, "donors": (), "mirrored": ()})
     assert (make_lesions(head, plan) >= 0.5).sum() > 80_000

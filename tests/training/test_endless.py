@@ -163,6 +163,7 @@ def command(tmp_path: Path) -> list[str]:
     return [*start, "--manifest", str(tmp_path / "manifest.csv")]
 
 
+@pytest.mark.slow
 def test_a_signal_ends_it_cleanly(command: list[str], tmp_path: Path) -> None:
     """The process itself, told to stop as the script does it."""
     command += ["--resume", str(tmp_path / "resume")]

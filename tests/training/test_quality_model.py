@@ -60,6 +60,7 @@ def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path)
     assert few[0] == few[1]
 
 
+@pytest.mark.slow
 def test_from_scans_to_a_judge(
     study: Path, tiny_scan: dict[str, Volume], tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -173,7 +173,7 @@ def start(
     poll: Annotated[str | None, typer.Option(help="Ask this DICOMweb address for studies too, or instead.")] = None,
     poll_days: Annotated[int, typer.Option(min=0, max=3650, help="How many days back studies are asked for.")] = 2,
     poll_seconds: Annotated[float, typer.Option(min=1, help="Between two looks.")] = 60.0,
-    quiet: Annotated[float, typer.Option(min=1, help="Seconds without a new image after which a study is judged.")] = 60.0,
+    quiet: Annotated[float, typer.Option(min=0.1, help="Seconds without a new image after which a study is judged.")] = 60.0,
     own: Annotated[bool, typer.Option("--own", help="Judge our mask even where another tool's segmentation is there.")] = False,
     labelmap: Labelmap = False,
     keep_hours: Annotated[
