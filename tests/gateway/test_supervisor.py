@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from veridice.errors import InputError
+from veridice.errors import InputError, OutputError
 from veridice.gateway import supervisor
 from veridice.gateway.inbox import Inbox
 from veridice.gateway.queue import MOST_TRIES, Sent
 from veridice.gateway.send import NotSentError, StoreArchive, WebArchive, archive_of
 from veridice.gateway.supervisor import MOST_FINAL_TRIES, Judge, send_next
-from veridice.gateway.worker import WorkerSettings
+from veridice.gateway.worker import WorkerSettings, judge
 
 REPORT = Sent("1.2", "1.3", "1.4", "report.dcm")
 
@@ -144,6 +144,26 @@ def test_a_judge_that_hangs_is_ended(tmp_path: Path, monkeypatch: pytest.MonkeyP
     judge.look_after()
     assert process.wait(5) != 0
     judge.end()
+
+
+@pytest.mark.parametrize(("error", "state"), [(OutputError("no room left"), "received"), (InputError("no FLAIR"), "failed")])
+def test_a_full_disk_is_waited_for_and_a_study_without_flair_is_not(
+    error: Exception, state: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inbox = Inbox(tmp_path / "inbox")
+    inbox.queue.add_image("s1", "p1", "i1", "digest", "i1.dcm", 10)
+    (inbox.folder("s1") / "images").mkdir(parents=True)
+
+    def judge_study(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("veridice.gateway.study.judge_study", judge_study)
+    study = inbox.queue.claim(0)
+    assert study is not None
+    judge(study, inbox, None, settings(inbox))  # type: ignore[arg-type]
+    row = inbox.queue.study("s1")
+    assert (row.state, row.reason) == (state, str(error))
+    assert (inbox.queue.claim(0) is not None) == (state == "received")
 
 
 def test_addresses_of_archives() -> None:

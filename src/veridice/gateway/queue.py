@@ -161,6 +161,10 @@ class Queue(Database):
         """Note that a study in a state can go no further; False where more images came meanwhile."""
         return self._end(study, state, "failed", reason=reason)
 
+    def wait_again(self, study: StudyRow, reason: str) -> bool:
+        """A judgement could not be kept, as when the disk is full: the study is judged again once it was quiet as long again."""
+        return self._end(study, "judging", "received", reason=reason)
+
     def sent(self, study: StudyRow) -> bool:
         """Note that the archive has everything, and that what it had before was taken back."""
         return self._end(study, "judged", "sent", published=json.dumps(study.objects))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 from filelock import FileLock
 
 from veridice.config import Frozen, InferenceSettings
-from veridice.errors import VeridiceError
+from veridice.errors import OutputError, VeridiceError
 from veridice.gateway.inbox import Inbox, tell_in_the_log
 from veridice.gateway.queue import Sent, StudyRow
 from veridice.io.memory import memory_ran_out
@@ -95,6 +95,10 @@ def judge(study: StudyRow, inbox: Inbox, models: Models, settings: WorkerSetting
             case=f"study-{study.key}",
             earlier=study.published,
         )
+    except OutputError as error:
+        LOG.warning("study %s: waits, its results cannot be kept: %s", study.key, _reason(error, inbox))
+        inbox.queue.wait_again(study, _reason(error, inbox))
+        return
     except Exception as error:
         reason = _reason(error, inbox)
         LOG.warning("study %s: cannot be judged: %s", study.key, reason)
