@@ -162,7 +162,7 @@ class Queue(Database):
         return self._end(study, state, "failed", reason=reason)
 
     def wait_again(self, study: StudyRow, reason: str) -> bool:
-        """A judgement could not be kept, as when the disk is full: the study is judged again once it was quiet as long again."""
+        """A judgement could not be kept, as when the disk is full: it is judged again after as long a quiet."""
         return self._end(study, "judging", "received", reason=reason)
 
     def sent(self, study: StudyRow) -> bool:
