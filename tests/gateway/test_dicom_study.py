@@ -14,10 +14,12 @@ from command import veridice
 from dicom_cases import STUDY, as_enhanced, errors_of, in_file_order, make_study, other_segmentation, values_of
 from pydicom import dcmread
 
+from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.gateway.queue import Sent
-from veridice.gateway.study import JudgedStudy, StudyOptions, judge_study
+from veridice.gateway.study import JudgedStudy, StudyOptions, judge_study, make_objects
 from veridice.imaging.volume import Volume
+from veridice.io.dicom_deidentify import images_to_share
 from veridice.io.dicom_frames import read_sources
 from veridice.io.dicom_headers import files_below
 from veridice.io.dicom_seg import read_segmentation
@@ -155,16 +157,84 @@ def test_the_segmentation_of_another_tool_is_judged(
     lesions: Volume, tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
 ) -> None:
     files = make_study(tmp_path / "study", tiny_scan)
-    other_segmentation(files["flair"], in_file_order(files["flair"], lesions).astype(np.uint8), tmp_path / "study" / "s.dcm")
+    other_segmentation(
+        files["flair"],
+        in_file_order(files["flair"], lesions).astype(np.uint8),
+        tmp_path / "study" / "s.dcm",
+        labels=("Lesions Secret^Doctor",),
+    )
     study = judged(tmp_path / "study", tmp_path / "out", tiny_weights)
-    assert study.result.assessment.judged_mask == "WMH-of-Other-Company-WMH-Finder.nii.gz"
+    assert study.result.assessment.judged_mask == "segmentation-of-Other-Company-WMH-Finder.nii.gz"
     placed = study.result.judged_mask.on(lesions.geometry)
     assert placed is not None
     np.testing.assert_array_equal(placed.voxels, lesions.voxels)
     stored = read_segmentation(study.files["own-segmentation"], read_sources(files["flair"])).mask
     np.testing.assert_array_equal(stored.voxels, study.result.volumes["lesion_mask"].on(stored.geometry).voxels)
+    texts = [path.read_text() for path in (tmp_path / "out").iterdir() if path.suffix in (".json", ".html")]
+    assert not [text for text in texts if "Doctor" in text], "a label may hold a name"
     ours = judged(tmp_path / "study", tmp_path / "own", tiny_weights, options=StudyOptions(judge="own"))
     assert ours.result.assessment.judged_mask == "own"
+
+
+FAULTS = {
+    "Japanese": {"SpecificCharacterSet": ["", "ISO 2022 IR 87"], "PatientName": "Secret^Taro=山田^太郎"},
+    "Korean": {"SpecificCharacterSet": ["", "ISO 2022 IR 149"], "PatientName": "Secret^Gildong=홍^길동"},
+    "sex unknown": {"PatientSex": "U"},
+    "no birth date": {"PatientBirthDate": "00000000"},
+    "time with colons": {"StudyTime": "12:34:56"},
+    "date with dashes": {"StudyDate": "2026-01-02"},
+    "name without a caret": {"PatientName": "Secret Sally"},
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_headers_as_scanners_write_them_make_objects(
+    fault: str, plain: JudgedStudy, tiny_scan: dict[str, Volume], tmp_path: Path
+) -> None:
+    sources = read_sources(make_study(tmp_path / "study", tiny_scan, **FAULTS[fault])["flair"])
+    objects = make_objects(plain.making, sources, plain.result)
+    for what, made in objects.items():
+        made.save_as(tmp_path / f"{what}.dcm", enforce_file_format=True)
+        read = dcmread(tmp_path / f"{what}.dcm")
+        assert str(read.PatientName) == FAULTS[fault].get("PatientName", "Secret^Sally") and read.PatientID == "SECRET-4711"
+
+
+def test_images_without_a_frame_of_reference_are_refused(tiny_scan: dict[str, Volume], tmp_path: Path) -> None:
+    files = make_study(tmp_path / "study", tiny_scan)["flair"]
+    for path in files:
+        read = dcmread(path)
+        del read.FrameOfReferenceUID
+        read.save_as(path)
+    with pytest.raises(InputError, match="no frame of reference"):
+        read_sources(files)
+
+
+def test_what_people_hide_in_sequences_goes_nowhere(plain: JudgedStudy, tiny_scan: dict[str, Volume], tmp_path: Path) -> None:
+    path = as_enhanced(make_study(tmp_path / "study", tiny_scan)["flair"], tmp_path / "enhanced.dcm")
+    read = dcmread(path)
+    for frame in read.PerFrameFunctionalGroupsSequence:
+        frame.FrameContentSequence[0].FrameComments = "secret comment"
+        frame.PlanePositionSequence[0].private_block(0x0099, "SECRET", create=True).add_new(1, "LO", "secret private")
+    read.save_as(path)
+    made = [*make_objects(plain.making, read_sources([path]), plain.result).values(), *images_to_share([path])]
+    for number, dataset in enumerate(made):
+        dataset.save_as(tmp_path / f"{number}.dcm", enforce_file_format=True)
+        assert b"secret" not in (tmp_path / f"{number}.dcm").read_bytes()
+
+
+def test_another_judgement_has_other_names_and_what_was_taken_back_never_comes_again(
+    plain: JudgedStudy, tiny_weights_once: Path, tmp_path: Path
+) -> None:
+    folder = plain.choice.flair.files[0].parent
+    other = InferenceSettings(min_dice=0.5)
+    first = judged(folder, tmp_path / "a", tiny_weights_once, settings=other, earlier=sent(plain))
+    assert first.making.revision == 1 and not set(uids(first).values()) & set(uids(plain).values())
+    back = judged(folder, tmp_path / "b", tiny_weights_once, earlier=sent(first), revision=1)
+    assert back.making.revision == 2 and not set(uids(back).values()) & set(uids(plain).values())
+    again = judged(folder, tmp_path / "c", tiny_weights_once, earlier=sent(back), revision=2)
+    assert {what: uid for what, uid in uids(back).items() if what != "rejection-note"} == uids(again)
+    label = judged(folder, tmp_path / "d", tiny_weights_once, options=StudyOptions(labelmap=True))
+    assert uids(label)["segmentation"] != uids(plain)["segmentation"]
 
 
 def test_what_leaves_the_house_names_nobody_and_still_fits_together(

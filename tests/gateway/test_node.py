@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import ssl
 import struct
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from dicom_cases import STUDY, make_study
+from hospital import certificate
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import (
@@ -31,7 +31,7 @@ from pynetdicom import AE
 from veridice.errors import InputError
 from veridice.gateway.inbox import Inbox, Limits
 from veridice.gateway.node import DUPLICATE, LARGEST_PART, MOST_CONNECTIONS, NO_ROOM, NOT_USABLE, Partners, _Counted, start_node
-from veridice.gateway.tls import tls_contexts
+from veridice.gateway.tls import TlsFiles, tls_files
 from veridice.imaging.volume import Volume
 from veridice.io.nifti import read_map
 
@@ -267,24 +267,14 @@ def test_connections_that_say_nothing_of_use_free_their_places_at_once(node: Cal
     assert store(port, images[:1]) == [0]
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate that signs itself, and its key."""
-    cert, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
-    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(cert)]
-    subprocess.run(command, check=True, capture_output=True)
-    return cert, key
-
-
 def test_an_encrypted_node_talks_to_those_it_knows_alone(
     node: Callable[..., int], images: list[Dataset], tmp_path: Path
 ) -> None:
     ours, theirs, strangers = (certificate(tmp_path, name) for name in ("ours", "theirs", "strangers"))
-    coming, _ = tls_contexts(*ours, theirs[0])
-    port = node(coming)
-    _, known = tls_contexts(*theirs, ours[0])
+    port = node(TlsFiles(*ours, theirs[0]).coming())
+    known = TlsFiles(*theirs, ours[0]).going()
     assert store_over(port, images[0], known) == 0
-    _, stranger = tls_contexts(*strangers, ours[0])
+    stranger = TlsFiles(*strangers, ours[0]).going()
     assert store_over(port, images[0], stranger) is None
     assert not call(port).is_established, "not encrypted"
     with socket.create_connection(("127.0.0.1", port)):  # one that says nothing holds up nobody
@@ -302,11 +292,11 @@ def store_over(port: int, image: Dataset, tls: ssl.SSLContext | None) -> int | N
 
 def test_tls_is_all_or_nothing(tmp_path: Path) -> None:
     ours = certificate(tmp_path, "ours")
-    assert tls_contexts(None, None, None) == (None, None)
+    assert tls_files(None, None, None) is None
     with pytest.raises(InputError, match="all three"):
-        tls_contexts(*ours, None)
+        tls_files(*ours, None)
     with pytest.raises(InputError, match="cannot be used"):
-        tls_contexts(*ours, tmp_path / "nothing.pem")
+        tls_files(*ours, tmp_path / "nothing.pem")
 
 
 def test_a_port_that_is_taken_is_said(inbox: Inbox, node: Callable[..., int]) -> None:

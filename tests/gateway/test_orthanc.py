@@ -43,7 +43,9 @@ def study() -> str:
 
 
 def files_of(study: str, scan: dict[str, Volume], folder: Path, **patient: str) -> dict[str, list[Path]]:
-    return make_study(folder, scan, study=study, **{"PatientID": f"SECRET-{study[-8:]}", **patient})
+    return make_study(
+        folder, scan, study=study, **{"PatientID": f"SECRET-{study[-8:]}", "PatientName": "Secret Sally", **patient}
+    )
 
 
 def back(place: Hospital, study: str) -> list[Dataset]:
@@ -150,7 +152,7 @@ def test_studies_are_fetched_from_an_archive_that_is_asked_and_results_stored_th
     result.ManufacturerModelName, result.Manufacturer, result.SeriesInstanceUID = "veridice", "veridice", f"{study[:50]}.1"
     result.SOPInstanceUID = result.file_meta.MediaStorageSOPInstanceUID = f"{study[:50]}.2"
     result.save_as(tmp_path / "result.dcm")
-    WebArchive(web).send([tmp_path / "result.dcm"])
+    WebArchive(web).send([tmp_path / "result.dcm"], lambda *_: None)
     (stored,) = back(place, study)
     assert stored == result, "stored with what it needs to be given back"
     assert poller.turn() == 0, "what was fetched, and what is ours, is not fetched again"

@@ -105,7 +105,8 @@ def test_files_go_after_their_time_and_what_became_of_them_stays(queue: Queue) -
     queue.failed(study, "judging", "no FLAIR")
     assert queue.done_before(time.time() - 60) == []
     assert queue.done_before(time.time() + 1) == ["s1"]
-    queue.emptied("s1")
+    assert not queue.emptied("s1", time.time() - 60), "it changed meanwhile"
+    assert queue.emptied("s1", time.time() + 1)
     assert queue.done_before(time.time() + 1) == []
     assert (queue.study("s1").state, queue.study("s1").images) == ("failed", 0)
     assert not queue.try_again("s1", {}), "nothing is there to judge"
@@ -119,6 +120,15 @@ def test_a_person_may_try_again_with_another_series(queue: Queue) -> None:
     assert queue.try_again("s1", {"flair_series": "2"})
     again = queue.claim(60)
     assert again is not None and again.options == {"flair_series": "2"}
+
+
+def test_studies_that_were_judged_are_done_where_there_is_no_archive(queue: Queue) -> None:
+    add(queue)
+    study = queue.claim(0)
+    assert study is not None
+    queue.judged(study, "accept", 0.9, [REPORT])
+    assert queue.done_before(time.time() + 1) == []
+    assert queue.done_before(time.time() + 1, unsent_too=True) == ["s1"]
 
 
 def test_names_are_hashed_with_a_salt_that_stays_and_is_the_sites_own(tmp_path: Path) -> None:

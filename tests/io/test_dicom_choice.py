@@ -8,7 +8,7 @@ import pytest
 from pydicom.dataset import Dataset
 
 from veridice.errors import InputError
-from veridice.io.dicom_choice import choose, what_it_is
+from veridice.io.dicom_choice import choose, has_contrast_agent, what_it_is
 from veridice.io.dicom_headers import Image, Series
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
@@ -69,6 +69,19 @@ KINDS = {
     "CT": (times(None, None) | {"SOPClassUID": "1.2.840.10008.5.1.4.1.1.2", "Modality": "CT"}, "other"),
     "segmentation": ({"SOPClassUID": "1.2.840.10008.5.1.4.1.1.66.4"}, "segmentation"),
     "no times, no name": (times(None, None), "other"),
+    "double inversion": (times(318, 7500, 3000) | {"SeriesDescription": "t2_space_dir_sag_p2_iso"}, "other"),
+    "double inversion by GE": (times(90, 7500, 2900) | {"SeriesDescription": "Sag CUBE DIR"}, "other"),
+    "field map": (times(4.92, 400) | {"ScanningSequence": "GR", "SeriesDescription": "gre_field_mapping"}, "other"),
+    "MPRAGE called MPR": (times(3, 2300, 900) | {"ScanningSequence": ["GR", "IR"], "SeriesDescription": "SAG T1 MPR"}, "t1w"),
+    "direct FLAIR": (times(100, 9000, 2500) | {"SeriesDescription": "FLAIR direct"}, "flair"),
+    "enhanced T2* of Philips": (
+        times(16, 650) | {"ScanningSequence": None, "EchoPulseSequence": "GRADIENT", "AcquisitionContrast": "T2_STAR"},
+        "other",
+    ),
+    "enhanced T1w of Philips": (
+        times(3.4, 7.4) | {"ScanningSequence": None, "EchoPulseSequence": "GRADIENT", "AcquisitionContrast": "T1"},
+        "t1w",
+    ),
     "times that are no numbers": ({"EchoTime": "", "SeriesDescription": "flair"}, "flair"),
 }
 
@@ -129,10 +142,35 @@ def test_a_choice_that_means_none_or_many_is_refused(wanted: str, said: str) -> 
 
 
 def test_our_own_segmentation_is_not_judged_and_of_two_others_none() -> None:
-    ours = series(5, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", ManufacturerModelName="veridice")
-    others = [series(n, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", ManufacturerModelName="x") for n in (6, 7)]
+    ours = series(5, 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", ManufacturerModelName="veridice")
+    others = [series(n, 1, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4", ManufacturerModelName="x") for n in (6, 7)]
     assert choose([series(1, **FLAIR), ours]).segmentation is None
     chosen = choose([series(1, **FLAIR), ours, others[0]]).segmentation
     assert chosen is not None and chosen.number == 6
+    many = choose([series(1, **FLAIR), series(8, 2, SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4")])
+    assert many.segmentation is None and "has 2 segmentations" in many.unsure[0]
     both = choose([series(1, **FLAIR), *others])
     assert both.segmentation is None and "--mask-series" in both.unsure[0]
+
+
+BEFORE = (
+    "AX FLAIR W/O CONTRAST", "SAG T1 W/O", "t1 without contrast", "PRE CONTRAST", "T1 non-contrast", "t1 ohne KM", "sans gado",
+    "FLAIR posterior fossa", "mprage", "T1 nativ", "t1_space", "FLAIR_no_contrast",
+)  # fmt: skip
+AFTER = (
+    "t1_mprage_sag_p2_iso_post",
+    "T1_post",
+    "FLAIR_post",
+    "T1 C+",
+    "T1C",
+    "Ax T1 +C",
+    "t1 +gd",
+    "T1 KM",
+    "post contrast",
+    "T1 GAD",
+)
+
+
+@pytest.mark.parametrize(("name", "after"), [*((name, False) for name in BEFORE), *((name, True) for name in AFTER)])
+def test_a_name_says_whether_contrast_agent_was_given(name: str, after: bool) -> None:
+    assert has_contrast_agent(series(1, SeriesDescription=name)) == after

@@ -163,7 +163,7 @@ def test_the_segment_of_lesions_is_found_and_others_may_be_named(
     np.testing.assert_array_equal(read(path, sources, mask), mask.voxels)
     np.testing.assert_array_equal(read(path, sources, mask, "brain"), brain.voxels)
     np.testing.assert_array_equal(read(path, sources, mask, "2"), mask.voxels)
-    assert read_segmentation(path, sources).name == "WMH of Other Company WMH-Finder"
+    assert read_segmentation(path, sources).name == "segmentation of Other Company WMH-Finder"
     with pytest.raises(InputError, match="give the number of one"):
         read_segmentation(path, sources, "ventricle")
     two = other_segmentation(files, frames, tmp_path / "two.dcm", labels=("thing 1", "thing 2"))

@@ -63,8 +63,9 @@ def main() -> int:
     """Run the command line and return its exit code; every ending has one and no traceback."""
     # What libraries deprecate is our business, not the user's.
     warnings.simplefilter("ignore")
-    # nibabel logs what it thinks of a header; what matters of it is said by our own messages.
-    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
+    # Libraries log what they think of a header; what matters of it is said by our own messages.
+    for name in ("nibabel.global", "pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     return run(sys.argv[1:])
 
 

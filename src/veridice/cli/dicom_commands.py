@@ -37,7 +37,6 @@ from veridice.errors import InputError
 
 EXTRA = "pip install 'veridice[dicom]'"
 COMMANDS = ("start", "status", "retry")
-ADDRESS = re.compile(r"[\x21-\x7e]{1,16}")
 
 gateway = typer.Typer(no_args_is_help=True, rich_markup_mode=None)
 Inbox = Annotated[Path, typer.Option(help="Folder of studies and queue; made when absent.")]
@@ -201,17 +200,19 @@ def start(
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
     if not caller and not poll:
         raise typer.BadParameter("say who may send, or which archive to ask", param_hint="--from, --poll")
-    for title in (aet, *(caller or ())):
-        if not ADDRESS.fullmatch(title) or "\\" in title:
-            raise typer.BadParameter(f"'{title}' is no AE title: 1 to 16 letters without spaces", param_hint="--aet, --from")
     serve = _needs_extra(lambda: __import__("veridice.gateway.supervisor", fromlist=["serve"]))
+    from veridice.gateway.send import TITLE
+
+    for title in (aet, *(caller or ())):
+        if not TITLE.fullmatch(title):
+            raise typer.BadParameter(f"'{title}' is no AE title: 1 to 16 letters without spaces", param_hint="--aet, --from")
     from veridice.gateway.inbox import Limits, tell_in_the_log
     from veridice.gateway.node import Partners
     from veridice.gateway.send import archive_of
-    from veridice.gateway.tls import tls_contexts
+    from veridice.gateway.tls import tls_files
     from veridice.gateway.worker import WorkerSettings
 
-    for_partners, for_archive = tls_contexts(tls_certificate, tls_key, tls_partners)
+    tls = tls_files(tls_certificate, tls_key, tls_partners)
     tell_in_the_log()
     worker = WorkerSettings(
         inbox=inbox.resolve(),
@@ -225,24 +226,33 @@ def start(
     options = serve.GatewayOptions(
         worker=worker,
         limits=Limits(study_bytes=int(max_study_gb * 1e9), free_bytes=int(min_free_gb * 1e9), keep_hours=keep_hours),
-        partners=Partners(aet, tuple(caller), host, port, for_partners) if caller else None,
-        archive=archive_of(send, aet, for_archive) if send else None,
+        partners=Partners(aet, tuple(caller), host, port, tls.coming() if tls else None) if caller else None,
+        archive=archive_of(send, aet, tls) if send else None,
         poll_s=poll_seconds,
+        tls=tls,
     )
+
+    for address in filter(None, (send, poll)):
+        if address.startswith("http://") and not re.match(r"http://(127\.0\.0\.1|localhost|\[::1\])[:/]", address):
+            err.print("[yellow]warning:[/yellow] results and images go to the archive unencrypted: give an https:// address")
 
     def tell(at: str, number: int) -> None:
         err.print(escape(f"{aet} listens at {at}:{number}; Ctrl-C ends it, nothing is lost then. {DISCLAIMER}"))
-        if at not in ("127.0.0.1", "::1") and for_partners is None:
+        if at not in ("127.0.0.1", "::1") and tls is None:
             err.print("[yellow]warning:[/yellow] the node is open to the network and not encrypted: see --tls-certificate")
 
     serve.serve(options, poll, poll_days, tell)
 
 
 @gateway.command("status")
-def status(inbox: Inbox, as_json: AsJson = False) -> None:
-    """What became of each study. Studies are named by a hash; the archive's study shows it in the report's name."""
+def status(
+    inbox: Inbox,
+    study: Annotated[str | None, typer.Option(help="Only the study with this UID, or name in the table.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """What became of each study. Studies are named by a hash; --study finds the one with a UID."""
     serve = _needs_extra(lambda: __import__("veridice.gateway.supervisor", fromlist=["statuses"]))
-    rows = serve.statuses(inbox)
+    rows = serve.statuses(inbox, study)
     if as_json:
         names = ("key", "state", "images", "verdict", "predicted_dice", "reason", "changed")
         sys.stdout.write(json.dumps([{name: getattr(row, name) for name in names} for row in rows]) + "\n")
@@ -257,7 +267,7 @@ def status(inbox: Inbox, as_json: AsJson = False) -> None:
 
 @gateway.command("retry")
 def retry(
-    study: Annotated[str, typer.Argument(help="The study, as status names it.")],
+    study: Annotated[str, typer.Argument(help="The study: its UID, or its name in the table.")],
     inbox: Inbox,
     flair_series: FlairSeries = None,
     t1_series: T1Series = None,

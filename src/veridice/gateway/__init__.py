@@ -9,10 +9,10 @@ HANDED_ON = {
     "inbox": "Inbox Limits tell_in_the_log",
     "node": "Partners",
     "queue": "Queue",
-    "send": "archive_of",
+    "send": "TITLE archive_of",
     "study": "JudgedStudy StudyOptions judge_study",
     "supervisor": "GatewayOptions retry serve statuses",
-    "tls": "tls_contexts",
+    "tls": "TlsFiles tls_files",
     "worker": "WorkerSettings",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

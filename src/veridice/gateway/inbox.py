@@ -8,6 +8,7 @@ import os
 import shutil
 import threading
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,7 @@ OUR_CLASSES = words(
 """Parametric map, secondary capture, report and note: an archive that sends a whole study sends our results of it too."""
 SYNTAXES = words(
     "1.2.840.10008.1.2.1 1.2.840.10008.1.2 1.2.840.10008.1.2.2 1.2.840.10008.1.2.5 1.2.840.10008.1.2.4.50 "
-    "1.2.840.10008.1.2.4.51 1.2.840.10008.1.2.4.57 1.2.840.10008.1.2.4.70 1.2.840.10008.1.2.4.80 1.2.840.10008.1.2.4.81 "
+    "1.2.840.10008.1.2.4.57 1.2.840.10008.1.2.4.70 1.2.840.10008.1.2.4.80 1.2.840.10008.1.2.4.81 "
     "1.2.840.10008.1.2.4.90 1.2.840.10008.1.2.4.91"
 )
 """Plain, run-length, JPEG, JPEG-LS and JPEG 2000: what dcm2niix decodes. Deflated ones may grow without limit."""
@@ -141,12 +142,22 @@ class Inbox:
         path.unlink(missing_ok=True)
         return "", f"study {key}: image {taken}"
 
-    def empty(self) -> int:
-        """Delete the files of studies that were done long ago; how many studies."""
-        old = self.queue.done_before(time.time() - 3600 * self.limits.keep_hours)
+    def empty(self, unsent_too: bool = False) -> int:
+        """Delete the files of studies that were done long ago; how many studies.
+
+        Args:
+            unsent_too: studies that were judged count as done: there is no archive.
+        """
+        before = time.time() - 3600 * self.limits.keep_hours
+        old = self.queue.done_before(before, unsent_too)
         for key in old:
-            shutil.rmtree(self.folder(key), ignore_errors=True)
-            self.queue.emptied(key)
+            with self._keeping:  # an image that comes now waits, and begins the study anew
+                if not self.queue.emptied(key, before):
+                    continue
+                away = self.incoming / f"old-{key}"
+                with suppress(FileNotFoundError):
+                    self.folder(key).replace(away)
+            shutil.rmtree(away, ignore_errors=True)
         return len(old)
 
 

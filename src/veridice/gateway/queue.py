@@ -22,7 +22,8 @@ CREATE TABLE IF NOT EXISTS studies (
     key TEXT PRIMARY KEY, patient TEXT NOT NULL, state TEXT NOT NULL, generation INTEGER NOT NULL, first REAL NOT NULL,
     changed REAL NOT NULL, due REAL NOT NULL DEFAULT 0, tries REAL NOT NULL DEFAULT 0, reason TEXT NOT NULL DEFAULT '',
     verdict TEXT NOT NULL DEFAULT '', predicted_dice REAL, objects TEXT NOT NULL DEFAULT '[]',
-    published TEXT NOT NULL DEFAULT '[]', options TEXT NOT NULL DEFAULT '{}');
+    published TEXT NOT NULL DEFAULT '[]', delivered TEXT NOT NULL DEFAULT '[]', first_refused REAL NOT NULL DEFAULT 0,
+    revision INTEGER NOT NULL DEFAULT 0, options TEXT NOT NULL DEFAULT '{}');
 CREATE TABLE IF NOT EXISTS images (
     key TEXT NOT NULL, image TEXT NOT NULL, digest TEXT NOT NULL, file TEXT NOT NULL, bytes INTEGER NOT NULL,
     PRIMARY KEY (key, image));
@@ -55,7 +56,10 @@ class StudyRow:
         generation: grows with each new image; what was made from an older one no longer counts.
         changed: seconds since 1970 when the last image came, or the state changed.
         objects: that are to be sent, or were.
-        published: all that ever were, or may have been, sent.
+        published: all that are, or may be, in the archive.
+        delivered: UIDs of those that it certainly has.
+        first_refused: seconds since 1970 when the archive first refused one; 0: it did not.
+        revision: how often its results took the place of earlier ones.
         options: what a person asked for when trying again.
     """
 
@@ -71,6 +75,9 @@ class StudyRow:
     images: int
     objects: tuple[Sent, ...] = ()
     published: tuple[Sent, ...] = ()
+    delivered: frozenset[str] = frozenset()
+    first_refused: float = 0.0
+    revision: int = 0
     options: dict[str, Any] | None = None
 
 
@@ -151,11 +158,10 @@ class Queue(Database):
         question = "SELECT 1 FROM studies WHERE state = 'judging' OR (state = 'received' AND changed <= ?) LIMIT 1"
         return bool(self.rows(question, time.time() - quiet_s))
 
-    def judged(self, study: StudyRow, verdict: str, predicted_dice: float, objects: list[Sent]) -> bool:
+    def judged(self, study: StudyRow, verdict: str, predicted_dice: float, objects: list[Sent], revision: int = 0) -> bool:
         """Note what came of a study; False where more images came meanwhile, so that it counts for nothing."""
-        return self._end(
-            study, "judging", "judged", verdict=verdict, predicted_dice=predicted_dice, objects=json.dumps(objects)
-        )
+        found = {"verdict": verdict, "predicted_dice": predicted_dice, "objects": json.dumps(objects), "revision": revision}
+        return self._end(study, "judging", "judged", **found)
 
     def failed(self, study: StudyRow, state: str, reason: str) -> bool:
         """Note that a study in a state can go no further; False where more images came meanwhile."""
@@ -165,9 +171,16 @@ class Queue(Database):
         """A judgement could not be kept, as when the disk is full: it is judged again after as long a quiet."""
         return self._end(study, "judging", "received", reason=reason)
 
-    def sent(self, study: StudyRow) -> bool:
-        """Note that the archive has everything, and that what it had before was taken back."""
-        return self._end(study, "judged", "sent", published=json.dumps(study.objects))
+    def sent(self, study: StudyRow, reason: str = "") -> bool:
+        """Note that the archive has everything that it takes, and that what it had before was taken back."""
+        return self._end(study, "judged", "sent", published=json.dumps(study.objects), reason=reason, first_refused=0.0)
+
+    def delivered(self, study: StudyRow, instance: str) -> None:
+        """Note that the archive has an object."""
+        with self.writing() as connection:
+            row = connection.execute("SELECT delivered FROM studies WHERE key = ?", (study.key,)).fetchone()
+            known = sorted({*json.loads(row["delivered"]), instance})
+            connection.execute("UPDATE studies SET delivered = ? WHERE key = ?", (json.dumps(known), study.key))
 
     def _end(self, study: StudyRow, state: str, new: str, **values: Any) -> bool:
         fields = {"reason": "", "tries": 0, "due": 0.0, "changed": time.time(), **values, "state": new}
@@ -213,12 +226,15 @@ class Queue(Database):
         with self.writing() as connection:
             connection.execute("UPDATE studies SET published = ? WHERE key = ?", (json.dumps(list(known.values())), study.key))
 
-    def try_later(self, study: StudyRow, seconds: float, reason: str) -> None:
-        """The archive did not take it: once more after so many seconds."""
+    def try_later(self, study: StudyRow, seconds: float, reason: str, refused: bool = False) -> None:
+        """The archive did not take it, or refused it: once more after so many seconds."""
+        now = time.time()
         with self.writing() as connection:
             connection.execute(
-                "UPDATE studies SET due = ?, tries = tries + 1, reason = ? WHERE key = ? AND generation = ?",
-                (time.time() + seconds, reason, study.key, study.generation),
+                "UPDATE studies SET due = ?, tries = tries + 1, reason = ?, "
+                "first_refused = CASE WHEN ? AND first_refused = 0 THEN ? ELSE first_refused END "
+                "WHERE key = ? AND generation = ?",
+                (now + seconds, reason, refused, now, study.key, study.generation),
             )
 
     def try_again(self, key: str, options: dict[str, Any]) -> bool:
@@ -232,18 +248,23 @@ class Queue(Database):
             )
         return done.rowcount == 1
 
-    def done_before(self, moment: float) -> list[str]:
-        """Keys of studies, still with images, that were sent or failed before a moment."""
+    def done_before(self, moment: float, unsent_too: bool = False) -> list[str]:
+        """Keys of studies, still with images, that were sent or failed before a moment; or judged, if there is no archive."""
         question = (
             "SELECT DISTINCT studies.key FROM studies JOIN images ON images.key = studies.key "
-            "WHERE state IN ('sent', 'failed') AND changed < ?"
+            "WHERE (state IN ('sent', 'failed') OR (? AND state = 'judged')) AND changed < ?"
         )
-        return [row["key"] for row in self.rows(question, moment)]
+        return [row["key"] for row in self.rows(question, unsent_too, moment)]
 
-    def emptied(self, key: str) -> None:
-        """The files of a study are gone; what became of it is still known."""
+    def emptied(self, key: str, moment: float) -> bool:
+        """Forget the images of a study, not what became of it; False where it changed after a moment, and keeps them."""
         with self.writing() as connection:
-            connection.execute("DELETE FROM images WHERE key = ?", (key,))
+            done = connection.execute(
+                "DELETE FROM images WHERE key = ? AND EXISTS "
+                "(SELECT 1 FROM studies WHERE key = ? AND state NOT IN ('received', 'judging') AND changed < ?)",
+                (key, key, moment),
+            )
+        return done.rowcount > 0
 
     def study(self, key: str) -> StudyRow:
         """As it stands now."""
@@ -261,6 +282,9 @@ class Queue(Database):
             images=self.size(key)[0],
             objects=tuple(Sent(*one) for one in json.loads(row["objects"])),
             published=tuple(Sent(*one) for one in json.loads(row["published"])),
+            delivered=frozenset(json.loads(row["delivered"])),
+            first_refused=row["first_refused"],
+            revision=row["revision"],
             options=json.loads(row["options"]),
         )
 

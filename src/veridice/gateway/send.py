@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,16 +16,20 @@ from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 
 from veridice.errors import InputError, VeridiceError
+from veridice.gateway.tls import TlsFiles
 
 SILENCE_S = 60
+ALREADY_THERE, HTTP_CONFLICT, HTTP_UNKNOWN_KIND = 0x0111, 409, 415
+TITLE = re.compile(r"[!-\[\]-~]{1,16}")
+"""An AE title: letters without blanks and backslashes."""
 
 
 class NotSentError(VeridiceError):
-    """The archive did not take an object.
+    """The archive did not take an object, and may take it later.
 
     Args:
         text: why, without any name.
-        final: whether trying again would not help.
+        final: whether it refused it, rather than being away or full.
     """
 
     def __init__(self, text: str, final: bool = False) -> None:
@@ -32,11 +37,15 @@ class NotSentError(VeridiceError):
         self.final = final
 
 
+OnSent = Callable[[Path, str], None]
+"""Called with each object that the archive has, or takes none of; in that case with the reason."""
+
+
 class Archive(Protocol):
     """Where results go."""
 
-    def send(self, files: Sequence[Path]) -> None:
-        """Send whole files, in order.
+    def send(self, files: Sequence[Path], on_sent: OnSent) -> None:
+        """Send whole files, in order. Kinds that the archive takes none of are passed over, which is said.
 
         Raises:
             NotSentError: one was not taken; those before it were.
@@ -59,11 +68,11 @@ class StoreArchive:
     own_title: str
     tls: ssl.SSLContext | None = None
 
-    def send(self, files: Sequence[Path]) -> None:
-        datasets = [dcmread(file) for file in files]
+    def send(self, files: Sequence[Path], on_sent: OnSent) -> None:
+        datasets = {file: dcmread(file) for file in files}
         node = AE(self.own_title)
         node.network_timeout = node.acse_timeout = node.dimse_timeout = node.connection_timeout = SILENCE_S
-        for kind in dict.fromkeys(dataset.SOPClassUID for dataset in datasets):
+        for kind in dict.fromkeys(dataset.SOPClassUID for dataset in datasets.values()):
             node.add_requested_context(kind, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
         secure = {"tls_args": (self.tls, self.host)} if self.tls else {}
         handlers: list[Any] = [(evt.EVT_CONN_OPEN, _send_at_once)]
@@ -71,9 +80,14 @@ class StoreArchive:
         if not association.is_established:
             said = "refuses us: is our AE title known there?" if association.is_rejected else "does not answer"
             raise NotSentError(f"the archive {said}")
+        taken = {context.abstract_syntax for context in association.accepted_contexts}
         try:
-            for dataset in datasets:
-                _store(association, dataset)
+            for file, dataset in datasets.items():
+                if dataset.SOPClassUID in taken:
+                    _store(association, dataset)
+                    on_sent(file, "")
+                else:
+                    on_sent(file, f"the archive takes no {dataset.SOPClassUID.name}")
         finally:
             association.release()
 
@@ -87,17 +101,14 @@ def _store(association: Any, dataset: Dataset) -> None:
     kind = dataset.SOPClassUID.name
     try:
         status = association.send_c_store(dataset)
-    except ValueError as error:  # no context was accepted for it
-        raise NotSentError(f"the archive takes no {kind}", final=True) from error
-    except RuntimeError as error:
+    except (RuntimeError, ValueError) as error:
         raise NotSentError("the connection to the archive broke") from error
     if "Status" not in status:
         raise NotSentError("the archive hung up, or did not answer in time")
     code = int(status.Status)
-    if code == 0 or code & 0xF000 == 0xB000:  # a warning is a success
+    if code in (0, ALREADY_THERE) or code & 0xF000 == 0xB000:  # a warning is a success
         return
-    out_of_room = code & 0xFF00 == 0xA700
-    raise NotSentError(f"the archive refused a {kind} with status {code:04X}", final=not out_of_room)
+    raise NotSentError(f"the archive refused a {kind} with status {code:04X}", final=code & 0xFF00 != 0xA700)
 
 
 @dataclass(frozen=True)
@@ -106,33 +117,57 @@ class WebArchive:
 
     Args:
         url: of its service, the part before ``/studies``.
+        tls: what is shown to it, and what it has to show; None: what the system trusts.
     """
 
     url: str
+    tls: TlsFiles | None = None
 
-    def send(self, files: Sequence[Path]) -> None:
+    def send(self, files: Sequence[Path], on_sent: OnSent) -> None:
         import requests
 
-        client = web_client(self.url)
+        client = web_client(self.url, self.tls)
         for file in files:
             dataset = dcmread(file)
             dataset.preamble = b"\0" * 128  # without it, some archives keep what they can never give back
+            kind = dataset.SOPClassUID.name
             try:
-                client.store_instances([dataset])
+                answer = client.store_instances([dataset])
             except requests.HTTPError as error:
                 code = error.response.status_code if error.response is not None else 0
-                raise NotSentError(
-                    f"the archive refused a {dataset.SOPClassUID.name} with HTTP {code}", final=code in (400, 409, 413, 415)
-                ) from error
+                if code == HTTP_UNKNOWN_KIND:
+                    on_sent(file, f"the archive takes no {kind}")
+                    continue
+                if code != HTTP_CONFLICT or not _is_there(client, dataset):
+                    final = code in (400, HTTP_CONFLICT, 413)
+                    raise NotSentError(f"the archive refused a {kind} with HTTP {code}", final) from error
             except requests.RequestException as error:
                 raise NotSentError(f"the archive does not answer ({type(error).__name__})") from error
+            else:
+                _look_for_failures(answer, kind)
+            on_sent(file, "")
 
 
-def web_client(url: str) -> Any:
+def _look_for_failures(answer: Dataset, kind: str) -> None:
+    """An answer that is a success as a whole may still refuse an object (PS3.18, 10.5.3)."""
+    for failure in answer.get("FailedSOPSequence") or ():
+        code = int(failure.get("FailureReason", 0))
+        if code != ALREADY_THERE:
+            raise NotSentError(f"the archive refused a {kind} with reason {code:04X}", final=code & 0xFF00 != 0xA700)
+
+
+def _is_there(client: Any, dataset: Dataset) -> bool:
+    """Whether an archive that speaks of a conflict has the object already."""
+    wanted = {"SOPInstanceUID": str(dataset.SOPInstanceUID)}
+    study, series = str(dataset.StudyInstanceUID), str(dataset.SeriesInstanceUID)
+    return bool(client.search_for_instances(study, series, search_filters=wanted))
+
+
+def web_client(url: str, tls: TlsFiles | None = None) -> Any:
     """A client of an archive that speaks DICOMweb; a name and a password in the address are used, and not kept in it.
 
     Raises:
-        InputError: the address is none.
+        InputError: the address is none, or is not encrypted where that is asked for.
     """
     from urllib.parse import unquote, urlsplit
 
@@ -146,7 +181,13 @@ def web_client(url: str) -> Any:
         raise InputError(f"{url}: is no address of DICOMweb, such as https://pacs/dicom-web") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"{url}: is no address of DICOMweb, such as https://pacs/dicom-web")
+    if tls and parts.scheme != "https":
+        raise InputError(
+            f"{parts.scheme}://{parts.hostname}: is not encrypted; with --tls-certificate give an https:// address"
+        )
     session = requests.Session()
+    if tls:
+        session.cert, session.verify = (str(tls.certificate), str(tls.key)), str(tls.partners)
     if parts.username:
         session.auth = (unquote(parts.username), unquote(parts.password or ""))
     place = f"{parts.hostname}:{port}" if port else parts.hostname
@@ -155,17 +196,17 @@ def web_client(url: str) -> Any:
     return client
 
 
-def archive_of(address: str, own_title: str, tls: ssl.SSLContext | None) -> Archive:
+def archive_of(address: str, own_title: str, tls: TlsFiles | None) -> Archive:
     """The archive of an option ``HOST:PORT/AET`` or ``https://...``.
 
     Raises:
         InputError: it is neither.
     """
     if address.startswith(("http://", "https://")):
-        web_client(address)
-        return WebArchive(address)
+        web_client(address, tls)
+        return WebArchive(address, tls)
     place, _, title = address.rpartition("/")
     host, _, port = place.rpartition(":")
-    if not (host and port.isdigit() and 0 < int(port) < 65536 and 0 < len(title) <= 16):
+    if not (host and port.isdigit() and 0 < int(port) < 65536 and TITLE.fullmatch(title)):
         raise InputError(f"--send {address}: give HOST:PORT/AET, such as pacs.local:104/ARCHIVE, or an address of DICOMweb")
-    return StoreArchive(host.strip("[]"), int(port), title, own_title, tls)
+    return StoreArchive(host.strip("[]"), int(port), title, own_title, tls.going() if tls else None)

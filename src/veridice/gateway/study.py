@@ -6,7 +6,7 @@ import hashlib
 import re
 import tempfile
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from veridice.assessment.models import Models
 
 OWN, INPUT = "lesion_mask", "input_mask"
+REPORT = "report 1"
 REPORT_CLASS, NOTE_CLASS = Comprehensive3DSRStorage, KeyObjectSelectionDocumentStorage
 MAPS = ("lesion_probability", "entropy")
 
@@ -90,6 +91,7 @@ def judge_study(
     case: str = "study",
     deidentified: bool = False,
     earlier: Sequence[Sent] = (),
+    revision: int = 0,
     on_choice: Callable[[Choice], None] | None = None,
     on_step: OnStep | None = None,
 ) -> JudgedStudy:
@@ -104,6 +106,8 @@ def judge_study(
         case: name for files and reports; nothing of the patient belongs there.
         deidentified: objects are written without names, dates and UIDs of the patient, and with them the images they point at.
         earlier: objects of ours that the archive has of this study; those that are not made again are taken back.
+        revision: how often results of this study took the place of earlier ones; names of objects that were taken back never
+            come again.
         on_choice: called once it is known what is judged.
         on_step: called after each stochastic pass.
 
@@ -112,10 +116,10 @@ def judge_study(
     """
     study = read_study(files)
     choice = choose(study, options.flair_series, options.t1_series, "none" if mask else options.mask_series)
+    sources = read_sources(choice.flair.files)
+    choice, given = (choice, None) if mask or options.judge == "own" else _given(choice, sources, options)
     if on_choice:
         on_choice(choice)
-    sources = read_sources(choice.flair.files)
-    given = None if mask or options.judge == "own" else _given(choice, sources, options)
     with tempfile.TemporaryDirectory(prefix="veridice-") as name, staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
         room = Path(name)
         result = check(
@@ -131,9 +135,12 @@ def judge_study(
         making = Making(
             study=choice.flair.first.text("StudyInstanceUID"),
             weights=result.assessment.model["weights"],
-            judged=_rests_on(result, choice, given),
+            judged=_rests_on(result, choice, given, options),
             taken=[series.number for series in study if not is_ours(series)],
+            revision=revision,
         )
+        if earlier and str(making.uid(REPORT)) not in {one.instance for one in earlier}:
+            making = replace(making, revision=revision + 1)
         objects = make_objects(making, sources, result, options.labelmap, earlier)
         names = {what: f"{file_stem(case)}_{what}.dcm" for what in objects}
         for what, dataset in objects.items():
@@ -158,7 +165,7 @@ def make_objects(
         objects[what.replace("_", "-")] = parametric_map(making, sources, result.volumes[what], what, number)
     drawn = draw_result(result.assessment, result.scan.flair, result.volumes, result.transform)
     objects["picture"] = picture(making, sources, drawn)
-    new = {str(dataset.SOPInstanceUID) for dataset in objects.values()} | {str(making.uid("report 1"))}
+    new = {str(dataset.SOPInstanceUID) for dataset in objects.values()} | {str(making.uid(REPORT))}
     gone = [_header(one, sources.datasets[0]) for one in earlier if one.instance not in new and one.sop_class != NOTE_CLASS]
     before = [header for header in gone if header.SOPClassUID == REPORT_CLASS]
     objects["report"] = structured_report(
@@ -179,21 +186,21 @@ def _header(sent: Sent, source: Dataset) -> Dataset:
     return header
 
 
-def _given(choice: Choice, sources: SourceImages, options: StudyOptions) -> GivenSegmentation | None:
-    """The segmentation of another tool; None where there is none, or none of lesions and nobody asked for it."""
+def _given(choice: Choice, sources: SourceImages, options: StudyOptions) -> tuple[Choice, GivenSegmentation | None]:
+    """The segmentation of another tool, if there is one of lesions; a choice that says why it is passed over.
+
+    Raises:
+        InputError: a person asked for it, and it cannot be read.
+    """
     if choice.segmentation is None:
-        return None
-    asked = options.mask_series is not None or options.segment is not None
-    if len(choice.segmentation.files) > 1:
-        raise InputError(
-            f"{choice.segmentation}: has {len(choice.segmentation.files)} files; leave the one that is to be judged"
-        )
+        return choice, None
     try:
-        return read_segmentation(choice.segmentation.files[0], sources, options.segment)
-    except InputError:
-        if asked:
+        return choice, read_segmentation(choice.segmentation.files[0], sources, options.segment)
+    except InputError as error:
+        if options.mask_series is not None or options.segment is not None:
             raise
-        return None
+        said = f"{choice.segmentation} is passed over, ours is judged: {error}"
+        return replace(choice, segmentation=None, unsure=(*choice.unsure, said)), None
 
 
 def _folder_of(series: Series, room: Path) -> Path:
@@ -218,15 +225,17 @@ def _file_of(given: GivenSegmentation, room: Path) -> Path:
     return room / f"{name}.nii.gz"
 
 
-def _rests_on(result: AssessmentResult, choice: Choice, given: GivenSegmentation | None) -> list[str]:
-    """What makes this result another one: images, mask, settings."""
+def _rests_on(result: AssessmentResult, choice: Choice, given: GivenSegmentation | None, options: StudyOptions) -> list[str]:
+    """What makes this result another one: images, mask, settings, and what is said (which a calibration changes)."""
     images = [image.text("SOPInstanceUID") for series in (choice.flair, choice.t1) if series for image in series.images]
     model = result.assessment.model
     settings = [
         f"{name}={model.get(name)}" for name in ("passes", "seed", "min_dice", "max_missed", "max_wasted", "for_load_ml")
     ]
     digest = hashlib.sha256(np.packbits(result.judged_mask.voxels).tobytes()).hexdigest()
-    return [*sorted(images), given.uid if given else "", digest, *settings, f"coverage={result.assessment.coverage}"]
+    interval = [f"{end:.3f}" for end in result.interval or ()]
+    said = [result.verdict, f"{result.predicted_dice:.3f}", *interval, f"{result.assessment.coverage}", f"{options.labelmap}"]
+    return [*sorted(images), given.uid if given else "", digest, *settings, *said]
 
 
 def _without_names(objects: Iterable[str], choice: Choice, stage: Path) -> None:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import ctypes
 import logging
 import os
-import re
 import shutil
 import signal
 import sys
@@ -23,6 +22,7 @@ from veridice.config import Frozen, InferenceSettings
 from veridice.errors import OutputError, VeridiceError
 from veridice.gateway.inbox import Inbox, tell_in_the_log
 from veridice.gateway.queue import Sent, StudyRow
+from veridice.io.dicom_headers import silence_libraries
 from veridice.io.memory import memory_ran_out
 from veridice.io.weight_cards import bundled_weights
 
@@ -51,6 +51,7 @@ class WorkerSettings(Frozen):
 def main() -> None:
     """Judge until nothing is due, or the gateway is gone."""
     tell_in_the_log()
+    silence_libraries()
     settings, gateway = WorkerSettings.model_validate_json(sys.argv[1]), os.getppid()
     _end_with_the_gateway()
     inbox = Inbox(settings.inbox)
@@ -60,9 +61,12 @@ def main() -> None:
     with FileLock(inbox.root / LOCK):
         for key in inbox.queue.recover():
             LOG.warning("study %s: failed, the judge ended without a word each time", key)
-        models = with_calibration(
-            load_prepared(settings.weights or bundled_weights(), settings.inference), settings.calibration
-        )
+        try:
+            loaded = load_prepared(settings.weights or bundled_weights(), settings.inference)
+            models = with_calibration(loaded, settings.calibration)
+        except VeridiceError as error:
+            LOG.warning("the judge cannot begin: %s", error)
+            sys.exit(1)
         idle = time.monotonic()
         while os.getppid() == gateway and time.monotonic() - idle < IDLE_S:
             study = inbox.queue.claim(settings.quiet_s)
@@ -94,6 +98,7 @@ def judge(study: StudyRow, inbox: Inbox, models: Models, settings: WorkerSetting
             settings=settings.inference,
             case=f"study-{study.key}",
             earlier=study.published,
+            revision=study.revision,
         )
     except OutputError as error:
         LOG.warning("study %s: waits, its results cannot be kept: %s", study.key, _reason(error, inbox))
@@ -109,17 +114,17 @@ def judge(study: StudyRow, inbox: Inbox, models: Models, settings: WorkerSetting
         for what, dataset in judged.objects.items()
     ]
     result = judged.result
-    if inbox.queue.judged(study, result.verdict, result.predicted_dice, objects):
+    if inbox.queue.judged(study, result.verdict, result.predicted_dice, objects, judged.making.revision):
         LOG.info("study %s: %s, predicted Dice %.2f", study.key, result.verdict, result.predicted_dice)
     else:
         LOG.info("study %s: more images came while it was judged; it waits again", study.key)
 
 
 def _reason(error: Exception, inbox: Inbox) -> str:
-    """Why a study cannot be judged, without paths, and without what people typed into headers."""
+    """Why a study cannot be judged, without paths; our own errors name series by their numbers alone."""
     if not isinstance(error, VeridiceError):
         return memory_ran_out(error) or f"internal error: {type(error).__name__}"
-    return re.sub(r" ?'[^']*'", "", str(error).replace(f"{inbox.root}/", ""))
+    return str(error).replace(f"{inbox.root}/", "")
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ HANDED_ON = {
     "dicom_choice": "Choice MR_CLASSES SEGMENTATIONS choose is_ours",
     "dicom_deidentify": "deidentify images_to_share",
     "dicom_frames": "PATIENT STUDY SourceImages read_sources",
-    "dicom_headers": "LARGEST_SERIES Image Series files_below read_header read_study words",
+    "dicom_headers": "LARGEST_SERIES Image Series files_below read_header read_study silence_libraries words",
     "dicom_objects": "Making",
     "dicom_seg": "GivenSegmentation parametric_map read_parametric_map read_segmentation segmentation",
     "dicom_sr": "picture rejection_note structured_report",

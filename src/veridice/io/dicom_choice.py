@@ -25,10 +25,18 @@ SUSCEPTIBILITY_ECHO = 10.0
 """A gradient echo as late as this shows iron and veins."""
 FINER = 0.7
 """A scan whose voxels have less than this part of the volume of another's is taken before it."""
-FLAIR_NAME = re.compile(r"flair|dark[ _-]*fl|tirm|fluid")
-T1_NAME = re.compile(r"t1|mp[ _-]?rage|bravo|spgr|tfe|fspgr|vibe|ir[ _-]?fspgr")
-CONTRAST_NAME = re.compile(r"\bpost|[+]\s*[ckg]|[_ ]+(gd|gad|km|ce|mdc|contrast)\b|\bgd\b|gado|contrast")
-OTHER_NAME = re.compile(r"tof|angio|\bmra\b|mip|mpr\b|\bloc|scout|survey|localizer|dwi|dti|adc|swi|bold|asl|perf|phase|stir")
+FLAIR_NAME = re.compile(r"flair|dark fl|tirm|fluid")
+T1_NAME = re.compile(r"t1|mp ?rage|bravo|spgr|tfe|vibe")
+NO_CONTRAST_NAME = re.compile(r"\b(w ?/ ?o|without|wo|non?|pre|ohne|sans|nativ)\b ?-?(contrast|gd|gad|km|c\b|iv)?")
+CONTRAST_NAME = re.compile(
+    r"\bpost(?! ?fossa|erior)\b|\bc ?[+]|[+] ?(c|k|gd|gad|km)\b|\b(gd|gad|km|mdc|contrast|gado\w*|t1 ?c|ce)\b"
+)
+OTHER_NAME = re.compile(
+    r"\b(tof|angio\w*|mra|mip|mpr ?(cor|sag|tra|ax)|loc\w*|scout|survey|dwi|dti|adc|swi|bold|asl|perf\w*|phase|stir|dir|"
+    r"double ?inv\w*|field ?map\w*|b0 ?map|mag)\b|gre ?field|diff"
+)
+"""In names whose dots, dashes and underscores are blanks."""
+T1_CONTRASTS = ("", "T1", "UNKNOWN")
 
 
 @dataclass(frozen=True)
@@ -85,7 +93,12 @@ def choose(
         chosen_mask = _named(study, segmentation, "--mask-series")
     elif len(marked) > 1:
         chosen_mask = None
-        unsure.append(f"{' and '.join(map(str, marked))} are segmentations; choose one with --mask-series, ours was judged")
+        unsure.append(f"{' and '.join(map(str, marked))} are segmentations; choose one with --mask-series, ours is judged")
+    elif marked and len(marked[0].files) > 1:
+        chosen_mask = None
+        unsure.append(
+            f"{marked[0]} has {len(marked[0].files)} segmentations; leave the one that is to be judged, ours is judged"
+        )
     else:
         chosen_mask = marked[0] if marked else None
     return Choice(chosen_flair, chosen_t1, chosen_mask, reasons, tuple(unsure))
@@ -101,9 +114,9 @@ def what_it_is(series: Series) -> tuple[Kind, str]:
     if first.text("SOPClassUID") not in MR_CLASSES:
         return "other", f"no MR image ({first.text('Modality') or 'no modality'})"
     image_type = first.text("ImageType").upper().split("\\")
-    name = f"{series.description} {first.text('SequenceName')}".lower()
+    name = f"{_plain(series)} {first.text('SequenceName').lower()}"
     for holds, reason in (
-        ("LOCALIZER" in image_type or re.search(r"\bloc|scout|survey", name), "a localiser"),
+        ("LOCALIZER" in image_type or re.search(r"\b(loc\w*|scout|survey)\b", name), "a localiser"),
         (image_type[0] == "DERIVED" or "SECONDARY" in image_type, "derived from other images"),
         (series.frames < FEWEST_SLICES, f"only {series.frames} slices"),
         (_directions(series) > 1, "slices in several directions"),
@@ -126,15 +139,16 @@ def _by_times(series: Series, name: str) -> tuple[Kind, str]:
     agent = ", after contrast agent" if has_contrast_agent(series) else ""
     if first.text("AcquisitionContrast") == "FLUID_ATTENUATED":
         return "flair", f"FLAIR by its contrast: fluid attenuated{agent}"
-    if inversion and echo and FLAIR_INVERSION[0] <= inversion <= FLAIR_INVERSION[1] and echo >= FLAIR_ECHO:
-        return "flair", f"FLAIR by its times: {times}{agent}"
     if OTHER_NAME.search(name):
         return "other", f"another kind by its name{f' ({times})' if times else ''}"
+    if inversion and echo and FLAIR_INVERSION[0] <= inversion <= FLAIR_INVERSION[1] and echo >= FLAIR_ECHO:
+        return "flair", f"FLAIR by its times: {times}{agent}"
     if echo is not None and repetition is not None:
-        gradient = "GR" in first.text("ScanningSequence").upper()
+        gradient = "GR" in f"{first.text('ScanningSequence')} {first.text('EchoPulseSequence')}".upper()
         short = echo < (SUSCEPTIBILITY_ECHO if gradient else T1_ECHO)
         inverted = bool(inversion) and (inversion or 0) <= T1_INVERSION
-        if short and (inverted or gradient or repetition <= SPIN_ECHO_REPETITION):
+        of_t1 = first.text("AcquisitionContrast") in T1_CONTRASTS
+        if of_t1 and short and (inverted or gradient or repetition <= SPIN_ECHO_REPETITION):
             return "t1w", f"T1w by its times: {times}{agent}"
         if echo < FLAIR_ECHO or not FLAIR_NAME.search(name) or inversion:
             return "other", f"neither FLAIR nor T1w by its times: {times}"
@@ -149,7 +163,12 @@ def has_contrast_agent(series: Series) -> bool:
     """Whether it was taken after contrast agent, by attribute or name."""
     if any(series.first.value(keyword) for keyword in CONTRAST_AGENT):
         return series.first.text("ContrastBolusAgent").strip().lower() not in ("none", "no", "0", "n/a")
-    return bool(CONTRAST_NAME.search(series.description.lower()))
+    return bool(CONTRAST_NAME.search(NO_CONTRAST_NAME.sub(" ", _plain(series))))
+
+
+def _plain(series: Series) -> str:
+    """The description in small letters, with blanks for what people put between words."""
+    return " ".join(re.sub(r"[_.,;:()\[\]-]+", " ", series.description.lower()).split())
 
 
 def is_ours(series: Series) -> bool:

@@ -12,7 +12,7 @@ from dicognito.anonymizer import Anonymizer
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 
-from veridice.io.dicom_frames import GROUPS, IMAGE, PATIENT, STUDY
+from veridice.io.dicom_frames import GROUPS, IMAGE, PATIENT, STUDY, kept
 from veridice.io.dicom_headers import words
 
 PIXELS = words(
@@ -22,6 +22,17 @@ PIXELS = words(
     "RepetitionTime InversionTime FlipAngle EchoTrainLength MagneticFieldStrength Manufacturer "
 )
 """What is kept of an image beside its place: how its pixels are read, and the sequence."""
+PIXEL_GROUPS = {
+    "PixelValueTransformationSequence": words("RescaleIntercept RescaleSlope RescaleType"),
+    "FrameVOILUTSequence": words("WindowCenter WindowWidth"),
+    "MRImageFrameTypeSequence": words(
+        "FrameType PixelPresentation VolumetricProperties VolumeBasedCalculationTechnique ComplexImageComponent "
+        "AcquisitionContrast"
+    ),
+    "MRTimingAndRelatedParametersSequence": words("RepetitionTime FlipAngle EchoTrainLength"),
+    "MREchoSequence": words("EffectiveEchoTime"),
+    "MRModifierSequence": words("InversionRecovery InversionTimes"),
+}
 
 
 def images_to_share(files: Sequence[Path]) -> list[Dataset]:
@@ -32,18 +43,9 @@ def images_to_share(files: Sequence[Path]) -> list[Dataset]:
     """
     shared = []
     for path in files:
-        read = dcmread(path)
-        kept = Dataset()
-        kept.file_meta, kept.preamble = read.file_meta, b"\0" * 128
-        for keyword in (*PATIENT, *STUDY, *IMAGE, *PIXELS):
-            if keyword in read:
-                kept[keyword] = read[keyword]
-        for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-            for group in kept.get(groups) or ():
-                for element in list(group):
-                    if element.keyword not in GROUPS:
-                        del group[element.tag]
-        shared.append(kept)
+        image = kept(dcmread(path), (*PATIENT, *STUDY, *IMAGE, *PIXELS), {**GROUPS, **PIXEL_GROUPS})
+        image.ReferringPhysicianName = ""
+        shared.append(image)
     return shared
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from highdicom import SpecificCharacterSetValues
 from highdicom.spatial import get_volume_positions
 from pydicom.dataset import Dataset
 
@@ -15,6 +17,13 @@ from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.dicom_headers import read_quietly, words
 
+FORMS = {
+    "PatientSex": re.compile("[MFO]?"),
+    "PatientBirthDate": re.compile(r"(?!0{8})(\d{8})?"),
+    "StudyDate": re.compile(r"(?!0{8})(\d{8})?"),
+    "StudyTime": re.compile(r"(\d{2}(\d{2}(\d{2}(\.\d{1,6})?)?)?)?"),
+}
+"""Values of another form, which scanners write all the same, are left out."""
 RAS_OF_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 """Millimetres of DICOM grow to the left and to the back, those of NIfTI to the right and to the front."""
 PATIENT = words(
@@ -29,9 +38,17 @@ IMAGE = words(
     "ImagePositionPatient ImageOrientationPatient SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence "
     "DimensionOrganizationSequence DimensionIndexSequence "
 )
-GROUPS = words(
-    "PixelMeasuresSequence PlanePositionSequence PlaneOrientationSequence FrameContentSequence MRImageFrameTypeSequence "
-)
+GROUPS = {
+    "PixelMeasuresSequence": words("PixelSpacing SliceThickness SpacingBetweenSlices"),
+    "PlanePositionSequence": words("ImagePositionPatient"),
+    "PlaneOrientationSequence": words("ImageOrientationPatient"),
+    "FrameContentSequence": words("StackID InStackPositionNumber DimensionIndexValues"),
+    "DimensionOrganizationSequence": words("DimensionOrganizationUID"),
+    "DimensionIndexSequence": words("DimensionIndexPointer FunctionalGroupPointer DimensionOrganizationUID"),
+    "DeidentificationMethodCodeSequence": words("CodeValue CodingSchemeDesignator CodeMeaning"),
+}
+"""What is kept of the items of a sequence; nothing of any other sequence."""
+FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
 TYPE_2 = (*PATIENT[1:3], *PATIENT[5:7], *STUDY[1:], "PositionReferenceIndicator", "InstanceNumber")
 """Of those above, what has to be there, empty if need be."""
 
@@ -120,18 +137,63 @@ def _numbers(values: Any) -> list[float]:
 
 
 def _lean(dataset: Dataset) -> Dataset:
-    """What an object made of the image needs; the rest of its header stays behind."""
-    lean = Dataset()
-    lean.file_meta = dataset.file_meta
-    for keyword in (*PATIENT, *STUDY, *IMAGE):
-        if keyword in dataset:
-            lean[keyword] = dataset[keyword]
+    """What an object made of the image needs; the rest of its header stays behind.
+
+    Raises:
+        InputError: it states no frame of reference, so that nothing can be laid on it.
+    """
+    lean = kept(dataset, (*PATIENT, *STUDY, *IMAGE))
     for keyword in TYPE_2:
         if keyword not in lean:
             setattr(lean, keyword, None if keyword != "InstanceNumber" else 1)
-    for groups in ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"):
-        for group in lean.get(groups) or ():
-            for element in list(group):
-                if element.keyword not in GROUPS:
-                    del group[element.tag]
+    if not lean.get("FrameOfReferenceUID"):
+        raise InputError("its images state no frame of reference, so results cannot be laid on them")
+    _in_known_letters(lean)
+    for keyword, form in FORMS.items():
+        if not form.fullmatch(str(lean.get(keyword) or "")):
+            setattr(lean, keyword, None)
     return lean
+
+
+def _in_known_letters(lean: Dataset) -> None:
+    """Some character sets, such as those of Japan and Korea as they are usually stated, are unknown to highdicom."""
+    stated = lean.get("SpecificCharacterSet") or []
+    stated = [stated] if isinstance(stated, str) else list(stated)
+    if stated and not set(stated) <= {known.value for known in SpecificCharacterSetValues}:
+        lean.decode()
+        for keyword in ("PatientName", "PatientID", "IssuerOfPatientID", "StudyID", "AccessionNumber"):
+            if keyword in lean:
+                setattr(lean, keyword, str(lean[keyword].value or ""))
+        lean.SpecificCharacterSet = "ISO_IR 192"
+
+
+def kept(dataset: Dataset, wanted: Iterable[str], groups: Mapping[str, Sequence[str]] = GROUPS) -> Dataset:
+    """Attributes of a header that are wanted, and of their sequences what ``groups`` says; private ones never."""
+    made = Dataset()
+    made.file_meta, made.preamble = dataset.file_meta, b"\0" * 128
+    for keyword in wanted:
+        if keyword in FUNCTIONAL_GROUPS:
+            items = [_kept_group(group, groups) for group in dataset.get(keyword) or ()]
+            if items:
+                setattr(made, keyword, items)
+        elif keyword in dataset and keyword in groups:
+            setattr(made, keyword, [_kept_item(item, groups[keyword]) for item in dataset[keyword].value])
+        elif keyword in dataset and dataset[keyword].VR != "SQ":
+            made[keyword] = dataset[keyword]
+    return made
+
+
+def _kept_group(group: Dataset, groups: Mapping[str, Sequence[str]]) -> Dataset:
+    made = Dataset()
+    for keyword, wanted in groups.items():
+        if keyword in group:
+            setattr(made, keyword, [_kept_item(item, wanted) for item in group[keyword].value])
+    return made
+
+
+def _kept_item(item: Dataset, wanted: Sequence[str]) -> Dataset:
+    made = Dataset()
+    for keyword in wanted:
+        if keyword in item:
+            made[keyword] = item[keyword]
+    return made

@@ -6,7 +6,9 @@ Nothing of a patient leaves this room but what tells two patients apart.
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,7 +40,7 @@ CONTRAST_AGENT = ("ContrastBolusAgent", "ContrastBolusAgentSequence")
 WANTED = words(
     "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality "
     "ImageType SeriesNumber SeriesDescription ProtocolName SequenceName ScanningSequence SequenceVariant "
-    "MRAcquisitionType EchoTime RepetitionTime InversionTime FlipAngle AcquisitionContrast PulseSequenceName "
+    "MRAcquisitionType EchoTime RepetitionTime InversionTime FlipAngle AcquisitionContrast EchoPulseSequence PulseSequenceName "
     "ContrastBolusAgent ContrastBolusAgentSequence PatientID IssuerOfPatientID PatientName PatientBirthDate Rows "
     "Columns NumberOfFrames BitsAllocated SamplesPerPixel PixelSpacing SliceThickness SpacingBetweenSlices "
     "ImageOrientationPatient ImagePositionPatient AcquisitionTime SeriesTime DiffusionBValue Manufacturer "
@@ -144,7 +146,14 @@ class Series:
         return [image.path for image in self.images]
 
     def __str__(self) -> str:
-        return f"series {self.number} '{self.description}'"
+        return f"series {self.number}"  # a description is what people typed, and goes to no log
+
+
+def silence_libraries() -> None:
+    """What the libraries think of a header holds names and UIDs, and goes to no log of ours."""
+    warnings.simplefilter("ignore")
+    for name in ("pydicom", "pynetdicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
 def read_study(files: Iterable[Path]) -> list[Series]:

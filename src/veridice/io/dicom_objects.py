@@ -67,17 +67,25 @@ class Making:
         weights: SHA-256 of each network.
         judged: UIDs of the images that were judged, and what else the result rests on.
         taken: series numbers of the study.
+        revision: how often results of the study took the place of earlier ones.
     """
 
     study: str
     weights: dict[str, str]
     judged: Sequence[str]
     taken: Sequence[int] = ()
+    revision: int = 0
 
     @property
     def key(self) -> str:
         """Names the judgement: the same study, images and weights give the same."""
-        parts = [self.study, __version__, *(f"{k}={v}" for k, v in sorted(self.weights.items())), *self.judged]
+        parts = [
+            self.study,
+            __version__,
+            str(self.revision),
+            *(f"{k}={v}" for k, v in sorted(self.weights.items())),
+            *self.judged,
+        ]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
     def uid(self, what: str) -> UID:

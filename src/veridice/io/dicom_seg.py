@@ -142,7 +142,7 @@ class GivenSegmentation:
 
     Args:
         mask: booleans, or probabilities where it is fractional.
-        name: of the segment and who made it, for a reader.
+        name: of the tool that made it, for a reader.
         uid: of the object.
     """
 
@@ -179,7 +179,7 @@ def read_segmentation(path: Path, sources: SourceImages, wanted: str | None = No
         raise
     except Exception as error:
         raise InputError(f"{path.name}: its frames cannot be laid out in space ({type(error).__name__})") from error
-    return GivenSegmentation(volume, _maker(read, names[number]), str(read.SOPInstanceUID))
+    return GivenSegmentation(volume, _maker(read), str(read.SOPInstanceUID))
 
 
 def read_parametric_map(path: Path) -> Volume:
@@ -196,17 +196,17 @@ def _as_volume(voxels: np.ndarray[Any, Any], affine: np.ndarray[Any, Any]) -> Vo
 
 def _label(read: seg.Segmentation, number: int) -> str:
     described = read.get_segment_description(number)
-    return f"{described.segment_label} ({described.segmented_property_type.meaning})"
+    return f"{described.segment_label}\0{described.segmented_property_type.meaning}"
 
 
-def _maker(read: seg.Segmentation, label: str) -> str:
-    """Only what names the tool: descriptions that people type may hold names."""
+def _maker(read: seg.Segmentation) -> str:
+    """Only what names the tool: labels and descriptions, which people type, may hold names."""
     maker = " ".join(str(read.get(name, "")) for name in ("Manufacturer", "ManufacturerModelName")).strip()
-    return f"{label.split(' (')[0]} of {maker or 'another tool'}"
+    return f"segmentation of {maker or 'another tool'}"
 
 
 def _chosen(name: str, names: dict[int, str], wanted: str | None) -> int:
-    said = ", ".join(f"{number} {label}" for number, label in names.items())
+    said = ", ".join(f"{number} {label.partition(chr(0))[2]}" for number, label in names.items())  # by their codes
     if wanted is not None:
         meant = [n for n, label in names.items() if str(n) == wanted] or [
             n for n, label in names.items() if wanted.lower() in label.lower()
