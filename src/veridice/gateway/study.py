@@ -132,15 +132,8 @@ def judge_study(
             case=case,
             on_step=on_step,
         )
-        making = Making(
-            study=choice.flair.first.text("StudyInstanceUID"),
-            weights=result.assessment.model["weights"],
-            judged=_rests_on(result, choice, given, options),
-            taken=[series.number for series in study if not is_ours(series)],
-            revision=revision,
-        )
-        if earlier and str(making.uid(REPORT)) not in {one.instance for one in earlier}:
-            making = replace(making, revision=revision + 1)
+        taken = [series.number for series in study if not is_ours(series)]
+        making = _making(choice, result, _rests_on(result, choice, given, options), taken, earlier, revision)
         objects = make_objects(making, sources, result, options.labelmap, earlier)
         names = {what: f"{file_stem(case)}_{what}.dcm" for what in objects}
         for what, dataset in objects.items():
@@ -149,6 +142,17 @@ def judge_study(
         if deidentified:
             _without_names(names.values(), choice, stage)
     return JudgedStudy(result, choice, objects, {what: output / name for what, name in names.items()}, making)
+
+
+def _making(
+    choice: Choice, result: AssessmentResult, rests_on: list[str], taken: list[int], earlier: Sequence[Sent], revision: int
+) -> Making:
+    """The origin of the objects; those that take the place of others have names that never were."""
+    study, weights = choice.flair.first.text("StudyInstanceUID"), result.assessment.model["weights"]
+    making = Making(study, weights, rests_on, taken, revision)
+    if earlier and str(making.uid(REPORT)) not in {one.instance for one in earlier}:
+        return replace(making, revision=revision + 1)
+    return making
 
 
 def make_objects(
