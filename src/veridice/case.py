@@ -96,6 +96,10 @@ class Assessment(Frozen):
         False, description="nothing is accepted: no known kind of scan, or something is wrong with the files"
     )
     decided_by: str = Field("", description="what gave the verdict: not_bad, not_good, neither, unknown_scan or empty")
+    quality_class: Literal["poor", "fair", "good"] | None = Field(
+        None, description="the likeliest class: poor below a Dice of 0.5, good from 0.75 on; none where too few cases are known"
+    )
+    quality_chances: dict[str, float] = Field({}, description="chance of each class")
     p_values: dict[str, float] = Field({}, description="of the tests that the mask is bad, a gross failure, or good")
     scores: dict[str, float | None] = Field(description="see docs/scores.md; sums are over the cube named in model.sum_grid")
     volumes_ml: dict[str, float] = Field(description="millilitres in the FLAIR's own grid")

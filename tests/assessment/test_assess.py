@@ -13,7 +13,7 @@ from scipy import ndimage
 from veridice.assessment import analysis
 from veridice.assessment.analysis import NEAR_BRAIN, near_brain
 from veridice.assessment.assess import assess_masks, assess_scan
-from veridice.assessment.decide import Decision, rank, worth
+from veridice.assessment.decide import Decision, quality_chances, rank, worth
 from veridice.assessment.models import load_models
 from veridice.assessment.result import AssessmentResult
 from veridice.case import Notice
@@ -197,6 +197,22 @@ def test_how_much_a_look_is_worth() -> None:
     assert chance_and_gain(0.4, empty) == pytest.approx((0.6, 0.45))
     assert chance_and_gain(0.7, full, is_known=False) == pytest.approx((0.75, 0.28125))
     assert chance_and_gain(0.1, full, is_known=False) == pytest.approx((1.0, 0.55))
+
+
+def test_what_class_of_quality_a_mask_is_likely_of() -> None:
+    known = CalibrationSet(source="", simulated=True, patients=40, predicted=(0.5,) * 40, spread=(0.1,) * 40, dice=(0.5,) * 40)
+
+    def chances(predicted: float, mask: Mask, is_known: bool = True, calibration: CalibrationSet = known) -> list[float]:
+        decision = SimpleNamespace(mask_analysis=SimpleNamespace(mask=mask), predicted_dice=predicted, spread=0.1)
+        return list(quality_chances(decision, calibration, is_known).values())  # type: ignore[arg-type]
+
+    full, empty = np.ones((2, 2, 2), bool), np.zeros((2, 2, 2), bool)
+    assert chances(0.8, full) == pytest.approx([1 / 43, 1 / 43, 41 / 43], abs=1e-4)
+    assert chances(0.6, full) == pytest.approx([1 / 43, 41 / 43, 1 / 43], abs=1e-4)
+    assert chances(0.3, empty) == pytest.approx([0.7, 0.0, 0.3])
+    assert chances(0.9, full, is_known=False) == pytest.approx([0.5, 0.25, 0.25])
+    few = CalibrationSet(source="", simulated=True, patients=1, predicted=(0.5,), spread=(0.1,), dice=(0.5,))
+    assert chances(0.8, full, calibration=few) == []
 
 
 def test_what_two_masks_draw_alike_goes_before_a_third() -> None:

@@ -14,6 +14,7 @@ from veridice.assessment.decide import (
     decide_all,
     limits_of,
     ood_warnings,
+    quality_chances,
     rank,
     ranking,
     unfamiliarity,
@@ -109,6 +110,7 @@ def assess_masks(
         numbers, lesions, missed = list_lesions(best.mask, analysis)
         places = lesion_places(numbers, len(lesions) + len(missed), analysis)
     native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
+    chances = quality_chances(decision, calibration, known)
     doubtful = calibration_warnings(calibration, settings, limits)
     notices = (*analysis.warnings, *doubts, *best.warnings, *unusual, *doubtful)
     assessment = Assessment(
@@ -120,6 +122,8 @@ def assess_masks(
         calibration=Calibration(source=calibration.source, n=calibration.n, simulated=calibration.simulated),
         for_review=not known,
         decided_by=decision.decided_by,
+        quality_class=max(chances, key=lambda name: chances[name]) if chances else None,
+        quality_chances=chances,
         p_values=decision.p_values,
         judged_mask=best.name,
         ranking=ranking(ranked, scan.flair.geometry.voxel_volume_ml) if len(masks) > 1 else (),

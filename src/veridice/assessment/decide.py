@@ -29,6 +29,7 @@ from veridice.quality.decision import (
     people_with_bad_masks,
 )
 from veridice.quality.model import QualityModel
+from veridice.quality.quality_classes import CLASSES, LIMITS, class_chances
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.second_expert import second_expert_dice
 from veridice.types import Array
@@ -124,6 +125,22 @@ def worth(decision: Decision, calibration: CalibrationSet, min_dice: float, know
         expected = (max(chance, min_dice), max(gain, min_dice**2 / 2))
     chance_and_gain = expected or (None, None)
     return dict(zip(("failure_probability", "expected_gain"), chance_and_gain, strict=True))
+
+
+def quality_chances(decision: Decision, calibration: CalibrationSet, known: bool) -> dict[str, float]:
+    """Chance that the mask is poor, fair or good; empty where too few cases are known.
+
+    An empty mask has a Dice of 1 or 0. Of a scan that the models do not know any Dice is as likely as any other.
+    """
+    if not known:
+        chances = np.diff([0.0, *LIMITS, 1.0])
+    elif not decision.mask_analysis.mask.any():
+        chances = np.array([1 - decision.predicted_dice, 0.0, decision.predicted_dice])
+    elif calibration.n < fewest_cases(0.9):
+        return {}
+    else:
+        chances = class_chances(calibration, [decision.predicted_dice], [decision.spread])[0]
+    return {name: round(float(chance), 4) for name, chance in zip(CLASSES, chances, strict=True)}
 
 
 def unfamiliarity(analysis: ScanAnalysis, quality_model: QualityModel) -> float | None:

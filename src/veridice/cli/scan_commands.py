@@ -198,6 +198,9 @@ def print_assessment(assessment: Assessment, output: Path, true_dice: float | No
     style = VERDICT_STYLES[assessment.verdict]
     table.add_row("verdict", f"[{style}]{assessment.verdict}[/{style}]")
     table.add_row("predicted Dice", f"{assessment.predicted_dice:.3f}  {_interval(assessment)}")
+    if assessment.quality_class:
+        chances = ", ".join(f"{name} {chance:.0%}" for name, chance in reversed(assessment.quality_chances.items()))
+        table.add_row("quality", f"{assessment.quality_class}  ({chances})")
     if true_dice is not None:
         table.add_row("true Dice", f"{true_dice:.3f}  (known here; FLAIR's own grid)")
     table.add_row("agreement among passes", f"{assessment.scores['pairwise_dice']:.3f}")
