@@ -21,7 +21,7 @@ from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.dicom_frames import RAS_OF_LPS, SourceImages
 from veridice.io.dicom_headers import LARGEST_SERIES
-from veridice.io.dicom_objects import ABNORMAL, BIT, DISCLAIMER, ENTROPY, LESION, MAKER, WHITE_MATTER, Making, finished
+from veridice.io.dicom_objects import ABNORMAL, BIT, DISCLAIMER, ENTROPY, LESION, MAKER, SCHEMES, WHITE_MATTER, Making, finished
 
 LESION_NAME = re.compile(r"lesion|wmh|hyperintens|leuko|leuco|plaque|demyel|\bms\b|t2 ?l", re.IGNORECASE)
 LESION_COLOUR = (34000, 52000, 48000)
@@ -102,6 +102,7 @@ def parametric_map(making: Making, sources: SourceImages, values: Volume, what: 
         pixel_array=np.clip(sources.frames(values).astype(np.float32), 0, 1),
         contains_recognizable_visual_features=False,
         real_world_value_mappings=[mapping],
+        coding_schemes=SCHEMES,
         voi_lut_transformations=[VOILUTTransformation(window_center=0.5, window_width=1.0)],
         content_label=what.upper()[:16],
         content_description=DISCLAIMER,
