@@ -53,7 +53,7 @@ def lesions(tiny_scan: dict[str, Volume]) -> Volume:
 
 def test_the_objects_belong_to_the_study_and_say_what_was_found(plain: JudgedStudy) -> None:
     assert {what: str(read.SOPClassUID) for what, read in plain.objects.items()} == KINDS
-    source = plain.choice.flair.first.header
+    source = dcmread(plain.choice.flair.files[0], stop_before_pixels=True)
     for path in plain.files.values():
         read = dcmread(path)
         assert (read.StudyInstanceUID, read.PatientID, read.PatientName) == (STUDY, "SECRET-4711", "Secret^Sally")
@@ -260,6 +260,14 @@ def test_what_leaves_the_house_names_nobody_and_still_fits_together(
     np.testing.assert_array_equal(
         dcmread(images[3]).pixel_array, dcmread(study.choice.flair.files[3]).pixel_array, "pixels stay as they are"
     )
+
+
+def test_two_series_of_one_number_are_judged(tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path) -> None:
+    for path in make_study(tmp_path / "study", tiny_scan)["t1"]:
+        read = dcmread(path)
+        read.SeriesNumber = 2
+        read.save_as(path)
+    assert judged(tmp_path / "study", tmp_path / "out", tiny_weights).choice.t1 is not None
 
 
 def refused(files: dict[str, list[Path]], what: str) -> str:

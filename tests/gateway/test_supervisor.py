@@ -212,6 +212,14 @@ def test_an_image_that_comes_while_the_inbox_is_emptied_is_kept(inbox: Inbox, cl
     assert not folder.exists() and queue.study("s1").images == 0
 
 
+def test_what_was_coming_or_leaving_when_a_gateway_was_killed_is_swept_away(inbox: Inbox) -> None:
+    (inbox.incoming / "half.dcm").write_bytes(b"x")
+    (inbox.incoming / "old-s1").mkdir()
+    (inbox.incoming / "old-s1" / "i1.dcm").write_bytes(b"x")
+    inbox.sweep()
+    assert list(inbox.incoming.iterdir()) == []
+
+
 def settings(inbox: Inbox) -> WorkerSettings:
     return WorkerSettings(inbox=inbox.root, quiet_s=0)
 

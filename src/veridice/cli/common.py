@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -117,3 +118,20 @@ def _needed_dice(text: str | None) -> Any:
 def progress_bar() -> Progress:
     """On stderr; gone when done."""
     return progress.progress_bar(noted=False, console=err)
+
+
+@contextmanager
+def passes_bar(passes: int) -> Iterator[Callable[[], None]]:
+    """A bar for the stochastic passes of one scan; yields what is called after each of them."""
+    bar = progress_bar()
+    task = bar.add_task("stochastic passes", total=passes)
+
+    def on_step() -> None:
+        bar.start()  # not before: what is wrong with a file is said on a line of its own
+        bar.advance(task)
+
+    try:
+        yield on_step
+    finally:
+        if bar.live.is_started:  # else it would print an empty line
+            bar.stop()

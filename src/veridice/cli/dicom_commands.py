@@ -31,7 +31,7 @@ from veridice.cli.common import (
     err,
     inference_settings,
     out,
-    progress_bar,
+    passes_bar,
 )
 from veridice.errors import InputError
 
@@ -79,32 +79,23 @@ def dicom(
     from veridice.io.dicom_headers import files_below
 
     files = files_below(study_dir)
-    bar = progress_bar()
-    task = bar.add_task("stochastic passes", total=settings.passes)
-
-    def on_step() -> None:
-        bar.start()
-        bar.advance(task)
-
     options = study.StudyOptions(flair_series, t1_series, mask_series, segment, labelmap=labelmap)
     try:
-        judged = study.judge_study(
-            files,
-            output,
-            options=options,
-            mask=mask,
-            models=weights,
-            settings=settings,
-            case=plain_name(case),
-            deidentified=deidentify,
-            on_choice=None if as_json else _tell_choice,
-            on_step=on_step,
-        )
+        with passes_bar(settings.passes) as on_step:
+            judged = study.judge_study(
+                files,
+                output,
+                options=options,
+                mask=mask,
+                models=weights,
+                settings=settings,
+                case=plain_name(case),
+                deidentified=deidentify,
+                on_choice=None if as_json else _tell_choice,
+                on_step=on_step,
+            )
     except InputError as error:
         raise type(error)(f"{study_dir}: {error}" if str(study_dir) not in str(error) else str(error)) from error
-    finally:
-        if bar.live.is_started:
-            bar.stop()
     _tell(judged, output, as_json)
 
 

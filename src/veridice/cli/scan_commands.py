@@ -30,7 +30,7 @@ from veridice.cli.common import (
     Weights,
     inference_settings,
     out,
-    progress_bar,
+    passes_bar,
     read_mask_label,
 )
 from veridice.config import InferenceSettings
@@ -169,18 +169,8 @@ def _check(output: Path, weights: Path | None, settings: InferenceSettings, **sc
     """``veridice.check`` with a bar; ``scan`` are its further arguments."""
     from veridice.assessment.check import check as check_scan
 
-    bar = progress_bar()
-    task = bar.add_task("stochastic passes", total=settings.passes)
-
-    def on_step() -> None:
-        bar.start()  # not before: what is wrong with a file is said on a line of its own
-        bar.advance(task)
-
-    try:
+    with passes_bar(settings.passes) as on_step:
         return check_scan(**scan, output=output, models=weights, settings=settings, on_step=on_step).assessment
-    finally:
-        if bar.live.is_started:  # else it would print an empty line
-            bar.stop()
 
 
 def with_absolute_paths(assessment: Assessment, output: Path) -> dict[str, Any]:

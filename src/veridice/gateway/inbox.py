@@ -87,9 +87,14 @@ class Inbox:
     def results(self, key: str) -> Path:
         return self.folder(key) / "results"
 
-    def has_room(self, size: int = 0) -> bool:
-        """Whether the disk takes so many bytes more."""
-        return shutil.disk_usage(self.root).free - size > self.limits.free_bytes
+    def has_room(self) -> bool:
+        """Whether as much of the disk is free as should stay so."""
+        return shutil.disk_usage(self.root).free > self.limits.free_bytes
+
+    def sweep(self) -> None:
+        """Remove what was coming, or leaving, when the last gateway ended: not acknowledged yet, or done with."""
+        shutil.rmtree(self.incoming, ignore_errors=True)
+        self.incoming.mkdir(exist_ok=True, mode=0o700)
 
     def take(self, path: Path, wanted: str | None = None) -> tuple[Refusal, str]:
         """Take a file over; when this returns without a refusal, it is on the disk and known.
@@ -155,6 +160,7 @@ class Inbox:
                 if not self.queue.emptied(key, before):
                     continue
                 away = self.incoming / f"old-{key}"
+                shutil.rmtree(away, ignore_errors=True)
                 with suppress(FileNotFoundError):
                     self.folder(key).replace(away)
             shutil.rmtree(away, ignore_errors=True)

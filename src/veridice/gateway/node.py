@@ -22,6 +22,7 @@ from pynetdicom.transport import RequestHandler, ThreadedAssociationServer
 
 from veridice.errors import InputError
 from veridice.gateway.inbox import ACCEPTED_CLASSES, OUR_CLASSES, SYNTAXES, Inbox, Refusal
+from veridice.io.dicom_headers import silence_libraries
 
 LOG = logging.getLogger("veridice.gateway")
 SUCCESS, NO_ROOM, NOT_USABLE, DUPLICATE, WRONG_KIND = 0x0000, 0xA700, 0xA900, 0x0111, 0x0122
@@ -65,11 +66,9 @@ def start_node(inbox: Inbox, partners: Partners) -> ThreadedAssociationServer:
         InputError: nobody can listen there.
     """
     _config.STORE_RECV_CHUNKED_DATASET = True
-    logging.getLogger("pynetdicom").setLevel(logging.CRITICAL)  # it names people
+    silence_libraries()  # they name people
     # Objects come into a folder from which they can be moved to where they stay.
     tempfile.tempdir = str(inbox.incoming)
-    for left in inbox.incoming.iterdir():
-        left.unlink(missing_ok=True)
     node = AE(partners.title)
     node.require_calling_aet = list(partners.callers)
     node.require_called_aet = True

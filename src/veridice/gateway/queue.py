@@ -29,8 +29,6 @@ CREATE TABLE IF NOT EXISTS images (
     PRIMARY KEY (key, image));
 CREATE TABLE IF NOT EXISTS polled (series TEXT PRIMARY KEY, images INTEGER NOT NULL);
 """
-STATES = ("received", "judging", "judged", "sent", "failed")
-"""``judged`` are not sent yet; ``failed`` have a reason, and wait for more images or for a person."""
 Taken = Literal["new", "known", "other content", "other patient"]
 MOST_TRIES = 3
 """Of a judgement that ended without a word, as when memory ran out."""
@@ -53,6 +51,8 @@ class StudyRow:
 
     Args:
         key: hash of its UID.
+        state: ``received``, ``judging``, ``judged`` (not sent yet), ``sent``, or ``failed``, which has a reason and waits for
+            more images or for a person.
         generation: grows with each new image; what was made from an older one no longer counts.
         changed: seconds since 1970 when the last image came, or the state changed.
         objects: that are to be sent, or were.

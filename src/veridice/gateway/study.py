@@ -17,7 +17,6 @@ from pydicom.uid import Comprehensive3DSRStorage, KeyObjectSelectionDocumentStor
 
 from veridice.assessment.check import check
 from veridice.assessment.result import AssessmentResult
-from veridice.case import plain_name
 from veridice.config import InferenceSettings
 from veridice.errors import InputError, OutputError
 from veridice.gateway.queue import Sent
@@ -123,8 +122,8 @@ def judge_study(
     with tempfile.TemporaryDirectory(prefix="veridice-") as name, staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
         room = Path(name)
         result = check(
-            _folder_of(choice.flair, room),
-            _folder_of(choice.t1, room) if choice.t1 else None,
+            _folder_of(choice.flair, room / "flair"),
+            _folder_of(choice.t1, room / "t1w") if choice.t1 else None,
             mask or (_file_of(given, room) if given else None),
             output=stage,
             models=models,
@@ -207,7 +206,7 @@ def _given(choice: Choice, sources: SourceImages, options: StudyOptions) -> tupl
         return replace(choice, segmentation=None, unsure=(*choice.unsure, said)), None
 
 
-def _folder_of(series: Series, room: Path) -> Path:
+def _folder_of(series: Series, folder: Path) -> Path:
     """A folder with links to the files of one series, as the converter wants them.
 
     Raises:
@@ -215,7 +214,6 @@ def _folder_of(series: Series, room: Path) -> Path:
     """
     if series.size > LARGEST_SERIES:
         raise InputError(f"{series}: its images are larger than 1 GiB; choose another series")
-    folder = room / plain_name(f"series-{series.number}").replace("/", "-")
     folder.mkdir()
     for number, file in enumerate(series.files):
         (folder / f"{number:05d}.dcm").symlink_to(file.resolve())

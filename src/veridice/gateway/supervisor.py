@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 from pydicom.uid import Comprehensive3DSRStorage
@@ -25,6 +26,9 @@ from veridice.gateway.worker import WorkerSettings
 from veridice.io.dicom_choice import SEGMENTATIONS
 from veridice.io.dicom_headers import silence_libraries
 from veridice.io.weight_cards import bundled_weights, read_card
+
+if TYPE_CHECKING:
+    from veridice.gateway.poll import Poller
 
 LOG = logging.getLogger("veridice.gateway")
 LOCK = "gateway.lock"
@@ -81,6 +85,7 @@ def serve(options: GatewayOptions, poll: str | None, days: int, on_start: Callab
     except Timeout as error:
         raise OutputError(f"{inbox.root}: another gateway works there; end it, or give another --inbox") from error
     with lock, contextlib.ExitStack() as running:
+        inbox.sweep()
         stop = threading.Event()
         running.callback(stop.set)
         if options.partners:
@@ -121,11 +126,11 @@ def _repeat(turn: Callable[[], bool], stop: threading.Event) -> None:
             stop.wait(FIRST_WAIT_S)
 
 
-def _poll(poller: object, every_s: float, stop: threading.Event) -> None:
+def _poll(poller: Poller, every_s: float, stop: threading.Event) -> None:
     wait = every_s
     while not stop.is_set():
         try:
-            poller.turn()  # type: ignore[attr-defined]
+            poller.turn()
             wait = every_s
         except Exception as error:
             LOG.warning("the archive cannot be asked for studies (%s); again in %.0f s", type(error).__name__, wait)

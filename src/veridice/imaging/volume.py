@@ -82,14 +82,16 @@ class Geometry:
         """Whether both grids have the same shape and their corners lie within ``SAME_VOXELS`` of each other."""
         if self.shape != other.shape:
             return False
-        apart = np.linalg.solve(self.affine, (self.affine - other.affine) @ self._corners())
+        apart = np.linalg.solve(self.affine, (self.affine - other.affine) @ self.corners)
         return bool(np.abs(apart)[:3].max() < SAME_VOXELS)
 
     def distance(self, other: Geometry) -> float:
         """How far apart (mm, along an axis) a corner of two grids of the same shape lies at most."""
-        return float(np.abs((self.affine - other.affine) @ self._corners()).max())
+        return float(np.abs((self.affine - other.affine) @ self.corners).max())
 
-    def _corners(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+    @property
+    def corners(self) -> np.ndarray[Any, np.dtype[np.float64]]:
+        """Indices of the eight corner voxels, with a 1 below each (4, 8)."""
         return np.array(np.meshgrid(*[(0, n - 1) for n in self.shape], [1.0], indexing="ij")).reshape(4, -1)
 
     def order_in(self, other: Geometry) -> np.ndarray[Any, Any] | None:

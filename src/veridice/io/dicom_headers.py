@@ -38,14 +38,11 @@ def words(text: str) -> tuple[str, ...]:
 
 CONTRAST_AGENT = ("ContrastBolusAgent", "ContrastBolusAgentSequence")
 WANTED = words(
-    "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID FrameOfReferenceUID Modality "
-    "ImageType SeriesNumber SeriesDescription ProtocolName SequenceName ScanningSequence SequenceVariant "
-    "MRAcquisitionType EchoTime RepetitionTime InversionTime FlipAngle AcquisitionContrast EchoPulseSequence PulseSequenceName "
-    "ContrastBolusAgent ContrastBolusAgentSequence PatientID IssuerOfPatientID PatientName PatientBirthDate Rows "
-    "Columns NumberOfFrames BitsAllocated SamplesPerPixel PixelSpacing SliceThickness SpacingBetweenSlices "
-    "ImageOrientationPatient ImagePositionPatient AcquisitionTime SeriesTime DiffusionBValue Manufacturer "
-    "ManufacturerModelName SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence SegmentSequence "
-    "SegmentationType ReferencedSeriesSequence "
+    "SpecificCharacterSet SOPClassUID SOPInstanceUID StudyInstanceUID SeriesInstanceUID Modality ImageType SeriesNumber "
+    "SeriesDescription ProtocolName SequenceName ScanningSequence EchoTime RepetitionTime InversionTime AcquisitionContrast "
+    "EchoPulseSequence ContrastBolusAgent ContrastBolusAgentSequence PatientID IssuerOfPatientID PatientBirthDate Rows Columns "
+    "NumberOfFrames BitsAllocated SamplesPerPixel PixelSpacing SliceThickness SpacingBetweenSlices ImageOrientationPatient "
+    "ManufacturerModelName SharedFunctionalGroupsSequence PerFrameFunctionalGroupsSequence"
 )
 
 
@@ -55,7 +52,7 @@ class Image:
 
     Args:
         path: of it.
-        header: the attributes that say what it shows; of the patient, only the number, the name and the date of birth.
+        header: the attributes that say what it shows; of the patient, only the number and the date of birth.
     """
 
     path: Path

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 from highdicom import VOILUTTransformation, imread, seg
+from highdicom.color import CIELabColor
 from highdicom.pm import ParametricMap, RealWorldValueMapping
 from highdicom.sr import CodedConcept
 from pydicom.dataset import Dataset
@@ -24,8 +25,8 @@ from veridice.io.dicom_headers import LARGEST_SERIES
 from veridice.io.dicom_objects import ABNORMAL, BIT, DISCLAIMER, ENTROPY, LESION, MAKER, SCHEMES, WHITE_MATTER, Making, finished
 
 LESION_NAME = re.compile(r"lesion|wmh|hyperintens|leuko|leuco|plaque|demyel|\bms\b|t2 ?l", re.IGNORECASE)
-LESION_COLOUR = (34000, 52000, 48000)
-"""CIELab, as DICOM scales it: an orange that is told from grey and from blue."""
+LESION_COLOUR = CIELabColor(52, 74, 59)
+"""An orange that is told from grey and from blue; viewers begin with it."""
 
 
 def segmentation(
@@ -52,6 +53,7 @@ def segmentation(
         tracking_uid=making.uid(f"tracking {instance}"),
         tracking_id=label[:64],
         anatomic_regions=[WHITE_MATTER],
+        display_color=None if labelmap else LESION_COLOUR,
     )
     kind = seg.SegmentationTypeValues.LABELMAP if labelmap else seg.SegmentationTypeValues.BINARY
     made = seg.Segmentation(
@@ -66,14 +68,7 @@ def segmentation(
         **making.common("segmentation", 0, instance),
         **making.device,
     )
-    return finished(_colour(made))
-
-
-def _colour(made: Dataset) -> Dataset:
-    """The colour that viewers begin with."""
-    if "PaletteColorLookupTableUID" not in made and made.get("SegmentationType") != "LABELMAP":
-        made.SegmentSequence[0].RecommendedDisplayCIELabValue = list(LESION_COLOUR)
-    return made
+    return finished(made)
 
 
 def parametric_map(making: Making, sources: SourceImages, values: Volume, what: str, instance: int) -> Dataset:
@@ -233,7 +228,7 @@ def _voxels(read: seg.Segmentation, number: int, sources: SourceImages) -> Volum
 
 def _spread(part: Volume, grid: Geometry) -> Volume | None:
     """Slices of a volume at their places in a grid, the rest empty; None where they lie beside it."""
-    slices = np.linalg.solve(grid.affine, part.affine @ _corners(part.shape))[:3]
+    slices = np.linalg.solve(grid.affine, part.affine @ part.geometry.corners)[:3]
     if np.abs(slices - np.round(slices)).max() > 0.1:
         return None
     step = np.round(np.linalg.solve(grid.affine, part.affine)[:3, :3])
@@ -246,7 +241,3 @@ def _spread(part: Volume, grid: Geometry) -> Volume | None:
     voxels = np.zeros(grid.shape, part.voxels.dtype)
     voxels[:, :, places] = part.voxels
     return Volume(voxels, grid)
-
-
-def _corners(shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    return np.array(np.meshgrid(*[(0, n - 1) for n in shape], [1.0], indexing="ij")).reshape(4, -1)

@@ -25,7 +25,6 @@ FLAIR = {
     "FlipAngle": 150.0,
 }
 T1W = {"ScanningSequence": ["GR", "IR"], "EchoTime": 3.0, "RepetitionTime": 2300.0, "InversionTime": 900.0, "FlipAngle": 9.0}
-T2W = {"ScanningSequence": "SE", "EchoTime": 95.0, "RepetitionTime": 5000.0, "FlipAngle": 150.0}
 LARGEST = 4000
 NOBODY = {
     "PatientName": "Simulated^Header",
