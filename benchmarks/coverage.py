@@ -30,7 +30,7 @@ from veridice.quality.calibration import dice_intervals
 from veridice.quality.model import QualityModel, load_quality_model
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import people_of
-from veridice.training.assessed_masks import Task, assess_all, has_t1, other_patients, patient_name, simulated_scan
+from veridice.training.assessed_masks import ScanToJudge, assess_all, has_t1, other_patients, patient_name, simulated_scan
 from veridice.training.settings import load_training_settings
 
 DONORS = "lesjak-06,lesjak-08,lesjak-24,lesjak-25,lesjak-27,lesjak-28,lesjak-29,lesjak-30"
@@ -49,7 +49,9 @@ def evidence(folder: Path, patients: int, others: list[Path], jobs: int) -> pd.D
     )
     segmenters = [load_network(folder, "segmenter")[0] for folder in others]
     plans = [cohort.plan(index) for index in range(patients)]
-    tasks = [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, segmenters) for plan in plans]
+    tasks = [
+        ScanToJudge(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, segmenters) for plan in plans
+    ]
     with progress_bar() as progress:
         bar = progress.add_task("patients", total=patients, note="")
         on_step = partial(progress.advance, bar)

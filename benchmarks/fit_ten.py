@@ -39,7 +39,7 @@ def fit(network: McUnet, scans: list[Example], steps: int, rate: float) -> float
         example = {name: (value.flip(1) if side else value)[None] for name, value in scan.items()}
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16_pays("cpu")):
             logits = network(example["images"], torch.Generator().manual_seed(step))
-        value = loss(logits, example["lesion"], (example["ignored"] >= 0.5).float())
+        value = loss(logits, example["target"], (example["ignored"] >= 0.5).float())
         optimiser.zero_grad()
         value.backward()
         torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
@@ -56,7 +56,7 @@ def own_dice(network: McUnet, scans: list[Example]) -> list[float]:
         for scan in scans:
             valid = scan["ignored"][0].numpy() < 0.5
             marked = (plain_pass(network, scan["images"])[0, 0] >= 0).numpy()
-            found.append(dice(marked & valid, (scan["lesion"][0].numpy() >= 0.5) & valid).dice)
+            found.append(dice(marked & valid, (scan["target"][0].numpy() >= 0.5) & valid).dice)
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from torch import nn
 
-from veridice.assessment.analysis import mask_from_probability
 from veridice.config import InferenceSettings
 from veridice.imaging.grid import fit_grid, grid_images
 from veridice.imaging.volume import Volume
@@ -25,4 +24,4 @@ def own_mask(flair: Volume, t1: Volume | None, segmenter: nn.Module, grid: int, 
     transform = fit_grid(flair, (grid,) * 3)
     images = grid_images(flair, t1, transform)
     passes = stochastic_passes(segmenter, images, choose_backend(settings), settings.passes, settings.seed)
-    return mask_from_probability(transform.to_native(passes.mean, order=3))
+    return transform.to_native(passes.mean, order=3) >= 0.5

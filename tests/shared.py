@@ -36,6 +36,7 @@ from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import fit_ood_detector
 from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import LesionModel
+from veridice.task import LESION, Task
 
 GRID = 16
 
@@ -66,15 +67,15 @@ def _seeded() -> None:
 @pytest.fixture(scope="session", autouse=True)
 def _loaded_once() -> Iterator[None]:
     """Commands called in this process load and compile the same weights once; another content is loaded anew."""
-    load, kept = models.load_models, dict[tuple[bool, str], models.Models]()
+    load, kept = models.load_models, dict[tuple[bool, str, str], models.Models]()
 
-    def load_once(folder: Path | None = None, with_quality: bool = True) -> models.Models:
+    def load_once(folder: Path | None = None, with_quality: bool = True, task: Task = LESION) -> models.Models:
         content = hashlib.sha256()
-        for file in sorted((folder or bundled_weights()).glob("*.*")):
+        for file in sorted((folder or bundled_weights(task.name)).glob("*.*")):
             content.update(file.name.encode() + file.read_bytes())
-        key = (with_quality, content.hexdigest())
+        key = (with_quality, task.name, content.hexdigest())
         if key not in kept:
-            loaded = load(folder, with_quality)
+            loaded = load(folder, with_quality, task)
             kept[key] = loaded
         return kept[key]
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 from pydantic import ConfigDict, Field
 
 from veridice.config import Frozen
+from veridice.task import LESION, Task
 
 
 def plain_name(name: str) -> str:
@@ -109,6 +110,7 @@ class Assessment(Frozen):
     lesions_by_place: dict[str, dict[str, float]] = Field(
         {}, description="count and volume_ml of the judged mask's lesions by place (docs/places.md); empty where not known"
     )
+    task: Task = Field(LESION, description="what was segmented and judged")
     warnings: tuple[str, ...] = Field(description="what a reader should know before trusting the numbers")
     warning_codes: tuple[str, ...] = Field((), description="what each of the warnings is about, for programs")
     maps: dict[str, str] = Field(description="name to file; relative to this file when stored")

@@ -143,7 +143,7 @@ def test_results_name_no_folders_of_a_machine(tmp_path: Path) -> None:
     [
         ("name = 'x'", "either a simulated cohort or sources"),
         ("name = 'x'\ncohort = 'adni'", "paper-sim"),
-        ("name = 'x'\ncohort = 'paper-sim'\ntraining = 'huge'", "default, paper"),
+        ("name = 'x'\ncohort = 'paper-sim'\ntraining = 'huge'", "default.*, paper"),
         ("name = 'x'\nsources = [{layout = 'nii', folder = '.'}]", "lesjak2017"),
         ("name = ", "not TOML"),
     ],

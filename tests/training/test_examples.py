@@ -69,7 +69,7 @@ def test_simulated_patients_come_to_the_cube_with_their_truth(tmp_path: Path) ->
     assert case.donors == plan.donors
     assert scan["images"].shape == (2, 32, 32, 32)
     assert scan["images"].max() > 0.9
-    inside = scan["lesion"][0] > 0.5
+    inside = scan["target"][0] > 0.5
     assert scan["images"][0][inside].mean() > scan["images"][0][scan["images"][0] > 0].mean()
 
 
@@ -122,8 +122,8 @@ def test_examples_are_in_range(material: TrainingMaterial) -> None:
         example = stream[index]
         assert example["images"].shape == (2, 12, 12, 12)
         assert 0 <= example["images"].min() <= example["images"].max() <= 1
-        assert set(example["lesion"].unique().tolist()) <= {0.0, 1.0}
-        assert not (example["lesion"].bool() & example["ignored"].bool()).any()
+        assert set(example["target"].unique().tolist()) <= {0.0, 1.0}
+        assert not (example["target"].bool() & example["ignored"].bool()).any()
         t1_absent += int(example["images"][1].max() == 0)
     assert 0 < t1_absent < 20
 
@@ -137,7 +137,7 @@ def test_soft_labels_are_the_shares_of_the_cube(tmp_path: Path) -> None:
     for soft, expected in ((True, share), (False, (share >= 0.5).float())):
         stream = ExampleStream(material, straight.model_copy(update={"soft_labels": soft}), 0, 0, 4)
         for index in range(4):
-            lesion = stream[index]["lesion"]
+            lesion = stream[index]["target"]
             assert torch.equal(lesion, expected) or torch.equal(lesion.flip(1), expected)
 
 
@@ -228,7 +228,7 @@ def test_unlabelled_voxels_near_the_ventricles_are_ignored(tmp_path: Path) -> No
         distances = [np.linalg.norm((np.array(index) - other) * (1, 1, 3)) for other in np.argwhere(ventricles)]
         near[index] = min(distances) <= 3.0
     np.testing.assert_array_equal(stripped["ignored"][0].numpy() >= 0.5, near & ~ventricles & ~lesion)
-    np.testing.assert_array_equal(stripped["lesion"][0].numpy() >= 0.5, lesion)
+    np.testing.assert_array_equal(stripped["target"][0].numpy() >= 0.5, lesion)
 
 
 def test_voxels_of_another_label_are_ignored(tmp_path: Path) -> None:
@@ -240,7 +240,7 @@ def test_voxels_of_another_label_are_ignored(tmp_path: Path) -> None:
     files = files_of(tmp_path, flair=flair, mask=flair.with_voxels(labels), brain_mask=brain)
     case = Case("a", ignored_label=2, **files)
     stripped = prepare([case], tmp_path, DataSettings(grid=16)).real[1].read()
-    np.testing.assert_array_equal(stripped["lesion"][0].numpy() >= 0.5, labels == 1)
+    np.testing.assert_array_equal(stripped["target"][0].numpy() >= 0.5, labels == 1)
     np.testing.assert_array_equal(stripped["ignored"][0].numpy() >= 0.5, labels == 2)
     with pytest.raises(InputError, match="not a binary mask"):
         prepare([Case("a", **files)], tmp_path / "other", DataSettings(grid=16))

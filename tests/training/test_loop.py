@@ -31,17 +31,17 @@ class Blobs(Dataset[Example]):
         images = torch.rand(2, 8, 8, 8, generator=generator)
         lesion = torch.zeros(1, 8, 8, 8)
         lesion[:, 2:5, 2:5, 2:5] = 1
-        return {"images": images * 0.3 + lesion, "lesion": lesion}
+        return {"images": images * 0.3 + lesion, "target": lesion}
 
 
 def loss(network: nn.Module, batch: Example, generator: torch.Generator) -> torch.Tensor:
-    return nn.functional.binary_cross_entropy_with_logits(network(batch["images"], generator).float(), batch["lesion"])
+    return nn.functional.binary_cross_entropy_with_logits(network(batch["images"], generator).float(), batch["target"])
 
 
 def validate(network: nn.Module) -> dict[str, float]:
     item = Blobs()[999]
     logits = network(item["images"][None].to(next(network.parameters()).device)).cpu()
-    return {"loss": float(nn.functional.binary_cross_entropy_with_logits(logits.float(), item["lesion"][None]).detach())}
+    return {"loss": float(nn.functional.binary_cross_entropy_with_logits(logits.float(), item["target"][None]).detach())}
 
 
 def settings(**changes: object) -> StageSettings:

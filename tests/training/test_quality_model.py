@@ -38,13 +38,13 @@ def known_scan(tiny_scan: dict[str, Volume], name: str, seed: int = 0) -> KnownS
     judged[:5] = False
     scan = Scan(noisy, tiny_scan["t1"], brain=flair.with_voxels(flair.voxels > 100))
     facts = {"simulated": True, "severity": "easy", "load_ml": 1.0, "whole_head": False, "brain": name}
-    return KnownScan(name, name, 0, scan, truth, judged, facts)
+    return KnownScan(name, name, 0, scan, (truth,), judged, facts)
 
 
 def test_rows_say_what_is_true(tiny_scan: dict[str, Volume], tiny_weights: Path) -> None:
     models = load_models(tiny_weights, with_quality=False)
     known = known_scan(tiny_scan, "a")
-    other_patient = np.zeros((16, 16, 16), bool)
+    other_patient = (np.zeros((16, 16, 16), bool),)
     settings = InferenceSettings(passes=2)
     rng = np.random.default_rng(0)
     rows = assessed_masks(known, models, [models.segmenter], other_patient, len(KINDS), settings, FP32, rng)

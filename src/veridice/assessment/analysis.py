@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,9 +14,10 @@ from veridice.case import Notice
 from veridice.config import InferenceSettings
 from veridice.errors import InputError
 from veridice.imaging.components import dilate
-from veridice.imaging.grid import GridTransform, fit_grid, grid_images, intensity_range
+from veridice.imaging.grid import GridTransform, fit_grid, grid_images, intensity_range, whole_grid
 from veridice.imaging.intensity import IntensityRange
 from veridice.imaging.scan import GivenMask, Scan
+from veridice.imaging.volume import Volume
 from veridice.inference.brain import brain_mask, brain_probability, is_whole_head
 from veridice.inference.passes import (
     Backend,
@@ -28,7 +29,8 @@ from veridice.inference.passes import (
 )
 from veridice.inference.tissue_map import tissue_map
 from veridice.io.weight_cards import ANATOMY
-from veridice.metrics.maps import GridMaps
+from veridice.metrics.maps import GridMaps, StochasticMaps
+from veridice.metrics.parts import masks_from_probabilities, mean_numbers, together
 from veridice.metrics.scores import all_scores, error_map, lesion_count
 from veridice.progress import Clock, OnStep
 from veridice.quality.critic_evidence import critic_evidence
@@ -39,6 +41,7 @@ from veridice.quality.placement_checks import SURELY_TURNED, cut_off_doubts, ori
 from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.quality.single_lesions import MOST_LESIONS
 from veridice.quality.slice_checks import slice_doubts
+from veridice.task import Task
 from veridice.types import Mask, Numbers, ProbabilityMap, Voxels
 
 OWN = "own"
@@ -54,42 +57,60 @@ def analyse_scan(
     """Everything about a scan that no mask changes: cube, passes, our own mask."""
     flair, t1 = scan.flair, scan.t1
     with clock.stage("grid"):
-        transform = fit_grid(flair, models.grid_shape)
+        transform = task_grid(flair, models.task, models.grid_shape)
         ranges = _intensity_ranges(scan, transform)
         images = grid_images(flair, t1, transform, ranges)
     with clock.stage("segmentation"):
         passes = stochastic_passes(models.segmenter, images, backend, settings.passes, settings.seed, on_step)
     with clock.stage("brain"):
         brain, native_brain = find_brain(scan, images, transform, *models.brain_finder, backend)
-        doubts = image_doubts(images[0], None if t1 is None else images[1], brain, transform.geometry)
-        doubts += scan_doubts(scan, images, brain, transform, models, backend)
+        doubts = []
+        if models.task.whole_head:
+            doubts += image_doubts(images[0], None if t1 is None else images[1], brain, transform.geometry)
+            doubts += scan_doubts(scan, images, brain, transform, models, backend)
     with clock.stage("anatomy"):
         tissue = None
         if models.anatomy is not None:
             tissue = tissue_map(images, models.anatomy, models.cards[ANATOMY].grid, backend)
     with clock.stage("native_samples"):
-        probability = native_probability(passes.mean, brain, transform)
-        samples = native_samples(passes.sample_masks, transform)
+        analysis = analysis_of_passes(scan, transform, images, passes, brain, native_brain)
     with clock.stage("familiarity"):
         descriptors, features = _appearance(images, brain, transform, models, backend)
-    whole_head = is_whole_head(images[0], brain)
-    return ScanAnalysis(
-        scan=scan,
-        transform=transform,
-        images=images,
-        passes=passes,
-        samples=samples,
-        probability=probability,
-        own=mask_from_probability(probability),
-        brain=brain,
-        native_brain=native_brain,
+    whole_head = models.task.whole_head and is_whole_head(images[0], brain)
+    with_t1 = t1 is not None or "t1" not in models.task.contrasts[1:]
+    return replace(
+        analysis,
         tissue=tissue,
         descriptors=descriptors,
         features=features,
         preprocessing={**transform.record(), **scan.record, **_ends(ranges), "whole_head": whole_head},
-        warnings=(*scan.warnings, *image_warnings(t1 is not None, flair.geometry)),
+        warnings=(*scan.warnings, *image_warnings(with_t1, flair.geometry)),
         doubts=(*scan.doubts, *doubts),
     )
+
+
+def task_grid(image: Volume, task: Task, shape: tuple[int, int, int], foreground: Mask | None = None) -> GridTransform:
+    """The way to the cube: around the head or the ``foreground``, or of the whole image where the task is one of crops."""
+    return fit_grid(image, shape, foreground) if task.whole_head else whole_grid(image, shape)
+
+
+def analysis_of_passes(
+    scan: Scan, transform: GridTransform, images: Voxels, passes: StochasticMaps, brain: Mask, native_brain: Mask
+) -> ScanAnalysis:
+    """What follows from the passes alone, for the target and for each of its parts."""
+    each = passes.parts()
+    probabilities = [native_probability(part.mean, brain, transform) for part in each]
+    own = masks_from_probabilities(probabilities)
+
+    def analysis(maps: StochasticMaps, probability: ProbabilityMap, mask: Mask) -> ScanAnalysis:
+        samples = native_samples(maps.sample_masks, transform)
+        return ScanAnalysis(scan, transform, images, maps, samples, probability, mask, brain, native_brain)
+
+    parts = tuple(map(analysis, each, probabilities, own))
+    if len(parts) == 1:
+        return parts[0]
+    whole = analysis(passes.together(), together(probabilities), np.asarray(np.logical_or.reduce(own)))
+    return replace(whole, parts=parts)
 
 
 def _intensity_ranges(scan: Scan, transform: GridTransform) -> dict[str, IntensityRange]:
@@ -108,7 +129,7 @@ def _ends(ranges: Mapping[str, IntensityRange]) -> dict[str, Any]:
 
 def scan_appearance(scan: Scan, models: Models, backend: Backend) -> tuple[dict[str, float], Numbers]:
     """Descriptors of a scan and its features in the segmenter, as :func:`analyse_scan` has them."""
-    transform = fit_grid(scan.flair, models.grid_shape)
+    transform = task_grid(scan.flair, models.task, models.grid_shape)
     images = grid_images(scan.flair, scan.t1, transform)
     brain, _ = find_brain(scan, images, transform, *models.brain_finder, backend)
     return _appearance(images, brain, transform, models, backend)
@@ -178,6 +199,7 @@ class MaskAnalysis:
     Args:
         name: of its file; ``own`` for ours.
         mask: in the FLAIR's grid.
+        parts: the same of each part of the target.
         maps: on the cube.
         reconstruction: FLAIR rebuilt with the mask cut out, on the cube.
         chance: of a lesion in each voxel of the FLAIR's grid, by the critic, where there is one.
@@ -187,6 +209,7 @@ class MaskAnalysis:
 
     name: str
     mask: Mask
+    parts: tuple[Mask, ...]
     maps: GridMaps
     reconstruction: Voxels
     chance: ProbabilityMap | None
@@ -201,12 +224,15 @@ def analyse_mask(
     backend: Backend,
     clock: Clock,
 ) -> MaskAnalysis:
-    """Analyse one mask of an analysed scan; None takes our own."""
-    passes, images, transform = analysis.passes, analysis.images, analysis.transform
-    segmentation = passes.mean if given is None else transform.to_grid(given.volume.voxels)
+    """Analyse one mask of an analysed scan; None takes our own. Scores are the means of the parts'."""
+    images, transform = analysis.images, analysis.transform
+    masks = tuple(part.own for part in analysis.each_part) if given is None else given.each_part
+    cubes = [part.passes.mean if given is None else transform.to_grid(mask) for part, mask in _pairs(analysis, masks)]
+    segmentation = together(cubes)
     with clock.stage("reconstruction"):
         reconstruction = reconstruct(models.reconstructor, images[0], segmentation >= HALF, backend)
-    maps = GridMaps.of(passes, segmentation, error_map(images[0], reconstruction))
+    error = error_map(images[0], reconstruction)
+    maps = GridMaps.of(analysis.passes, segmentation, error)
     with clock.stage("regression"):
         predictions = predict_all(models.regressors, images, maps, backend)
     mask = analysis.own if given is None else given.volume.voxels
@@ -216,11 +242,17 @@ def analyse_mask(
             chance = criticise(segmentation >= HALF, analysis, models.critic, backend)
             criticised = critic_evidence(mask, chance, analysis.geometry.voxel_volume_ml)
     with clock.stage("scores"):
-        evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(mask, analysis).items()}
-        scores = {**predictions, **all_scores(maps), **evidence, **criticised, "lesion_count": (count := lesion_count(mask))}
-    warnings = (*(given.warnings if given else ()), *_mask_warnings(count))
+        evidence = mean_numbers([mask_evidence(part_mask, part) for part, part_mask in _pairs(analysis, masks)])
+        each = zip(analysis.each_part, cubes, strict=True)
+        found = mean_numbers([all_scores(GridMaps.of(part.passes, cube, error)) for part, cube in each])
+        scores = {**predictions, **found, **evidence, **criticised, "lesion_count": (count := lesion_count(mask))}
+    warnings = (*(given.warnings if given else ()), *_mask_warnings(count, models.task))
     name = given.name if given else OWN
-    return MaskAnalysis(name, mask, maps, reconstruction, chance, scores, warnings)
+    return MaskAnalysis(name, mask, masks, maps, reconstruction, chance, scores, warnings)
+
+
+def _pairs(analysis: ScanAnalysis, masks: Sequence[Mask]) -> list[tuple[ScanAnalysis, Mask]]:
+    return list(zip(analysis.each_part, masks, strict=True))
 
 
 def criticise(mask: Mask, analysis: ScanAnalysis, critic: nn.Module, backend: Backend) -> ProbabilityMap:
@@ -229,16 +261,13 @@ def criticise(mask: Mask, analysis: ScanAnalysis, critic: nn.Module, backend: Ba
     return native_probability(deterministic_pass(critic, seen, backend), analysis.brain, analysis.transform)
 
 
-def _mask_warnings(lesions: int) -> tuple[Notice, ...]:
-    if lesions > MOST_LESIONS:
+def _mask_warnings(lesions: int, task: Task) -> tuple[Notice, ...]:
+    if lesions > MOST_LESIONS and task.scattered:
         text = f"the mask has {lesions:,} parts: the table and map of lesions have the {MOST_LESIONS:,} largest"
         return (Notice("many_lesions", text),)
     if lesions:
         return ()
     text = "the judged mask is empty: if there are lesions, its Dice is 0; if there are none, it is 1 by policy"
+    if not task.scattered:
+        text = f"the judged mask is empty, and every such scan shows the {task.target}: its Dice is 0"
     return (Notice("empty_mask", text),)
-
-
-def mask_from_probability(probability: Voxels) -> Mask:
-    """Voxels that are a lesion rather than not; of the native probability map, not a resampled mask."""
-    return probability >= 0.5

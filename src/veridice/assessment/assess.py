@@ -28,12 +28,14 @@ from veridice.errors import GeometryError
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
+from veridice.metrics.parts import label_map
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.progress import Clock, OnStep
 from veridice.quality.critic_evidence import error_maps
 from veridice.quality.lesion_places import by_place, places_of
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions, missed_mask
+from veridice.task import LESION, Task
 from veridice.types import Mask, Numbers
 
 
@@ -95,7 +97,7 @@ def assess_masks(
     analysis = analyse_scan(scan, models, settings, backend, clock, on_step)
     mask_analyses = [analyse_mask(mask, analysis, models, backend, clock) for mask in masks or (None,)]
     calibration = models.quality.calibration
-    limits = limits_of(settings, analysis)
+    limits = limits_of(settings, analysis, models.task)
     with clock.stage("verdict"):
         doubts = tuple(Notice(code, f"{text}; no mask is accepted unseen") for code, text in analysis.doubts)
         unusual = ood_warnings(analysis, models.quality)
@@ -105,12 +107,17 @@ def assess_masks(
     decision, _ = ranked[0]
     best = decision.mask_analysis
     with clock.stage("native_maps"):
-        native = native_maps(best, analysis)
-    with clock.stage("lesions"):
-        numbers, lesions, missed = list_lesions(best.mask, analysis)
-        places = lesion_places(numbers, len(lesions) + len(missed), analysis)
-    native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
-    chances = quality_chances(decision, calibration, known)
+        native = native_maps(best, analysis, models.task)
+    lesions: list[Lesion] = []
+    missed: list[Lesion] = []
+    places: list[str] = []
+    if models.task.scattered:
+        with clock.stage("lesions"):
+            numbers, lesions, missed = list_lesions(best.mask, analysis)
+            places = lesion_places(numbers, len(lesions) + len(missed), analysis)
+        native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
+    # Good, fair and poor have limits for lesions.
+    chances = quality_chances(decision, calibration, known) if models.task.name == LESION.name else {}
     doubtful = calibration_warnings(calibration, settings, limits)
     notices = (*analysis.warnings, *doubts, *best.warnings, *unusual, *doubtful)
     assessment = Assessment(
@@ -134,10 +141,11 @@ def assess_masks(
             "unfamiliarity": unfamiliarity(analysis, models.quality),
             **worth(decision, calibration, limits.min_dice, known),
         },
-        volumes_ml=_volumes_ml(best.mask, analysis, missed),
+        volumes_ml=_volumes_ml(best, analysis, missed, models.task),
         passes_volumes_ml=tuple(round(float(volume), 5) for volume in passes_volumes_ml(analysis)),
         lesions_by_place=by_place(places[: len(lesions)], [lesion.volume_ml for lesion in lesions]) if places else {},
-        warnings=tuple(notice.text for notice in notices),
+        task=models.task,
+        warnings=tuple(models.task.say(notice.text) for notice in notices),
         warning_codes=tuple(notice.code for notice in notices),
         maps={},
         seconds=clock.seconds,
@@ -168,10 +176,13 @@ def passes_volume(analysis: ScanAnalysis) -> dict[str, float | None]:
     return {"passes_volume_ml": float(volumes.mean()), "passes_volume_deviation_ml": float(volumes.std(ddof=1))}
 
 
-def _volumes_ml(mask: Mask, analysis: ScanAnalysis, missed: Sequence[Lesion]) -> dict[str, float]:
-    parts = {"judged_mask": mask, "own_mask": analysis.own, "brain": analysis.native_brain}
-    volumes = {name: lesion_volume_ml(part, analysis.geometry.voxel_volume_ml) for name, part in parts.items()}
-    return {**volumes, "looks_missed": sum(lesion.volume_ml for lesion in missed)}
+def _volumes_ml(judged: MaskAnalysis, analysis: ScanAnalysis, missed: Sequence[Lesion], task: Task) -> dict[str, float]:
+    masks = {"judged_mask": judged.mask, "own_mask": analysis.own}
+    if task.whole_head:
+        masks["brain"] = analysis.native_brain
+    masks |= {f"judged_{name}": part for name, part in zip(task.parts, judged.parts, strict=False)}
+    volumes = {name: lesion_volume_ml(mask, analysis.geometry.voxel_volume_ml) for name, mask in masks.items()}
+    return {**volumes, "looks_missed": sum(lesion.volume_ml for lesion in missed)} if task.scattered else volumes
 
 
 def list_lesions(mask: Mask, analysis: ScanAnalysis) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:
@@ -190,8 +201,8 @@ def lesion_places(numbers: np.ndarray[Any, Any], count: int, analysis: ScanAnaly
     return places_of(numbers, count, analysis.tissue, analysis.transform)
 
 
-def native_maps(mask_analysis: MaskAnalysis, analysis: ScanAnalysis) -> dict[str, Volume]:
-    """Maps back in the FLAIR's grid."""
+def native_maps(mask_analysis: MaskAnalysis, analysis: ScanAnalysis, task: Task) -> dict[str, Volume]:
+    """Maps back in the FLAIR's grid; a mask of several parts has their labels."""
     maps, transform = mask_analysis.maps, analysis.transform
     on_grid = {
         "entropy": maps.entropy,
@@ -201,14 +212,15 @@ def native_maps(mask_analysis: MaskAnalysis, analysis: ScanAnalysis) -> dict[str
         "reconstruction_error": maps.error,
     }
     native = {name: Volume(transform.to_native(voxels), transform.native) for name, voxels in on_grid.items()}
-    native["lesion_probability"] = Volume(analysis.probability, transform.native)
-    native["lesion_mask"] = Volume(analysis.own, transform.native)
-    native["brain_mask"] = Volume(analysis.native_brain, transform.native)
+    native[task.probability] = Volume(analysis.probability, transform.native)
+    native[task.own_mask] = Volume(label_map([part.own for part in analysis.each_part], task), transform.native)
+    if task.whole_head:
+        native["brain_mask"] = Volume(analysis.native_brain, transform.native)
     if mask_analysis.chance is not None:
         false, missed = error_maps(mask_analysis.mask, mask_analysis.chance)
         native |= {"false_positive": Volume(false, transform.native), "missed": Volume(missed, transform.native)}
     if mask_analysis.name != OWN:
-        native["input_mask"] = Volume(mask_analysis.mask, transform.native)
+        native["input_mask"] = Volume(label_map(mask_analysis.parts, task), transform.native)
     return native
 
 

@@ -18,7 +18,7 @@ from veridice.assessment.result import AssessmentResult
 from veridice.case import Assessment, plain_name
 from veridice.config import InferenceSettings
 from veridice.errors import InputError, VeridiceError
-from veridice.imaging.scan import GivenMask
+from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
 from veridice.io.atomic import staged_output, write_json
 from veridice.io.bids import (
@@ -34,13 +34,14 @@ from veridice.io.bids import (
 )
 from veridice.io.mask_values import MaskLabel
 from veridice.io.nifti import write_image
-from veridice.io.scan_reader import read_given_mask, read_scan
+from veridice.io.scan_reader import read_given_mask, read_given_parts, read_scan
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.catalogue import LESION_COLUMNS
 from veridice.progress import Clock, OnStep
 from veridice.quality.calibration import CalibrationSet, read_calibration
 from veridice.report.scan_page import write_report
 from veridice.report.thumbnail import write_thumbnail
+from veridice.task import LESION, Task, load_task
 
 if TYPE_CHECKING:
     from veridice.assessment.models import Models
@@ -57,6 +58,7 @@ class Request:
         mask_threshold, mask_label: see :func:`veridice.io.scan_reader.read_given_mask`.
         registration: whether a T1w that lies elsewhere is registered.
         calibration: a file of your own; None: the one beside the weights.
+        task: what is judged; its first contrast takes the place of the FLAIR.
     """
 
     case: str
@@ -68,6 +70,7 @@ class Request:
     mask_label: MaskLabel | None = None
     registration: bool = True
     calibration: Path | None = None
+    task: Task = LESION
 
     @property
     def files(self) -> list[Path]:
@@ -79,7 +82,7 @@ Source = str | Path | nib.spatialimages.SpatialImage | Volume
 
 
 def check(
-    flair: Source,
+    flair: Source | None = None,
     t1: Source | None = None,
     mask: Source | Sequence[Source] | None = None,
     *,
@@ -92,12 +95,13 @@ def check(
     mask_label: MaskLabel | None = None,
     registration: bool = True,
     calibration: Path | None = None,
+    task: str = LESION.name,
     on_step: OnStep | None = None,
 ) -> AssessmentResult:
-    """Say how good a lesion mask of a scan is, without the truth.
+    """Say how good a mask of a scan is, without the truth: a mask of lesions, or of another task's target.
 
     Args:
-        flair: the scan; results come back in its grid.
+        flair: the scan; results come back in its grid. A task without it takes the T1w in its place.
         t1: of the same scan, on any grid; better with it.
         mask: to judge; several are ranked; None: our own segmentation is judged.
         brain_mask: in the FLAIR's space; None: the brain is found.
@@ -108,6 +112,7 @@ def check(
         mask_threshold, mask_label: see :func:`veridice.io.scan_reader.read_given_mask`.
         registration: whether a T1w that lies elsewhere is registered.
         calibration: a file of your own; None: the one beside the weights.
+        task: a shipped one (``lesion``, ``hippocampus``), or the TOML file of one.
         on_step: called after each stochastic pass.
 
     Raises:
@@ -115,9 +120,10 @@ def check(
     """
     settings = settings or InferenceSettings()
     masks: list[Source] = [] if mask is None else list(mask) if isinstance(mask, list | tuple) else [mask]
-    folder = models if isinstance(models, Path) else Path(models) if isinstance(models, str) else bundled_weights()
-    load = partial(load_prepared, folder, settings) if models is None or isinstance(models, str | Path) else lambda: models
-    given = {"flair": flair, "t1": t1, "brain_mask": brain_mask}
+    asked = load_task(task)
+    first, second = asked.take(flair=flair, t1=t1)
+    load = _loader(models, settings, asked)
+    given = {"flair": first, "t1": second, "brain_mask": brain_mask}
     with _room_for([*given.values(), *masks]) as room:
         files = {name: _as_file(source, room / name) for name, source in given.items() if source is not None}
         request = Request(
@@ -127,15 +133,32 @@ def check(
             mask_label=mask_label,
             registration=registration,
             calibration=calibration,
+            task=asked,
             **files,
         )
         if output is None:
             return judge_files(request, None, load, settings, on_step)
         output = Path(output)
-        refuse_overwriting(output, request.case, request.files)
+        refuse_overwriting(output, request.case, request.files, asked)
         with staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
             write_dataset_files(stage, output)
             return judge_files(request, stage, load, settings, on_step)
+
+
+def _loader(models: Models | Path | str | None, settings: InferenceSettings, task: Task) -> Callable[[], Models]:
+    """What gives the models: those that are there, or a loading of them.
+
+    Raises:
+        InputError: those that are there are of another task.
+        WeightsError: none ship for the task.
+    """
+    if models is None or isinstance(models, str | Path):
+        return partial(load_prepared, bundled_weights(task.name) if models is None else Path(models), settings, task)
+    if models.task != task:
+        raise InputError(
+            f"the models are for task '{models.task.name}', not for '{task.name}'; load them with load_models(task=...)"
+        )
+    return lambda: models
 
 
 def _as_file(source: Source, place: Path) -> Path:
@@ -192,9 +215,7 @@ def judge_files(
         with ThreadPoolExecutor(1) as pool:
             loading = pool.submit(load)
             with clock.stage("read"):
-                scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
-                read = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
-                masks = _with_names(read, request.masks)
+                scan, masks = _read(request)
             with clock.stage("load_weights"):
                 models = loading.result()
         models = with_calibration(models, request.calibration)
@@ -207,7 +228,21 @@ def judge_files(
     return replace(result, assessment=assessment.model_copy(update={"seconds": seconds}))
 
 
-def load_prepared(weights: Path, settings: InferenceSettings) -> Models:
+def _read(request: Request) -> tuple[Scan, list[GivenMask]]:
+    task = request.task
+    try:
+        scan = read_scan(request.flair, request.t1, request.brain_mask, request.registration)
+        scan = scan if task.whole_head else scan.as_crop()
+        if task.parts:
+            read = [read_given_parts(path, scan, task) for path in request.masks]
+        else:
+            read = [read_given_mask(path, scan, request.mask_threshold, request.mask_label) for path in request.masks]
+    except VeridiceError as error:
+        raise type(error)(task.say(str(error))) from error
+    return scan, _with_names(read, request.masks)
+
+
+def load_prepared(weights: Path, settings: InferenceSettings, task: Task = LESION) -> Models:
     """Import what needs torch, load the networks and compile the segmenter: what no scan is needed for.
 
     Raises:
@@ -216,7 +251,7 @@ def load_prepared(weights: Path, settings: InferenceSettings) -> Models:
     from veridice.assessment.models import load_models
     from veridice.inference.passes import choose_backend, prepare
 
-    models = load_models(weights)
+    models = load_models(weights, task=task)
     prepare(models.segmenter, models.grid_shape, choose_backend(settings))
     return models
 
@@ -256,9 +291,12 @@ def _store(result: AssessmentResult, stage: Path, clock: Clock) -> Assessment:
     provenance = {"Preprocessing": result.preprocessing, "Model": result.assessment.model, **made_by}
     with clock.stage("write"):
         write_thumbnail(flair, result.judged_mask, result.transform, stage / f"{stem}{THUMBNAIL_SUFFIX}")
-        files = write_maps(stage, case, result.volumes, provenance)
-        table = write_table(stage, case, "lesions", result.lesion_rows(), LESION_COLUMNS)
-    update = {"maps": files, "tables": {"lesions": table}, "seconds": {**clock.seconds, **result.assessment.seconds}}
+        task = result.assessment.task
+        files = write_maps(stage, case, result.volumes, provenance, task)
+        tables = {}
+        if task.scattered:
+            tables["lesions"] = write_table(stage, case, "lesions", result.lesion_rows(), LESION_COLUMNS)
+    update = {"maps": files, "tables": tables, "seconds": {**clock.seconds, **result.assessment.seconds}}
     assessment = result.assessment.model_copy(update=update)
     with clock.stage("report"):
         stored = stage / f"{stem}{ASSESSMENT_SUFFIX}"

@@ -12,13 +12,13 @@ import numpy as np
 from veridice.assessment.analysis import MaskAnalysis
 from veridice.case import SIMULATED_CALIBRATION, Notice, RankedMask
 from veridice.config import InferenceSettings
+from veridice.errors import InputError
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.quality.calibration import CalibrationSet, dice_intervals, expected_shortfall, fewest_cases
 from veridice.quality.decision import (
     AGREEMENT_WEIGHT,
     MAX_GROSS,
-    MIN_DICE,
     Limits,
     PValues,
     Verdict,
@@ -32,6 +32,7 @@ from veridice.quality.model import QualityModel
 from veridice.quality.quality_classes import CLASSES, LIMITS, class_chances
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.second_expert import second_expert_dice
+from veridice.task import LESION, Task
 from veridice.types import Array
 
 DecidedBy = Literal["not_bad", "not_good", "neither", "unknown_scan", "empty"]
@@ -60,10 +61,16 @@ class Decision:
     max_gross: float = MAX_GROSS
 
 
-def limits_of(settings: InferenceSettings, analysis: ScanAnalysis) -> Limits:
-    """What a decision is made for. The lesion load that a second expert would see is taken to be that of our own mask."""
+def limits_of(settings: InferenceSettings, analysis: ScanAnalysis, task: Task = LESION) -> Limits:
+    """What a decision is made for. The lesion load that a second expert would see is taken to be that of our own mask.
+
+    Raises:
+        InputError: a second expert's Dice is asked for a task that none is known for.
+    """
+    if settings.min_dice == "second-expert" and task.name != LESION.name:
+        raise InputError(f"what a second expert reaches is not known for task '{task.name}'; give --min-dice a number")
     if settings.min_dice != "second-expert":
-        min_dice = MIN_DICE if settings.min_dice is None else settings.min_dice
+        min_dice = task.min_dice if settings.min_dice is None else settings.min_dice
         return Limits(min_dice, settings.max_missed, settings.max_wasted)
     load = lesion_volume_ml(analysis.own, analysis.geometry.voxel_volume_ml)
     thickness = max(analysis.geometry.voxel_spacing)

@@ -17,6 +17,7 @@ from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.decision import Limits
 from veridice.quality.model import QualityModel, load_quality_model
+from veridice.task import LESION, Task
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Models:
     reconstructor: nn.Module
     regressors: dict[str, RegressionNet]
     cards: dict[str, WeightCard]
+    task: Task = LESION
     quality: QualityModel | None = None
     anatomy: nn.Module | None = None
     critic: nn.Module | None = None
@@ -45,20 +47,26 @@ class Models:
         return self.brain, self.cards["brain"].grid
 
 
-def load_models(folder: Path | None = None, with_quality: bool = True) -> Models:
+def load_models(folder: Path | None = None, with_quality: bool = True, task: Task = LESION) -> Models:
     """Load everything that judges a scan.
 
     Args:
         folder: of the weights; None: those that ship.
         with_quality: whether what judges masks is loaded too.
+        task: what is judged. Masks of lesions need all networks; the brain network of another task is the one that ships.
 
     Raises:
         InputError: the calibration there is damaged.
-        WeightsError: one is missing or damaged, or they were trained for different cubes.
+        WeightsError: one is missing or damaged, or they were trained for different cubes or another task.
     """
-    folder = folder or bundled_weights()
-    there = (*NAMES, *(name for name in OPTIONAL if (folder / f"{name}.json").exists()))
-    loaded = {name: load_network(folder, name) for name in there}
+    folder = folder or bundled_weights(task.name)
+    needed = NAMES if task.name == LESION.name else ("segmenter", "reconstructor")
+    there = (*needed, *(name for name in (*REGRESSORS.values(), *OPTIONAL) if (folder / f"{name}.json").exists()))
+    loaded = {name: load_network(folder, name) for name in dict.fromkeys(there)}
+    if (count := getattr(loaded["segmenter"][0], "classes", 1)) != task.count:
+        raise WeightsError(f"{folder}: marks {count} parts, and task '{task.name}' has {task.count}; give weights of this task")
+    if "brain" not in loaded:
+        loaded["brain"] = load_network(bundled_weights(), "brain")
     cards = {name: card for name, (_, card) in loaded.items()}
     on_cube = {name: card.grid for name, card in cards.items() if name not in ("brain", ANATOMY)}
     if len(set(on_cube.values())) != 1:
@@ -69,8 +77,9 @@ def load_models(folder: Path | None = None, with_quality: bool = True) -> Models
         brain=loaded["brain"][0],
         segmenter=loaded["segmenter"][0],
         reconstructor=loaded["reconstructor"][0],
-        regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items()},
+        regressors={pair: cast(RegressionNet, loaded[name][0]) for pair, name in REGRESSORS.items() if name in loaded},
         cards=cards if quality_model is None else {**cards, "predictor": read_card(folder, "predictor")},
+        task=task,
         quality=quality_model,
         anatomy=loaded[ANATOMY][0] if ANATOMY in loaded else None,
         critic=loaded[CRITIC][0] if CRITIC in loaded else None,
@@ -83,6 +92,7 @@ def describe_model(
     """Provenance of a judgement: which weights, how many passes, on what; what its decision promises."""
     return {
         "configuration": models.cards["segmenter"].configuration,
+        "task": models.task.name,
         "weights": {name: card.sha256 for name, card in models.cards.items()},
         "trained_on": models.cards["segmenter"].data,
         "grid": list(models.grid_shape),

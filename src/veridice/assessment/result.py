@@ -97,7 +97,7 @@ class AssessmentResult:
     @property
     def judged_mask(self) -> Volume:
         """The given mask, or our own where none was given."""
-        return self.volumes.get("input_mask", self.volumes["lesion_mask"])
+        return self.volumes.get("input_mask", self.volumes[self.assessment.task.own_mask])
 
     @cached_property
     def lesions(self) -> pd.DataFrame:
@@ -118,7 +118,7 @@ class AssessmentResult:
 
     def picture(self) -> bytes:
         """PNG: axial slices of scan, mask and maps, as the report shows them."""
-        return draw_mosaic(self.scan.flair, self.scan.t1, self.volumes, self.transform)
+        return draw_mosaic(self.scan.flair, self.scan.t1, self.volumes, self.transform, self.assessment.task)
 
     def view(self) -> Any:
         """The scan with its mask and maps, to move through in a notebook; needs the extra ``review``.
@@ -126,7 +126,7 @@ class AssessmentResult:
         Raises:
             InputError: ipyniivue is not installed.
         """
-        return live_view(self.scan.flair, self.scan.t1, self.volumes)
+        return live_view(self.scan.flair, self.scan.t1, self.volumes, self.assessment.task)
 
     def _repr_html_(self) -> str:
         """For notebooks."""

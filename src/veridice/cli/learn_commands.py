@@ -10,10 +10,11 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from veridice.cli.common import Weights, err, out, progress_bar
+from veridice.cli.common import TaskName, Weights, err, out, progress_bar
 from veridice.config import LARGEST_SEED
 from veridice.errors import InputError
 from veridice.io.weight_cards import NAMES, WeightKind, bundled_weights, read_card, verify
+from veridice.task import LESION, load_task
 
 
 def simulate(
@@ -46,7 +47,8 @@ def train(
     network: Annotated[
         WeightKind, typer.Argument(help="brain, segmenter, reconstructor, regressor, predictor, in this order.")
     ],
-    config: Annotated[str, typer.Option(help="TOML file, or a shipped one: default, paper.")] = "default",
+    config: Annotated[str | None, typer.Option(help="TOML file, or a shipped one: default, paper; else the task's.")] = None,
+    task: TaskName = LESION.name,
     manifest: Annotated[
         str | None, typer.Option(help="CSV: id, patient, split, flair, t1, mask, ...; else the configuration's.")
     ] = None,
@@ -71,7 +73,10 @@ def train(
     from veridice.training import quality_model, regressors, unets
     from veridice.training.settings import load_training_settings, on_whole_cubes, with_steps, without_group
 
+    config = config or load_task(task).training
     settings = load_training_settings(config)
+    if task != LESION.name and load_task(task) != settings.data.task:
+        raise InputError(f"configuration '{config}' is for task '{settings.data.target}', not for '{task}'; name one of them")
     if (network == "brain") != (settings.data.target == "brain"):
         raise InputError(
             f"configuration '{config}' teaches to mark the {settings.data.target}; use --config brain for the brain"
@@ -110,8 +115,11 @@ def train(
 
 
 def experiment(
-    config: Annotated[str, typer.Argument(help="TOML file, or a shipped one: laptop, paper, real-10.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="Everything goes here; given again, it goes on.")],
+    config: Annotated[
+        str | None, typer.Argument(help="TOML file, or a shipped one: laptop, paper, real-10; else the task's.")
+    ] = None,
+    task: TaskName = LESION.name,
     data: Annotated[Path | None, typer.Option(help="What the folders of the sources are relative to.")] = None,
     jobs: Annotated[int, typer.Option(min=1, max=256, help="Processes that simulate.")] = 2,
     methods: Annotated[
@@ -125,7 +133,7 @@ def experiment(
     asked = [name.strip() for name in methods.split(",") if name.strip()]
     if methods and not asked:
         raise typer.BadParameter("name at least one method", param_hint="--methods")
-    settings = load_experiment(config, data, asked)
+    settings = load_experiment(config or load_task(task).experiment, data, asked)
     results = run_experiment(settings, output, jobs, lambda line: err.print(escape(line)))
     err.print(escape(f"tables and figures -> {results}"))
 
@@ -133,10 +141,11 @@ def experiment(
 def models(
     check_sums: Annotated[bool, typer.Option("--verify", help="Check every file against its card.")] = False,
     weights: Weights = None,
+    task: TaskName = LESION.name,
 ) -> None:
     """Which weights are there, what they were trained on, and whether they are intact."""
-    folder = weights or bundled_weights()
-    for name in (*NAMES, "predictor"):
+    folder = weights or bundled_weights(task)
+    for name in (*NAMES, "predictor") if task == LESION.name else ("segmenter", "reconstructor", "predictor"):
         card = verify(folder, name) if check_sums else read_card(folder, name)
         metrics = ", ".join(f"{key} {value:.3f}" for key, value in card.metrics.items())
         made = f"configuration {card.configuration}, cube {card.grid}, {card.best_step} steps, {card.created}"

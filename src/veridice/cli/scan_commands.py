@@ -27,6 +27,7 @@ from veridice.cli.common import (
     Passes,
     Registration,
     Seed,
+    TaskName,
     Weights,
     inference_settings,
     out,
@@ -34,11 +35,15 @@ from veridice.cli.common import (
     read_mask_label,
 )
 from veridice.config import InferenceSettings
+from veridice.errors import InputError
+from veridice.task import LESION, load_task
 
 
 def check(
-    flair: Annotated[Path, typer.Option(help="FLAIR: .nii, .nii.gz, .mgz, or a folder with one DICOM series.")],
     output: Output,
+    flair: Annotated[
+        Path | None, typer.Option(help="FLAIR, needed for lesions: .nii, .nii.gz, .mgz, or a folder with one DICOM series.")
+    ] = None,
     t1: Annotated[Path | None, typer.Option(help="T1w, on any grid; better with it.")] = None,
     mask: Annotated[
         list[Path] | None,
@@ -55,6 +60,7 @@ def check(
     brain_mask: Annotated[Path | None, typer.Option(help="Brain mask, in the FLAIR's or T1w's space.")] = None,
     registration: Registration = True,
     case: Annotated[str | None, typer.Option(help="Name of the case; taken from the FLAIR's file name when absent.")] = None,
+    task: TaskName = LESION.name,
     weights: Weights = None,
     passes: Passes = 20,
     seed: Seed = 0,
@@ -69,13 +75,17 @@ def check(
     engine: Engine = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Judge the lesion segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
+    """Judge the segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
+    try:
+        load_task(task).take(flair=flair, t1=t1)
+    except InputError as error:
+        raise typer.BadParameter(str(error)) from error
     if mask_threshold is not None and not math.isfinite(mask_threshold):
         raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
     files = {"flair": flair, "t1": t1, "mask": mask, "brain_mask": brain_mask}
     reading = {"mask_threshold": mask_threshold, "mask_label": read_mask_label(mask_label), "registration": registration}
-    assessment = _check(output, weights, settings, **files, **reading, case=case, calibration=calibration)
+    assessment = _check(output, weights, settings, **files, **reading, case=case, calibration=calibration, task=task)
     if as_json:
         sys.stdout.write(json.dumps(with_absolute_paths(assessment, output)) + "\n")
     else:
@@ -194,9 +204,7 @@ def print_assessment(assessment: Assessment, output: Path, true_dice: float | No
     if true_dice is not None:
         table.add_row("true Dice", f"{true_dice:.3f}  (known here; FLAIR's own grid)")
     table.add_row("agreement among passes", f"{assessment.scores['pairwise_dice']:.3f}")
-    table.add_row(
-        "lesion volume", f"{assessment.volumes_ml['judged_mask']:.1f} ml in {assessment.scores['lesion_count']:.0f} lesions"
-    )
+    table.add_row(f"{assessment.task.target} volume", _volume(assessment))
     table.add_row("entropy, voxel-wise sum", f"{assessment.scores['entropy_sum']:.0f} bit")
     table.add_row("seconds", f"{assessment.seconds['total']:.1f}")
     out.print(table)
@@ -208,6 +216,14 @@ def print_assessment(assessment: Assessment, output: Path, true_dice: float | No
 
     report = output / f"{file_stem(assessment.case)}{REPORT_SUFFIX}"
     out.print(f"report: {escape(plain_name(str(report)))}\nmaps:   {escape(plain_name(str(output)))}\n{DISCLAIMER}")
+
+
+def _volume(assessment: Assessment) -> str:
+    task, volumes = assessment.task, assessment.volumes_ml
+    if task.scattered:
+        return f"{volumes['judged_mask']:.1f} ml in {assessment.scores['lesion_count']:.0f} {task.target}s"
+    parts = ", ".join(f"{name} {volumes[f'judged_{name}']:.2f}" for name in task.parts)
+    return f"{volumes['judged_mask']:.2f} ml{f' ({parts})' if parts else ''}"
 
 
 def _interval(assessment: Assessment) -> str:

@@ -13,20 +13,21 @@ from urllib.parse import quote
 import numpy as np
 from torch import nn
 
-from veridice.assessment.analysis import find_brain, mask_from_probability, native_probability
+from veridice.assessment.analysis import analysis_of_passes, find_brain, task_grid
 from veridice.case import Case
 from veridice.experiment.methods import augmented_masks, ensemble_masks
-from veridice.imaging.grid import GridTransform, fit_grid, grid_images, pooled_map
+from veridice.imaging.grid import GridTransform, grid_images, pooled_map
 from veridice.inference.passes import Backend, reconstruct, stochastic_passes
 from veridice.io.atomic import replaced, write_text
 from veridice.io.labelled_scan import LabelledScan, read_labelled
-from veridice.metrics.maps import GridMaps, StochasticMaps
+from veridice.metrics.maps import GridMaps, PackedMasks, packed_parts
 from veridice.metrics.overlap import dice
+from veridice.metrics.parts import mean_numbers
 from veridice.metrics.scores import all_scores, error_map, lesion_count, lesion_volume_ml, mean_pairwise_dice, voxelwise_sum
 from veridice.quality.mask_features import mask_evidence
-from veridice.quality.scan_analysis import ScanAnalysis, native_samples
+from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.training.settings import DataSettings
-from veridice.types import Mask, Voxels
+from veridice.types import Voxels
 
 LONGEST_NAME = 150
 """Of a stored case; file systems take 255 bytes."""
@@ -44,6 +45,7 @@ class Panel:
         backend: device and precision.
         passes: stochastic ones.
         augmentations: changed images for test-time augmentation; 0: none.
+        mirrored_fraction: share of them that is mirrored, as in training.
         seed: of passes and changes.
     """
 
@@ -54,6 +56,7 @@ class Panel:
     backend: Backend
     passes: int
     augmentations: int
+    mirrored_fraction: float
     seed: int
 
 
@@ -71,8 +74,8 @@ class KnownCase(LabelledScan):
         Raises:
             InputError: FLAIR or mask are absent or cannot be read.
         """
-        known = read_labelled(case, settings.resample_t1, settings.rim_mm)
-        transform = fit_grid(known.scan.flair, (settings.grid,) * 3)
+        known = read_labelled(case, settings.resample_t1, settings.rim_mm, task=settings.task)
+        transform = task_grid(known.scan.flair, settings.task, (settings.grid,) * 3)
         images = grid_images(known.scan.flair, known.scan.t1, transform)
         return cls(**vars(known), images=images, transform=transform)
 
@@ -80,61 +83,58 @@ class KnownCase(LabelledScan):
 def analyse_case(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, Any], dict[str, Voxels]]:
     """Numbers and pooled maps of one scan.
 
+    Where the target has several parts, its Dice and scores are the means of the parts'; the error map and all pooled maps are
+    of the parts together.
+
     Returns:
         Numbers: ``dice`` (cube), ``dice_native``, ``load_ml``, the scores of all methods but those that are learnt, and the
         evidence from which ``check`` predicts the Dice.
         Maps (float16, pooled): those of a quality case, and ``truth``.
     """
-    images, transform = scan.images, scan.transform
+    images, transform, count = scan.images, scan.transform, len(scan.parts)
     passes = stochastic_passes(panel.segmenter, images, panel.backend, panel.passes, panel.seed)
-    segmentation = passes.mean
+    segmentation, entropy = (whole := passes.together()).mean, whole.entropy
     mask = segmentation >= 0.5
-    rebuilt = reconstruct(panel.reconstructor, images[0], mask, panel.backend)
-    maps = GridMaps.of(passes, segmentation, error_map(images[0], rebuilt))
-    analysis = _as_served(scan, passes, panel)
-    evidence = {name: None if np.isnan(value) else value for name, value in mask_evidence(analysis.own, analysis).items()}
-    numbers = {**evidence, **_truths(scan, segmentation, analysis.own), **all_scores(maps)}
+    error = error_map(images[0], reconstruct(panel.reconstructor, images[0], mask, panel.backend))
+    # As ``check`` does, with the networks of the fold; the brain network is the one that ships.
+    brains = find_brain(scan.scan, images, transform, *panel.brain_finder, panel.backend)
+    parts = analysis_of_passes(scan.scan, transform, images, passes, *brains).each_part
+    evidence = mean_numbers([mask_evidence(part.own, part) for part in parts])
+    scores = mean_numbers([all_scores(GridMaps.of(part.passes, part.passes.mean, error)) for part in parts])
+    numbers = {**evidence, **_truths(scan, parts), **scores}
     numbers |= _errors_of_the_truth(scan, panel)
     if panel.augmentations:
-        changed = augmented_masks(panel.segmenter, images, panel.backend, panel.augmentations, panel.seed)
-        numbers["test_time_augmentation"] = mean_pairwise_dice(changed)
+        how_many, mirrored = panel.augmentations, panel.mirrored_fraction
+        changed = augmented_masks(panel.segmenter, images, panel.backend, how_many, panel.seed, mirrored)
+        numbers["test_time_augmentation"] = _agreement(changed, count)
     if panel.members:
-        numbers["ensemble"] = mean_pairwise_dice(ensemble_masks(panel.members, images, panel.backend))
+        numbers["ensemble"] = _agreement(ensemble_masks(panel.members, images, panel.backend), count)
     numbers["mask_contrast"] = float(images[0][mask].mean() - np.median(images[0][images[0] > 0])) if mask.any() else 0.0
-    shown = {"flair": images[0], "t1": images[1], "segmentation": segmentation, "entropy": maps.entropy, "error": maps.error}
+    shown = {"flair": images[0], "t1": images[1], "segmentation": segmentation, "entropy": entropy, "error": error}
     shown["truth"] = transform.to_grid(scan.truth)
     return numbers, {name: pooled_map(map_, pool) for name, map_ in shown.items()}
 
 
-def _as_served(scan: KnownCase, passes: StochasticMaps, panel: Panel) -> ScanAnalysis:
-    """The scan as ``check`` analyses it, with the networks of the fold; the brain network is the one that ships."""
-    transform = scan.transform
-    brain, native_brain = find_brain(scan.scan, scan.images, transform, *panel.brain_finder, panel.backend)
-    probability = native_probability(passes.mean, brain, transform)
-    return ScanAnalysis(
-        scan=scan.scan,
-        transform=transform,
-        images=scan.images,
-        passes=passes,
-        samples=native_samples(passes.sample_masks, transform),
-        probability=probability,
-        own=mask_from_probability(probability),
-        brain=brain,
-        native_brain=native_brain,
-    )
+def _agreement(masks: PackedMasks, count: int) -> float:
+    return float(np.mean([mean_pairwise_dice(part) for part in packed_parts(masks, count)]))
 
 
-def _truths(scan: KnownCase, segmentation: Voxels, native: Mask) -> dict[str, float]:
-    """True Dice on the cube and in the scan's own grid, true and found volume."""
+def _truths(scan: KnownCase, parts: Sequence[ScanAnalysis]) -> dict[str, float]:
+    """True Dice on the cube and in the scan's own grid, mean of the parts; true and found volume of all parts together."""
     transform = scan.transform
-    truth, valid = transform.to_grid(scan.truth) >= 0.5, transform.to_grid(scan.valid) >= 0.5
-    voxel_ml = transform.native.voxel_volume_ml
+    valid, voxel_ml = transform.to_grid(scan.valid) >= 0.5, transform.native.voxel_volume_ml
+    on_cube = [
+        dice((part.passes.mean >= 0.5) & valid, (transform.to_grid(true) >= 0.5) & valid).dice
+        for part, true in zip(parts, scan.parts, strict=True)
+    ]
+    native = [dice(part.own & scan.valid, true & scan.valid).dice for part, true in zip(parts, scan.parts, strict=True)]
+    own = np.asarray(np.logical_or.reduce([part.own for part in parts]))
     return {
-        "dice": dice((segmentation >= 0.5) & valid, truth & valid).dice,
-        "dice_native": dice(native & scan.valid, scan.truth & scan.valid).dice,
+        "dice": float(np.mean(on_cube)),
+        "dice_native": float(np.mean(native)),
         "load_ml": lesion_volume_ml(scan.truth, voxel_ml),
-        "volume": lesion_volume_ml(native, voxel_ml),
-        "lesion_count": lesion_count(native),
+        "volume": lesion_volume_ml(own, voxel_ml),
+        "lesion_count": lesion_count(own),
     }
 
 

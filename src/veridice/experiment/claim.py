@@ -92,7 +92,7 @@ def claim(settings: ExperimentSettings, folder: Path) -> tuple[TrainingSettings,
         return training, inference, start
     if not is_new(folder):
         raise OutputError(f"{folder}: is not empty and holds no experiment; give a new -o folder")
-    precision = choose_backend(InferenceSettings()).precision
+    precision = choose_backend(InferenceSettings(precision=settings.precision)).precision
     write_json(stored, {**begun, "precision": precision})
     return training, InferenceSettings(passes=settings.passes, precision=precision), start
 

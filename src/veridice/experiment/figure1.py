@@ -44,10 +44,13 @@ def choose_loads(loads: dict[str, float]) -> dict[str, str]:
 def slices_of(scan: KnownCase, panel: Panel) -> Voxels:
     """The axial slice of the cube with most of the true lesion, one for each column (columns, x, y)."""
     images, truth = scan.images, scan.transform.to_grid(scan.truth)
-    passes = stochastic_passes(panel.segmenter, images, panel.backend, panel.passes, panel.seed)
-    mask = passes.mean >= 0.5
+    passes = stochastic_passes(panel.segmenter, images, panel.backend, panel.passes, panel.seed).together()
+    segmentation, entropy = passes.mean, passes.entropy
+    mask = segmentation >= 0.5
     rebuilt = reconstruct(panel.reconstructor, images[0], mask, panel.backend)
-    shown = (images[1], truth, passes.mean, passes.entropy, np.where(mask, 0, images[0]), rebuilt)
+    # Where there is but one contrast, it is the T1w.
+    t1 = images[1] if images[1].any() else images[0]
+    shown = (t1, truth, segmentation, entropy, np.where(mask, 0, images[0]), rebuilt)
     level = int(truth.sum(axis=(0, 1)).argmax())
     return np.stack([map_[:, :, level] for map_ in (*shown, error_map(images[0], rebuilt))]).astype(np.float32)
 

@@ -143,7 +143,8 @@ def _analyse(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
         # The combination is made of all scores.
         augmented = settings.wants("test_time_augmentation") or settings.wants("combination")
         augmentations = settings.test_time_augmentations if augmented else 0
-        return Panel(network, ensemble, reconstructor, finder, backend, settings.passes, augmentations, settings.seed)
+        mirrored = data.mirrored_fraction
+        return Panel(network, ensemble, reconstructor, finder, backend, settings.passes, augmentations, mirrored, settings.seed)
 
     train = fold.of("train")
     with counted(f"fold {fold.number}: scans", len(fold.cases) + len(train)) as on_step:
@@ -166,7 +167,7 @@ def _keep_slices(fold: Fold) -> None:
     segmenter, reconstructor = (load_network(fold.weights, name)[0] for name in ("segmenter", "reconstructor"))
     settings = fold.settings
     backend = choose_backend(fold.inference)
-    panel = Panel(segmenter, (), reconstructor, brain_finder(), backend, settings.passes, 0, settings.seed)
+    panel = Panel(segmenter, (), reconstructor, brain_finder(), backend, settings.passes, 0, 0.0, settings.seed)
     store_slices(chosen, panel, fold.folder / SLICES)
 
 

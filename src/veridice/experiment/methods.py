@@ -36,7 +36,7 @@ SAMPLED_VOXELS = 0.2
 
 
 def packed(probability: Voxels) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
-    """The mask of a probability map, eight voxels a byte."""
+    """The mask of a probability map, eight voxels a byte; those of several parts one after the other."""
     return np.packbits((probability >= 0.5).ravel())
 
 
@@ -45,22 +45,25 @@ def ensemble_masks(members: Sequence[nn.Module], images: Voxels, backend: Backen
     return np.stack([packed(deterministic_pass(member, images, backend)) for member in members])
 
 
-def augmented_masks(segmenter: nn.Module, images: Voxels, backend: Backend, count: int, seed: int) -> PackedMasks:
+def augmented_masks(
+    segmenter: nn.Module, images: Voxels, backend: Backend, count: int, seed: int, mirrored_fraction: float = 0.5
+) -> PackedMasks:
     """Masks (count, bytes) of changed images, brought back (test-time augmentation: Wang et al. 2019, arXiv:1807.07356).
 
-    Each is turned, stretched, mirrored and noisy by its own random amount; the change of place is inverted exactly up to
-    interpolation.
+    Each is turned, stretched and noisy by its own random amount, and a part of them is mirrored; the change of place is
+    inverted exactly up to interpolation.
     """
     masks = []
     for number in range(count):
         rng = np.random.default_rng([seed, number])
-        change, mirrored = _small_affine(rng), rng.random() < 0.5
+        change, mirrored = _small_affine(rng), rng.random() < mirrored_fraction
         there = _resample(torch.from_numpy(np.ascontiguousarray(images, np.float32)), change)
         there = there.flip(1) if mirrored else there
         noise = rng.standard_normal(there.shape).astype(np.float32) * rng.uniform(0, LARGEST_NOISE)
-        found = torch.from_numpy(deterministic_pass(segmenter, there.numpy() + noise, backend))[None]
-        found = found.flip(1) if mirrored else found
-        masks.append(packed(_resample(found, np.linalg.inv(change))[0].numpy()))
+        found = torch.from_numpy(deterministic_pass(segmenter, there.numpy() + noise, backend))
+        parts = found.reshape(-1, *there.shape[1:])
+        parts = parts.flip(1) if mirrored else parts
+        masks.append(packed(_resample(parts, np.linalg.inv(change)).numpy()))
     return np.stack(masks)
 
 

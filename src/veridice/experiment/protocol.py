@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import Self, get_args
+from typing import Literal, Self, get_args
 
 import numpy as np
 import pandas as pd
@@ -67,6 +67,9 @@ class ExperimentSettings(Settings):
     validation_share: float = Field(16 / 84, gt=0, le=0.5, description="of the patients that are not in the test split")
     inner_folds: int = Field(3, ge=2, description="segmenters trained without a part of the training split")
     passes: int = Field(20, ge=2, description="stochastic passes")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        "auto", description="of all passes; auto: what the first machine does best"
+    )
     test_time_augmentations: int = Field(8, ge=2)
     atlas_references: int = Field(8, ge=1, le=8, description="training cases that reverse classification registers to")
     segmenter_steps: int = Field(200, ge=1)
@@ -77,6 +80,7 @@ class ExperimentSettings(Settings):
     patients: int = Field(0, ge=0, description="of the simulated cohort; 0: all of it")
     methods: tuple[str, ...] = Field((), description="of the ladder; none: all. volume and training_mean are always there")
     calibration: str = Field("", description="case table of another experiment whose validation cases stand in for its own")
+    failure_dice: float = Field(0.75, gt=0, lt=1, description="a segmentation below this failed (paper: 0.75)")
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
     @field_validator("methods")
@@ -148,14 +152,16 @@ def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[
         InputError: a source cannot be read, or two cases have one name.
     """
     sources = settings.sources or (Source(layout="bids", folder=str(cohort_folder)),)
+    truth = load_training_settings(settings.training).data.task.truth
     cases: list[Case] = []
     left_out: list[str] = []
     for source in sources:
         if source.layout == "manifest":
             rows = read_manifest(Path(source.manifest), Path(source.folder), splits=False)
             name = source.dataset or Path(source.manifest).stem
-            cases += [replace(case, dataset=case.dataset or name) for case in rows if case.mask]
-            left_out += [f"{case.id}: no mask" for case in rows if not case.mask]
+            known = [case for case in rows if getattr(case, truth)]
+            cases += [replace(case, dataset=case.dataset or name) for case in known]
+            left_out += [f"{case.id}: no {truth}" for case in rows if case not in known]
         else:
             reading = read_dataset(source.layout, Path(source.folder))
             cases += reading.cases if len(sources) == 1 else [_prefixed(case) for case in reading.cases]

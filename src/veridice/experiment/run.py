@@ -22,6 +22,7 @@ from veridice.experiment.results.tables import REFITS, write_cases, write_csv
 from veridice.experiment.results.tables import read_cases as read_case_table
 from veridice.experiment.results.write import CASES, write_results
 from veridice.io.atomic import held, write_text
+from veridice.metrics.failure_detection import failing_below
 from veridice.progress import counted
 from veridice.simulate.cohorts import COHORTS, write_cohort
 from veridice.simulate.donors import donors_by_name
@@ -79,10 +80,11 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     for path in (folder / SPLITS, folder / LEFT_OUT, folds[-1].folder / REFITS):
         shutil.copyfile(path, results / path.name)
     write_csv(results / TIMES, _times(folds))
-    write_results(results)
-    figure1(folder / "fold-0" / SLICES, results)
     people, kind = len({case.patient or case.id for case in cases}), "simulated patients" if settings.cohort else "patients"
-    write_summary(settings.name, f"{len(cases)} scans of {people} {kind}, {settings.folds} folds.", results)
+    with failing_below(settings.failure_dice):
+        write_results(results)
+        figure1(folder / "fold-0" / SLICES, results)
+        write_summary(settings.name, f"{len(cases)} scans of {people} {kind}, {settings.folds} folds.", results)
     return results
 
 

@@ -225,6 +225,14 @@ def fit_grid(volume: Volume, grid_shape: tuple[int, int, int], foreground: Mask 
     return GridTransform(volume.geometry, (box[0], box[1], box[2]), grid_shape)
 
 
+def whole_grid(volume: Volume, grid_shape: tuple[int, int, int]) -> GridTransform:
+    """The way to the cube of an image that is a crop already: all of it."""
+    orientation = nib.orientations.io_orientation(volume.affine)
+    x, y, z = volume.shape
+    sides = _in_order(((0, x), (0, y), (0, z)), orientation, volume.shape)
+    return GridTransform(volume.geometry, (sides[0], sides[1], sides[2]), grid_shape)
+
+
 def _in_order(box: Box, orientation: np.ndarray[Any, Any], shape: tuple[int, ...]) -> list[tuple[int, int]]:
     """A box of native voxels along the canonical axes."""
     sides: list[tuple[int, int]] = [(0, 0)] * 3

@@ -60,8 +60,10 @@ def is_installed() -> bool:
 
 
 def can_run(network: nn.Module) -> bool:
-    """Whether the graph of this network can be compiled: dropout of whole channels has a mask that is a plain vector."""
-    return is_installed() and isinstance(network, McUnet) and network.dropout_kind == "channel"
+    """Whether the graph of this network can be compiled: dropout of whole channels has a mask that is a plain vector, and one
+    map comes out.
+    """
+    return is_installed() and isinstance(network, McUnet) and network.dropout_kind == "channel" and network.classes == 1
 
 
 def compile_segmenter(network: McUnet, shape: tuple[int, ...], bf16: bool, threads: int) -> Any:

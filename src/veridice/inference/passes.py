@@ -112,7 +112,7 @@ def stochastic_passes(
 
 
 def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, passes: int, seed: int) -> Iterator[Tensor]:
-    """The probability map (x, y, z) of each pass, see :func:`stochastic_passes`."""
+    """The probability map (x, y, z) of each pass, see :func:`stochastic_passes`; of several parts (parts, x, y, z)."""
     segmenter = _placed(segmenter, backend)
     assert isinstance(segmenter, McUnet)  # noqa: S101 (for the type checker: cards name the kind of network)
     generators = [torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(passes)]
@@ -126,7 +126,7 @@ def stochastic_samples(segmenter: nn.Module, images: Voxels, backend: Backend, p
     for generator in generators:
         with torch.inference_mode(), _autocast(backend):
             logits = segmenter.finish(shared, generator)
-        yield torch.sigmoid(logits[0, 0].float())
+        yield torch.sigmoid(_alone(logits[0].float()))
 
 
 def prepare(segmenter: nn.Module, grid_shape: tuple[int, int, int], backend: Backend) -> None:
@@ -137,9 +137,14 @@ def prepare(segmenter: nn.Module, grid_shape: tuple[int, int, int], backend: Bac
 
 
 def deterministic_pass(segmenter: nn.Module, images: Voxels, backend: Backend) -> ProbabilityMap:
-    """Lesion probability (x, y, z) of ``images`` (contrasts, x, y, z; in [0, 1]) without dropout."""
-    probability: ProbabilityMap = torch.sigmoid(_output(segmenter, images, backend)).cpu().numpy()
+    """Probability (x, y, z) of ``images`` (contrasts, x, y, z; in [0, 1]) without dropout; of several parts, a map each."""
+    probability: ProbabilityMap = torch.sigmoid(_alone(all_outputs(segmenter, images, backend)[0])).cpu().numpy()
     return probability
+
+
+def _alone(maps: Tensor) -> Tensor:
+    """The only map (x, y, z) of a network that marks one part; all maps, where it marks several."""
+    return maps[0] if len(maps) == 1 else maps
 
 
 def deepest_features(segmenter: nn.Module, images: Voxels, backend: Backend) -> np.ndarray[tuple[int], np.dtype[np.float64]]:

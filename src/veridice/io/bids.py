@@ -20,16 +20,17 @@ from veridice.imaging.volume import Volume
 from veridice.io.atomic import write_json, write_text
 from veridice.io.image_header import PAIR_SUFFIXES, SUFFIXES
 from veridice.io.nifti import write_image
+from veridice.task import LESION, Task
 
 MAPS = {
-    "lesion_mask": ("label-lesion_mask", "Lesion probability at 0.5 or above", "1"),
+    "lesion_mask": ("label-lesion_mask", "Mean lesion probability at 0.5 or above", "1"),
     "lesion_probability": ("label-lesion_probseg", "Mean lesion probability over the stochastic passes", "1"),
     "input_mask": ("label-lesion_desc-input_mask", "The given lesion mask that was judged", "1"),
     "false_positive": ("desc-falsepositive_probseg", "Chance that a voxel of the judged mask is no lesion, by the critic", "1"),
     "missed": ("desc-missed_probseg", "Chance that a voxel that is not in the judged mask is a lesion, by the critic", "1"),
     "best_mask": ("label-lesion_desc-best_mask", "Of several tools' masks the one that is expected to be best", "1"),
-    "consensus_mask": ("label-lesion_desc-consensus_mask", "Lesion mask made of several tools' masks", "1"),
-    "edited_mask": ("label-lesion_desc-edited_mask", "Lesion mask that a person corrected", "1"),
+    "consensus_mask": ("label-lesion_desc-consensus_mask", "A lesion mask made of several tools' masks", "1"),
+    "edited_mask": ("label-lesion_desc-edited_mask", "A lesion mask that a person corrected", "1"),
     "lesion_numbers": (
         "desc-lesions_dseg",
         "Connected parts of the judged mask, then places that look missed, numbered as in *_lesions.tsv",
@@ -47,6 +48,21 @@ MAPS = {
     "reconstruction_error": ("desc-reconstruction_error", "FLAIR scaled to [0, 1] minus its reconstruction", "1"),
 }
 """File names of the maps after the case's name (the FLAIR's own grid, hence no ``space`` entity), meaning and unit."""
+
+
+def maps_of(task: Task) -> dict[str, tuple[str, str, str]]:
+    """:data:`MAPS` in the words of a task; masks of several parts are label maps."""
+    if task.name == LESION.name:
+        return MAPS
+    known = {}
+    for name, (suffix, meaning, unit) in MAPS.items():
+        file = task.rename(suffix)
+        if task.parts and name in (LESION.own_mask, "input_mask"):
+            file = f"{file.removesuffix('_mask')}_dseg"
+        known[task.rename(name)] = file, task.say(meaning), unit
+    return known
+
+
 UNKNOWN_TO_BIDS = (
     "records",
     "review",
@@ -67,6 +83,7 @@ UNKNOWN_TO_BIDS = (
     "*_thumbnail.png",
     "*_rating.json",
     "*_desc-reconstruction_FLAIR.*",
+    "*_desc-reconstruction_T1w.*",
 )
 ROUNDING = 2.0**-12
 """Step of stored maps: a quarter of a thousandth costs nobody anything and makes files many times smaller."""
@@ -81,7 +98,7 @@ def case_name(flair: Path) -> str:
     stem = flair.name
     for suffix in (*SUFFIXES, *PAIR_SUFFIXES):
         stem = stem.removesuffix(suffix)
-    return plain_name(re.sub(r"_(FLAIR|flair)$", "", stem)) or "scan"
+    return plain_name(re.sub(r"_(FLAIR|flair|T1w)$", "", stem)) or "scan"
 
 
 def file_stem(case: str) -> str:
@@ -91,7 +108,7 @@ def file_stem(case: str) -> str:
     return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", case)[:80] or "scan")
 
 
-def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
+def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path], task: Task = LESION) -> None:
     """Make sure that a result of ``case`` in ``folder`` replaces no input, and nothing of another case whose name differs in
     signs alone.
 
@@ -99,7 +116,7 @@ def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
         OutputError: it would.
     """
     # Not Path.resolve, which fails on links that lead to themselves.
-    results = {os.path.realpath(folder / f"{file_stem(case)}_{name}.nii.gz") for name, _, _ in MAPS.values()}
+    results = {os.path.realpath(folder / f"{file_stem(case)}_{name}.nii.gz") for name, _, _ in maps_of(task).values()}
     for path in inputs:
         if os.path.realpath(path) in results:
             raise OutputError(f"{path}: would be overwritten by a result of the same name; give another -o folder")
@@ -109,14 +126,17 @@ def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path]) -> None:
             raise OutputError(f"{stored}: is of '{there}', not of '{case}'; give another -o folder, or another --case")
 
 
-def write_maps(folder: Path, case: str, maps: dict[str, Volume], provenance: dict[str, Any]) -> dict[str, str]:
+def write_maps(
+    folder: Path, case: str, maps: dict[str, Volume], provenance: dict[str, Any], task: Task = LESION
+) -> dict[str, str]:
     """Write maps with a JSON sidecar each; returns their file names by map name."""
-    files = {name: f"{file_stem(case)}_{MAPS[name][0]}.nii.gz" for name in maps}
+    known = maps_of(task)
+    files = {name: f"{file_stem(case)}_{known[name][0]}.nii.gz" for name in maps}
     # Compressing leaves Python's lock to the next map.
     with ThreadPoolExecutor(2) as pool:
         list(pool.map(lambda name: write_image(folder / files[name], _rounded(maps[name])), maps))
     for name, file in files.items():
-        _, description, units = MAPS[name]
+        _, description, units = known[name]
         sidecar = {"Description": description, "Units": units, "SpatialReference": "orig", "Rounding": ROUNDING, **provenance}
         write_json(folder / file.replace(".nii.gz", ".json"), sidecar)
     return files

@@ -1,4 +1,4 @@
-"""A scan with its true lesions, from the files of a manifest: read as ``check`` reads a scan, whoever asks."""
+"""A scan with its true mask, from the files of a manifest: read as ``check`` reads a scan, whoever asks."""
 
 from __future__ import annotations
 
@@ -12,30 +12,36 @@ from veridice.case import Case
 from veridice.errors import InputError
 from veridice.imaging.foreground import even_image
 from veridice.imaging.scan import Scan
-from veridice.imaging.volume import Volume
+from veridice.imaging.volume import Geometry, Volume
 from veridice.io.nifti import read_image, read_label, read_mask
 from veridice.io.scan_reader import read_scan
+from veridice.task import LESION, Task
 from veridice.types import Mask
 
 
 @dataclass(frozen=True)
 class LabelledScan:
-    """A scan whose lesions are known, on its FLAIR's grid.
+    """A scan whose target is known, on the grid of the task's first contrast.
 
     Args:
-        scan: FLAIR and T1w; skull-stripped when that was asked for.
-        truth: lesions (x, y, z).
-        valid: voxels that count (x, y, z): somebody said whether they are lesions.
+        scan: the contrasts of the task; skull-stripped when that was asked for.
+        parts: true mask (x, y, z) of each part of the target.
+        valid: voxels that count (x, y, z): somebody said whether they are the target.
         brain: brain mask (x, y, z), where the case has one.
     """
 
     scan: Scan
-    truth: Mask
+    parts: tuple[Mask, ...]
     valid: Mask
     brain: Mask | None
 
+    @property
+    def truth(self) -> Mask:
+        """All parts together."""
+        return np.asarray(np.logical_or.reduce(self.parts))
 
-def read_labelled(case: Case, move_t1: bool, rim_mm: float, stripped: bool = False) -> LabelledScan:
+
+def read_labelled(case: Case, move_t1: bool, rim_mm: float, stripped: bool = False, task: Task = LESION) -> LabelledScan:
     """Read a labelled scan.
 
     Args:
@@ -43,26 +49,44 @@ def read_labelled(case: Case, move_t1: bool, rim_mm: float, stripped: bool = Fal
         move_t1: a T1w on another grid is brought to the FLAIR as ``check`` does it; otherwise it is refused.
         rim_mm: see :func:`rim`.
         stripped: whether all but the brain is set to 0.
+        task: what is segmented.
 
     Raises:
         InputError: a file is missing or cannot be read.
         GeometryError: a file lies on another grid and may not be moved.
     """
-    flair_file, mask_file = required_file(case, "flair"), required_file(case, "mask")
+    first_file, truth_file = required_file(case, task.contrasts[0]), required_file(case, task.truth)
+    second = case.t1 if task.contrasts[1:] == ("t1",) else None
     if move_t1:
-        scan = read_scan(flair_file, case.t1)
+        scan = read_scan(first_file, second)
     else:
-        alone = even_image(read_image(flair_file))
-        scan = Scan(alone, even_image(read_image(case.t1, alone.geometry)) if case.t1 else None)
+        alone = even_image(read_image(first_file))
+        scan = Scan(alone, even_image(read_image(second, alone.geometry)) if second else None)
     flair, t1 = scan.flair, scan.t1
-    truth = read_mask(mask_file, flair.geometry, case.ignored_label).voxels
-    ignored = rim(case, flair, truth, rim_mm)
-    if case.ignored_label is not None:
-        ignored |= read_label(mask_file, flair.geometry, case.ignored_label)
+    if not task.whole_head:
+        scan = scan.as_crop()
+    ignored_label = case.ignored_label if task.truth == "mask" else None
+    parts = true_parts(truth_file, flair.geometry, task, ignored_label)
+    ignored = np.zeros(flair.shape, dtype=bool)
+    if task.name == LESION.name:
+        ignored = rim(case, flair, parts[0], rim_mm)
+    if ignored_label is not None:
+        ignored |= read_label(truth_file, flair.geometry, ignored_label)
     brain = read_mask(case.brain_mask, flair.geometry).voxels if case.brain_mask else None
     if stripped and brain is not None:
         scan = Scan(_stripped(flair, brain), _stripped(t1, brain) if t1 else None)
-    return LabelledScan(scan, truth, ~ignored, brain)
+    return LabelledScan(scan, parts, ~ignored, brain)
+
+
+def true_parts(path: Path, grid: Geometry, task: Task, ignored_label: int | None = None) -> tuple[Mask, ...]:
+    """The mask (x, y, z) of each part of a task's target in a file of labels that lies on ``grid``.
+
+    Raises:
+        InputError, GeometryError: as :func:`veridice.io.nifti.read_mask`.
+    """
+    if not task.parts:
+        return (read_mask(path, grid, ignored_label).voxels,)
+    return tuple(read_label(path, grid, label) for label in task.parts.values())
 
 
 def _stripped(image: Volume, brain: Mask) -> Volume:

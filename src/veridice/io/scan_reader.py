@@ -10,7 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.case import Notice, plain_name
-from veridice.errors import GeometryError
+from veridice.errors import GeometryError, InputError
 from veridice.imaging.foreground import even_image
 from veridice.imaging.grid import resample_to
 from veridice.imaging.registration import align, resample_aligned, tolerance
@@ -20,6 +20,7 @@ from veridice.imaging.volume import Geometry, Volume
 from veridice.io.image_file import header_doubts
 from veridice.io.mask_values import HALF, MaskLabel, as_brain_mask, as_mask
 from veridice.io.nifti import read_filled, read_map
+from veridice.task import Task
 
 MOST_OUTSIDE, WORTH_A_WORD = 0.5, 0.005
 """Parts of what a mask marks that may lie outside the FLAIR: at most, and without a word."""
@@ -105,6 +106,27 @@ def read_given_mask(path: Path, scan: Scan, threshold: float | None = None, labe
     mask, warnings = as_mask(path, read_map(path), threshold, label)
     placed, moved = _on_flair(path, scan, mask)
     return GivenMask(plain_name(path.name), placed, (*header_doubts(path), *warnings, *moved))
+
+
+def read_given_parts(path: Path, scan: Scan, task: Task) -> GivenMask:
+    """Read a mask of several parts that is to be judged: a file with the labels that the task names, and 0.
+
+    Raises:
+        InputError: it has other values.
+        GeometryError: it lies in another space.
+    """
+    values, known = read_map(path), {0.0, *map(float, task.parts.values())}
+    found = np.unique(values.voxels)
+    if not set(found.tolist()) <= known:
+        labels = ", ".join(f"{label} {name}" for name, label in task.parts.items())
+        shown = ", ".join(f"{value:g}" for value in found[:4])
+        raise InputError(
+            f"{path}: its values are {shown}{'...' if len(found) > 4 else ''}; a mask for this task has 0, {labels}"
+        )
+    placed = [_on_flair(path, scan, values.with_voxels(values.voxels == label)) for label in task.parts.values()]
+    parts = tuple(volume.voxels for volume, _ in placed)
+    union = scan.flair.with_voxels(np.logical_or.reduce(parts))
+    return GivenMask(plain_name(path.name), union, (*header_doubts(path), *placed[0][1]), parts)
 
 
 def _on_flair(path: Path, scan: Scan, mask: Volume) -> tuple[Volume, tuple[Notice, ...]]:

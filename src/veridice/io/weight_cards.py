@@ -12,6 +12,7 @@ from pydantic import Field
 
 from veridice.config import Frozen
 from veridice.errors import WeightsError
+from veridice.task import LESION
 
 if TYPE_CHECKING:
     import numpy as np
@@ -47,9 +48,18 @@ class WeightCard(Frozen):
     licence: str = "Apache-2.0"
 
 
-def bundled_weights() -> Path:
-    """Folder of the weights that ship with the package."""
-    return Path(str(resources.files("veridice") / "weights"))
+def bundled_weights(task: str = LESION.name) -> Path:
+    """Folder of the weights that ship with the package for a task.
+
+    Raises:
+        WeightsError: none do.
+    """
+    folder = Path(str(resources.files("veridice") / "weights"))
+    if task != LESION.name and not (folder := folder / task).is_dir():
+        raise WeightsError(
+            f"no weights ship for task '{task}'; train some (veridice train) and give their folder with --weights"
+        )
+    return folder
 
 
 def read_card(folder: Path, name: str) -> WeightCard:

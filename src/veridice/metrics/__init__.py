@@ -7,7 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "catalogue": "LESION_COLUMNS MEASURES Measure PAGE_SCORES PLACE_NAMES STUDY_COLUMNS label",
-    "failure_detection": "FAILURE_DICE Flags fit_dice_map percentiles spearman",
+    "failure_detection": "Flags failing_below failure_dice fit_dice_map percentiles spearman",
     "maps": "GridMaps PackedMasks StochasticMaps union unpacked",
     "overlap": "dice expected_dice",
     "scores": "SCORES SUM_GRID all_scores error_map lesion_count lesion_volume_ml mean_pairwise_dice voxelwise_sum",

@@ -19,6 +19,11 @@ def unpacked(packed: np.ndarray[Any, np.dtype[np.uint8]], shape: tuple[int, ...]
     return np.unpackbits(packed, count=math.prod(shape)).view(bool).reshape(shape)
 
 
+def packed_parts(packed: PackedMasks, count: int) -> list[PackedMasks]:
+    """Masks (masks, bytes) of (parts, x, y, z) as those of each part; a part is a whole number of bytes on every cube."""
+    return np.split(packed, count, axis=1)
+
+
 def union(packed: PackedMasks, shape: tuple[int, ...]) -> Mask:
     """Voxels (x, y, z) that any of the masks has."""
     return unpacked(np.bitwise_or.reduce(packed, axis=0), shape)
@@ -29,7 +34,8 @@ class StochasticMaps:
     """What the stochastic passes left behind, maps (x, y, z).
 
     Args:
-        mean: mean probability over the passes (paper, Eq. 2).
+        mean: mean probability over the passes (paper, Eq. 2); of a network that marks several parts (parts, x, y, z), as all
+            maps here are then.
         entropy: of the mean, in bits (paper, Eq. 3).
         variance: of the probability over the passes (divided by N).
         mutual_information: entropy of the mean minus mean of the entropies, in bits: the part of the entropy on which
@@ -42,6 +48,24 @@ class StochasticMaps:
     variance: Voxels
     mutual_information: Voxels
     sample_masks: PackedMasks
+
+    def parts(self) -> tuple[StochasticMaps, ...]:
+        """Of a network that marks several parts, whose maps are (parts, x, y, z): the maps (x, y, z) of each part."""
+        if self.mean.ndim == 3:
+            return (self,)
+        maps = zip(self.mean, self.entropy, self.variance, self.mutual_information, strict=True)
+        masks = packed_parts(self.sample_masks, len(self.mean))
+        return tuple(StochasticMaps(*each, packed) for each, packed in zip(maps, masks, strict=True))
+
+    def together(self) -> StochasticMaps:
+        """All parts as one (x, y, z): in each voxel the highest value of any."""
+        if self.mean.ndim == 3:
+            return self
+        mean, entropy, variance, information = (
+            np.asarray(map_.max(axis=0)) for map_ in (self.mean, self.entropy, self.variance, self.mutual_information)
+        )
+        masks = np.bitwise_or.reduce(packed_parts(self.sample_masks, len(self.mean)))
+        return StochasticMaps(mean, entropy, variance, information, masks)
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,11 @@ class SegmentationLoss(nn.Module):
         self.cross_entropy = cross_entropy
 
     def forward(self, logits: Tensor, target: Tensor, ignore: Tensor | None = None) -> Tensor:
-        """Scalar loss; all arguments (batch, 1, x, y, z). Voxels where ``ignore`` is set count for nothing."""
+        """Scalar loss; logits and target (batch, parts, x, y, z). Voxels where ``ignore`` (batch, 1, x, y, z) is set count for
+        nothing. The Dice loss is the mean of the parts'.
+        """
         logits, target = logits.float(), target.float()
-        valid = torch.ones_like(target) if ignore is None else 1.0 - ignore.float()
+        valid = torch.ones_like(target) if ignore is None else (1.0 - ignore.float()).expand_as(target)
         # Probability 0 against target 0 adds to neither product nor sums of the Dice loss.
         value: Tensor = self.dice(logits.masked_fill(valid == 0, IGNORED_LOGIT), target * valid)
         if self.cross_entropy:

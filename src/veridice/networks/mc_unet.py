@@ -58,7 +58,7 @@ class McUnet(nn.Module):
         super().__init__()
         if depth < HEADS:
             raise ValueError(f"depth is {depth}, but the heads need at least {HEADS} levels")
-        self.dropout_rate, self.dropout_kind, self.stem = dropout_rate, dropout_kind, stem
+        self.dropout_rate, self.dropout_kind, self.stem, self.classes = dropout_rate, dropout_kind, stem, classes
         widths = [features * 2**level for level in range(depth)]
         sources = [in_channels * stem**3, *widths[:-1]]
         self.encoder = nn.ModuleList(

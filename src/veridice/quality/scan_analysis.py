@@ -67,13 +67,14 @@ class ScanAnalysis:
         images: FLAIR and T1w on the cube (2, x, y, z), in [0, 1].
         passes: what the stochastic passes say, on the cube.
         samples: their masks in the scan's grid.
-        probability, own: mean probability and our own mask, scan's grid.
+        probability, own: mean probability and our own mask, scan's grid; of several parts all together.
         brain, native_brain: brain mask on the cube, and in the scan's grid.
         tissue: of each voxel of the cube, where an anatomy network told.
         descriptors, features: of the image, from which it is told whether the models know its like.
         preprocessing: JSON-ready record of every step between the scan and the cube.
         warnings: about scan and files.
         doubts: those for which no mask of the scan should be accepted unseen.
+        parts: the same of each part of a target that has several.
     """
 
     scan: Scan
@@ -91,6 +92,12 @@ class ScanAnalysis:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     warnings: tuple[Notice, ...] = ()
     doubts: tuple[Notice, ...] = ()
+    parts: tuple[ScanAnalysis, ...] = ()
+
+    @property
+    def each_part(self) -> tuple[ScanAnalysis, ...]:
+        """The parts; of a target that is one part, this."""
+        return self.parts or (self,)
 
     @property
     def geometry(self) -> Geometry:

@@ -10,23 +10,24 @@ import numpy as np
 
 from veridice.errors import InputError
 from veridice.imaging.volume import Volume
+from veridice.task import LESION, Task
 
 SHOWN = {
-    "lesion_probability": ("viridis", 0.05),
     "entropy": ("inferno", 0.1),
     "missed": ("cool", 0.1),
     "false_positive": ("hot", 0.1),
 }
 """Colour map and lowest shown value of maps."""
-MASKS = {"input_mask": "red", "lesion_mask": "blue"}
+PROBABILITY = ("viridis", 0.05)
 
 
-def live_view(flair: Volume, t1: Volume | None, volumes: Mapping[str, Volume]) -> Any:
+def live_view(flair: Volume, t1: Volume | None, volumes: Mapping[str, Volume], task: Task = LESION) -> Any:
     """A widget of ipyniivue with the layers of the desk; the judged mask is seen at first, the others have no opacity yet.
 
     Args:
         flair, t1: of the scan.
         volumes: maps in the FLAIR's grid, by name.
+        task: what was judged.
 
     Raises:
         InputError: ipyniivue is not installed.
@@ -35,13 +36,13 @@ def live_view(flair: Volume, t1: Volume | None, volumes: Mapping[str, Volume]) -
         from ipyniivue import NiiVue
     except ModuleNotFoundError as error:
         raise InputError("view() needs ipyniivue: pip install 'veridice[review]'") from error
-    judged = "input_mask" if "input_mask" in volumes else "lesion_mask"
-    layers = [_layer("FLAIR", flair, "gray", 1.0)]
+    judged = "input_mask" if "input_mask" in volumes else task.own_mask
+    layers = [_layer(task.reference, flair, "gray", 1.0)]
     layers += [_layer("T1w", t1, "gray", 0.0)] if t1 is not None else []
-    for name, (colours, low) in SHOWN.items():
+    for name, (colours, low) in {task.probability: PROBABILITY, **SHOWN}.items():
         if name in volumes:
             layers.append(_layer(name, volumes[name], colours, 0.0, cal_min=low, cal_max=1.0))
-    for name, colour in MASKS.items():
+    for name, colour in (("input_mask", "red"), (task.own_mask, "blue")):
         if name in volumes:
             layers.append(_layer(name, volumes[name], colour, 0.6 if name == judged else 0.0, cal_min=0.0, cal_max=1.0))
     widget = NiiVue()

@@ -15,6 +15,7 @@ from scipy import ndimage
 from veridice.imaging.grid import GridTransform
 from veridice.imaging.volume import Volume
 from veridice.report.slices import doubtful_slices, picture_size, radiological, window
+from veridice.task import LESION, Task
 from veridice.types import Mask, Voxels
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]
@@ -56,36 +57,44 @@ class Panel:
         return picture.resize(size, Image.Resampling.BOX if smaller else Image.Resampling.NEAREST)
 
 
-def draw_mosaic(flair: Volume, t1: Volume | None, maps: Mapping[str, Volume], transform: GridTransform) -> bytes:
+def draw_mosaic(
+    flair: Volume, t1: Volume | None, maps: Mapping[str, Volume], transform: GridTransform, task: Task = LESION
+) -> bytes:
     """PNG in radiological convention, cropped to the head.
 
     Args:
         flair, t1: the scan that was judged.
         maps: in the FLAIR's grid, by name.
         transform: whose crop is shown.
+        task: what was judged.
     """
-    judged = transform.crop(maps.get("input_mask", maps["lesion_mask"]).voxels)
-    panels = _panels(flair, t1, maps, transform)
-    outlines = [(judged, MASK_COLOUR)]
+    judged = transform.crop(maps.get("input_mask", maps[task.own_mask]).voxels)
+    panels = _panels(flair, t1, maps, transform, task)
+    outlines = part_outlines(judged, MASK_COLOUR)
     if "input_mask" in maps:
-        outlines.append((transform.crop(maps["lesion_mask"].voxels), OWN_COLOUR))
+        outlines += part_outlines(transform.crop(maps[task.own_mask].voxels), OWN_COLOUR)
     spacing = np.array(flair.geometry.voxel_spacing)[np.argsort(transform.orientation[:, 0])]
-    slices = doubtful_slices(judged, transform.crop(maps["entropy"].voxels), SLICES)
+    slices = doubtful_slices(judged > 0, transform.crop(maps["entropy"].voxels), SLICES)
     buffer = io.BytesIO()
     _draw(panels, outlines, slices, picture_size(judged.shape, spacing)).save(buffer, format="png", compress_level=4)
     return buffer.getvalue()
 
 
-def _panels(flair: Volume, t1: Volume | None, maps: Mapping[str, Volume], transform: GridTransform) -> list[Panel]:
+def part_outlines(mask: Voxels, colour: tuple[int, int, int]) -> list[tuple[Mask, tuple[int, int, int]]]:
+    """Each part of a mask, or label of a label map, with the colour of its outline."""
+    return [(mask == label, colour) for label in np.unique(mask) if label] or [(mask > 0, colour)]
+
+
+def _panels(flair: Volume, t1: Volume | None, maps: Mapping[str, Volume], transform: GridTransform, task: Task) -> list[Panel]:
     shown = transform.crop(flair.voxels)
     low, high = window(shown)
-    panels = [Panel("FLAIR", shown, "gray", low, high)]
+    panels = [Panel(task.reference, shown, "gray", low, high)]
     if t1 is not None:
         second = transform.crop(t1.voxels)
         panels.append(Panel("T1w", second, "gray", *window(second)))
     panels.append(Panel("judged mask", shown, "gray", low, high, outlined=True))
     for name, title, colours, ends, unit in (
-        ("lesion_probability", "lesion probability", "magma", (0, 1), ""),
+        (task.probability, f"{task.target} probability", "magma", (0, 1), ""),
         ("entropy", "entropy", "magma", (0, 1), "bit"),
         ("false_positive", "marked wrongly", "magma", (0, 1), ""),
         ("missed", "missed", "magma", (0, 1), ""),

@@ -15,6 +15,7 @@ from veridice.io.bids import file_stem, read_assessment, read_table
 from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, PLACE_NAMES, label
 from veridice.report.pages import VERDICT_WORDS, page_environment, promise, reason
 from veridice.report.viewers import viewer_commands
+from veridice.task import LESION
 
 DOUBTFUL = 0.5
 LISTED = 8
@@ -39,17 +40,29 @@ def write_report(assessment_file: Path, picture: bytes, grid: str, output: Path)
         rating_script=script,
         rating_script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
         mosaic=base64.b64encode(picture).decode("ascii"),
-        scores=[(label(name), _shown(assessment, name), MEASURES[name].meaning) for name in PAGE_SCORES],
+        scores=_scores(assessment),
         grid=grid,
         verdict_words=VERDICT_WORDS[assessment.verdict],
         reason=reason(assessment),
         promise=promise(assessment.model),
         given="input_mask" in assessment.maps,
         place_names=PLACE_NAMES,
-        commands=viewer_commands("FLAIR.nii.gz", assessment.maps.get("input_mask", assessment.maps.get("lesion_mask"))),
+        commands=_commands(assessment),
         **_lesion_tables(assessment_file, assessment),
     )
     output.write_text(html, encoding="utf-8")
+
+
+def _scores(assessment: Assessment) -> list[tuple[str, str, str]]:
+    """Label, value and meaning of each score of the page; of another task than lesions, of those that it has."""
+    task = assessment.task
+    names = [name for name in PAGE_SCORES if name in assessment.scores or task.name == LESION.name]
+    return [(task.say(label(name)), _shown(assessment, name), task.say(MEASURES[name].meaning)) for name in names]
+
+
+def _commands(assessment: Assessment) -> dict[str, str]:
+    task, maps = assessment.task, assessment.maps
+    return viewer_commands(f"{task.reference}.nii.gz", maps.get("input_mask", maps.get(task.own_mask)))
 
 
 def _lesion_tables(assessment_file: Path, assessment: Assessment) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from PIL import Image
 
 from veridice.imaging.grid import GridTransform
 from veridice.imaging.volume import Volume
-from veridice.report.mosaic import MASK_COLOUR, Panel, outlined
+from veridice.report.mosaic import MASK_COLOUR, Panel, outlined, part_outlines
 from veridice.report.slices import lesion_slices, picture_size, window
 
 HEIGHT, SLICES = 128, 3
@@ -21,18 +21,19 @@ def write_thumbnail(flair: Volume, mask: Volume, transform: GridTransform, outpu
 
     Args:
         flair: the scan.
-        mask: boolean, on the same grid.
+        mask: boolean or labels, on the same grid.
         transform: whose crop is shown.
         output: PNG file, about 10 kB.
     """
     spacing = np.array(flair.geometry.voxel_spacing)[np.argsort(transform.orientation[:, 0])]
     image, marked = (transform.crop(volume.voxels) for volume in (flair, mask))
     panel = Panel("", image, "gray", *window(image))
+    outlines = part_outlines(marked, MASK_COLOUR)
     width, height = picture_size(image.shape, spacing)
     size = max(1, round(HEIGHT * width / height)), HEIGHT
     pictures = [
-        outlined(panel.picture(index, size), [(marked[:, :, index], MASK_COLOUR)])
-        for index in reversed(lesion_slices(marked, SLICES))
+        outlined(panel.picture(index, size), [(part[:, :, index], colour) for part, colour in outlines])
+        for index in reversed(lesion_slices(marked > 0, SLICES))
     ]
     row = np.concatenate([np.array(picture) for picture in pictures], axis=1)
     Image.fromarray(row).quantize(64).save(output, optimize=True)

@@ -56,7 +56,7 @@ class KnownScan:
         person: whose it is; simulated: the patient.
         group: donor group.
         scan: images.
-        truth: true mask, FLAIR's grid.
+        parts: true mask of each part of the target, FLAIR's grid.
         valid: voxels that count, FLAIR's grid.
         facts: what results are grouped by: ``simulated``, ``severity``, ``load_ml``, ``whole_head``,
             ``slice_thickness`` (mm), ``t1`` (whether there is one), ``brain`` (whose it is).
@@ -66,9 +66,14 @@ class KnownScan:
     person: str
     group: int
     scan: Scan
-    truth: Mask
+    parts: tuple[Mask, ...]
     valid: Mask
     facts: dict[str, Any]
+
+    @property
+    def truth(self) -> Mask:
+        """All parts together."""
+        return np.asarray(np.logical_or.reduce(self.parts))
 
 
 def patient_name(plan: PatientPlan) -> str:
@@ -97,7 +102,7 @@ def simulated_scan(plan: PatientPlan, group: int, t1: bool = True) -> KnownScan:
     }
     name = patient_name(plan)
     scan = Scan(flair, resample_to(patient.t1, flair.geometry) if t1 else None)
-    return KnownScan(name, name, group, scan, truth, np.ones_like(truth), facts)
+    return KnownScan(name, name, group, scan, (truth,), np.ones_like(truth), facts)
 
 
 def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = False) -> KnownScan:
@@ -106,9 +111,9 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
     Raises:
         InputError: a file is missing or cannot be read.
     """
-    known = read_labelled(case, settings.resample_t1, settings.rim_mm, stripped)
-    truth, geometry = known.truth, known.scan.flair.geometry
-    load = float(truth.sum() * geometry.voxel_volume_ml)
+    known = read_labelled(case, settings.resample_t1, settings.rim_mm, stripped, settings.task)
+    geometry = known.scan.flair.geometry
+    load = float(known.truth.sum() * geometry.voxel_volume_ml)
     facts = {
         "simulated": False,
         "severity": "",
@@ -119,14 +124,14 @@ def real_scan(case: Case, settings: DataSettings, group: int, stripped: bool = F
         "brain": case.patient or case.id,
     }
     name = f"{case.id}{'-stripped' if stripped else ''}"
-    return KnownScan(name, case.patient or case.id, group, known.scan, truth, known.valid, facts)
+    return KnownScan(name, case.patient or case.id, group, known.scan, known.parts, known.valid, facts)
 
 
 def assessed_masks(
     known: KnownScan,
     models: Models,
     others: Sequence[nn.Module],
-    other_patient: Mask,
+    other_patient: tuple[Mask, ...],
     count: int,
     settings: InferenceSettings,
     backend: Backend,
@@ -139,7 +144,7 @@ def assessed_masks(
         known: the scan; its person must be unknown to ``models``' segmenter.
         models: who judges.
         others: further segmenters, whose masks are judged too.
-        other_patient: somebody else's lesions, on the cube.
+        other_patient: somebody else's target, each part on the cube.
         count: masks of :mod:`.mask_errors`.
         settings: passes and seed.
         backend: device and precision.
@@ -151,28 +156,24 @@ def assessed_masks(
         :class:`.Lesion` with ``real``, whether it is one. ``scans``: one row, ``descriptors`` and ``features``.
     """
     analysis = analyse_scan(known.scan, models, settings, backend, Clock(), None)
-    material = _material(known, analysis, others, other_patient, backend)
-    transform = analysis.transform
+    make = _MaskMaker(known, analysis, others, other_patient, backend)
     masks: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
     made: list[tuple[str, Mask]] = []
-    native = _native_material(known, analysis)
-    for kind in [OWN_KIND, *draw_kinds(count, rng), *(draw_graded(graded, rng) if known.truth.any() else ())]:
-        own = kind == OWN_KIND
-        if kind in GRADED:
-            given = graded_mask(kind, native, rng)
-        else:
-            given = None if own else transform.to_native(make_mask(kind, material, rng).astype(np.float32)) >= 0.5
-        mask = analysis.own if given is None else given
-        volume = None if given is None else GivenMask(kind, known.scan.flair.with_voxels(given))
-        mask_analysis = analyse_mask(volume, analysis, models, backend, Clock())
-        true = dice(mask & known.valid, known.truth & known.valid).dice
+    scattered = models.task.scattered
+    drawn = [*draw_kinds(count, rng, scattered), *(draw_graded(graded, rng, scattered) if known.truth.any() else ())]
+    for kind in [OWN_KIND, *drawn]:
+        given = None if kind == OWN_KIND else make.mask(kind, rng)
+        mask_analysis = analyse_mask(given, analysis, models, backend, Clock())
+        mask = mask_analysis.mask
+        pairs = zip(mask_analysis.parts, known.parts, strict=True)
+        true = float(np.mean([dice(part & known.valid, truth & known.valid).dice for part, truth in pairs]))
         names = {"scan": known.name, "person": known.person, "group": known.group, "kind": kind, "dice": true}
         facts = {**known.facts, "doubts": len(analysis.doubts)}
-        with_earlier = {f"{WITH}{other}": dice(mask, drawn).dice for other, drawn in made}
+        with_earlier = {f"{WITH}{other}": dice(mask, earlier).dice for other, earlier in made}
         made.append((kind, mask))
         masks.append({**names, **facts, **mask_analysis.scores, **with_earlier})
-        lesions += [{**names, **row} for row in _lesion_rows(mask, known, analysis)]
+        lesions += [{**names, **row} for row in _lesion_rows(mask, known, analysis)] if scattered else []
     appearances = {"descriptors": analysis.descriptors, "features": [round(float(value), 5) for value in analysis.features]}
     return {
         "masks": masks,
@@ -181,26 +182,47 @@ def assessed_masks(
     }
 
 
-def _material(
-    known: KnownScan, analysis: ScanAnalysis, others: Sequence[nn.Module], other_patient: Mask, backend: Backend
-) -> Material:
-    images = analysis.images
-    passes = np.stack([unpacked(each, images[0].shape) for each in analysis.passes.sample_masks])
-    return Material(
-        flair=images[0],
-        t1=images[1],
-        brain=analysis.brain,
-        truth=analysis.transform.to_grid(known.truth) >= 0.5,
-        probability=analysis.passes.mean,
-        passes=passes,
-        others=tuple(deterministic_pass(other, images, backend) for other in others),
-        other_patient=other_patient,
-    )
+class _MaskMaker:
+    """Makes masks of a scan of every kind, each part of the target by itself."""
 
+    def __init__(
+        self,
+        known: KnownScan,
+        analysis: ScanAnalysis,
+        others: Sequence[nn.Module],
+        other_patient: tuple[Mask, ...],
+        backend: Backend,
+    ) -> None:
+        images, flair, self.transform = analysis.images, known.scan.flair, analysis.transform
+        self.flair, count = flair, len(known.parts)
+        probabilities = [deterministic_pass(other, images, backend).reshape(count, *images[0].shape) for other in others]
+        self.materials = [
+            Material(
+                flair=images[0],
+                t1=images[1],
+                brain=analysis.brain,
+                truth=self.transform.to_grid(truth) >= 0.5,
+                probability=part.passes.mean,
+                passes=np.stack([unpacked(each, images[0].shape) for each in part.passes.sample_masks]),
+                others=tuple(maps[number] for maps in probabilities),
+                other_patient=other_patient[number],
+            )
+            for number, (truth, part) in enumerate(zip(known.parts, analysis.each_part, strict=True))
+        ]
+        self.native = [
+            NativeMaterial(truth, flair.voxels, analysis.native_brain, part.probability, flair.geometry.voxel_spacing)
+            for truth, part in zip(known.parts, analysis.each_part, strict=True)
+        ]
 
-def _native_material(known: KnownScan, analysis: ScanAnalysis) -> NativeMaterial:
-    flair = known.scan.flair
-    return NativeMaterial(known.truth, flair.voxels, analysis.native_brain, analysis.probability, flair.geometry.voxel_spacing)
+    def mask(self, kind: str, rng: np.random.Generator) -> GivenMask:
+        """One of this kind; all its parts have the same fault, each of another size."""
+        if kind in GRADED:
+            parts = tuple(graded_mask(kind, material, rng) for material in self.native)
+        else:
+            cubes = [make_mask(kind, material, rng) for material in self.materials]
+            parts = tuple(self.transform.to_native(cube.astype(np.float32)) >= 0.5 for cube in cubes)
+        union = self.flair.with_voxels(np.asarray(np.logical_or.reduce(parts)))
+        return GivenMask(kind, union, parts=parts if len(parts) > 1 else ())
 
 
 def _lesion_rows(mask: Mask, known: KnownScan, analysis: ScanAnalysis) -> list[dict[str, Any]]:
@@ -218,7 +240,7 @@ def _lesion_rows(mask: Mask, known: KnownScan, analysis: ScanAnalysis) -> list[d
 
 
 @dataclass(frozen=True)
-class Task:
+class ScanToJudge:
     """One scan to judge masks of: how to get it, and who judges."""
 
     name: str
@@ -252,16 +274,16 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
         rows.to_csv(stage / path.name, index=False, float_format="%.7g", compression={"method": "gzip", "mtime": 1})
 
 
-def other_patients(grid: int) -> list[Mask]:
-    """Lesions of the training donors on the cube, about where they would lie."""
+def other_patients(grid: int) -> list[tuple[Mask, ...]]:
+    """Lesions of the training donors on the cube, about where they would lie; one part each."""
     maps = [load_lesions(donor).astype(np.float32) for donor in choose_donors("training") if donor.kind == "lesions"]
     zoom = partial(ndimage.zoom, order=1, grid_mode=True, mode="nearest")
-    return [zoom(lesions, [grid / n for n in lesions.shape]) >= 128 for lesions in maps]
+    return [(zoom(lesions, [grid / n for n in lesions.shape]) >= 128,) for lesions in maps]
 
 
 def assess_all(
-    tasks: Sequence[Task],
-    other_patients: Sequence[Mask],
+    tasks: Sequence[ScanToJudge],
+    other_patients: Sequence[tuple[Mask, ...]],
     count: int,
     seed: int,
     settings: InferenceSettings,
@@ -287,7 +309,7 @@ def assess_all(
 
 
 def _assess_one(
-    item: tuple[Task, Mask, np.random.Generator, Path], count: int, graded: int, settings: InferenceSettings
+    item: tuple[ScanToJudge, tuple[Mask, ...], np.random.Generator, Path], count: int, graded: int, settings: InferenceSettings
 ) -> None:
     task, other_patient, rng, file = item
     backend = choose_backend(settings)

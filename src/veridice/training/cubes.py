@@ -9,13 +9,13 @@ from veridice.inference.passes import bf16_pays
 
 Example = dict[str, torch.Tensor]
 FLAIR, T1W, LESION, IGNORED = range(4)
-"""Channels of a stored cube (uint8; 255 is 1)."""
+"""Channels of a stored cube (uint8; 255 is 1) whose target is one part, such as lesions."""
 
 
 def as_example(channels: Tensor) -> Example:
-    """The channels of a cube or patch (..., 4, x, y, z) by name."""
-    flair_and_t1, lesion, ignored = channels.split((LESION, 1, 1), dim=-4)
-    return {"images": flair_and_t1, "lesion": lesion, "ignored": ignored}
+    """The channels of a cube or patch (..., 3 + parts, x, y, z) by name: images, parts of the target, what is ignored."""
+    images, target, ignored = channels.split((LESION, channels.shape[-4] - LESION - 1, 1), dim=-4)
+    return {"images": images, "target": target, "ignored": ignored}
 
 
 def plain_pass(model: nn.Module, images: Tensor, bf16: bool = True) -> Tensor:

@@ -17,16 +17,19 @@ import torch
 import torchio as tio
 from torch.utils.data import Dataset
 
+from veridice.assessment.analysis import task_grid
 from veridice.case import Case
-from veridice.errors import InputError
+from veridice.errors import ConfigError, InputError
 from veridice.imaging.grid import fit_grid, grid_images, resample_to
+from veridice.imaging.volume import Volume
 from veridice.io.atomic import replaced
-from veridice.io.labelled_scan import read_labelled, required_file, views
+from veridice.io.labelled_scan import read_labelled, views
 from veridice.parallel import do_missing
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import donor_names, people_of
-from veridice.simulate.patient import simulate_patient
+from veridice.simulate.patient import SimulatedPatient, simulate_patient
 from veridice.simulate.plan import PatientPlan
+from veridice.task import Task
 from veridice.training.cubes import LESION, Example, as_example
 from veridice.training.settings import DataSettings
 
@@ -38,7 +41,7 @@ TURNING_MARGIN = 16
 
 @dataclass(frozen=True)
 class CubeCase:
-    """One labelled scan on the cube, stored as uint8 (4, x, y, z).
+    """One labelled scan on the cube, stored as uint8 (3 + parts of the target, x, y, z).
 
     Args:
         id: of the scan.
@@ -55,15 +58,15 @@ class CubeCase:
     file: Path
 
     def read(self) -> Example:
-        """``images`` (2, x, y, z) in [0, 1], ``lesion`` and ``ignored`` (1, x, y, z) shares, float32."""
+        """``images`` (2, x, y, z) in [0, 1], ``target`` (parts, x, y, z) and ``ignored`` (1, x, y, z) shares, float32."""
         return as_example(torch.from_numpy(np.load(self.file)).float() / 255)
 
-    def read_patch(self, edge: int, lesion_centred: bool, rng: np.random.Generator) -> torch.Tensor:
-        """Channels of a patch (4, edge, edge, edge): around a random lesion voxel, or anywhere; only its bytes are read."""
+    def read_patch(self, edge: int, centred: bool, rng: np.random.Generator) -> torch.Tensor:
+        """Channels of a patch (channels, edge, edge, edge): around a random target voxel, or anywhere; it alone is read."""
         cube = np.load(self.file, mmap_mode="r")
         grid = cube.shape[1]
         centre = rng.integers(edge // 4, grid - edge // 4, 3)
-        places = np.flatnonzero(np.asarray(cube[LESION]) >= 128) if lesion_centred else ()
+        places = np.flatnonzero(np.asarray(cube[LESION:-1]).max(axis=0) >= 128) if centred else ()
         if len(places):
             place = np.array(np.unravel_index(places[rng.integers(len(places))], cube.shape[1:]))
             centre = place + rng.integers(-(edge // 4), edge // 4 + 1, 3)
@@ -101,7 +104,7 @@ def prepare_material(
     """
     cubes.mkdir(parents=True, exist_ok=True)
     groups = real_groups(cases, settings)
-    used = [case for case in cases if settings.target == "lesion" or case.brain_mask is not None]
+    used = [case for case in cases if getattr(case, settings.task.truth) is not None or settings.target == "lesion"]
     used = [case for case in used if groups[case.patient] not in settings.left_out]
     real = [_real_cube(case, settings, strip, groups[case.patient], cubes) for case in used for strip in views(case)]
     simulated = [_simulated_case(plan, settings, cubes) for plan in plans]
@@ -158,8 +161,20 @@ def _simulate_cube(settings: DataSettings, task: tuple[PatientPlan, Path]) -> No
     flair = patient.flair.with_voxels(patient.flair.voxels.astype(np.float32))
     transform = fit_grid(flair, (settings.grid,) * 3, None if plan.whole_head else patient.brain.voxels > 0)
     images = grid_images(flair, resample_to(patient.t1, flair.geometry), transform)
-    target = transform.to_grid((patient.brain if settings.target == "brain" else patient.lesions).voxels)
+    target = transform.to_grid(simulated_target(patient, settings.task).voxels)
     _store(file, [*images, target, np.zeros_like(target)])
+
+
+def simulated_target(patient: SimulatedPatient, task: Task) -> Volume:
+    """The true mask that a simulated patient has for a task.
+
+    Raises:
+        ConfigError: the simulator knows nothing of it.
+    """
+    known = {"lesion": patient.lesions, "brain": patient.brain}
+    if task.target not in known:
+        raise ConfigError(f"task '{task.name}': the simulator has no {task.target}; set simulated_patients = 0 under [data]")
+    return known[task.target]
 
 
 def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, cubes: Path) -> CubeCase:
@@ -174,19 +189,16 @@ def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, c
 
 
 def _real_channels(case: Case, settings: DataSettings, stripped: bool) -> list[np.ndarray[Any, Any]]:
-    known = read_labelled(case, settings.resample_t1, settings.rim_mm, stripped)
-    transform = fit_grid(known.scan.flair, (settings.grid,) * 3, known.brain if stripped else None)
-    flair, t1 = grid_images(known.scan.flair, known.scan.t1, transform)
-    if settings.target == "brain":
-        required_file(case, "brain_mask")
-        return [flair, t1, transform.to_grid(known.brain), np.zeros_like(flair)]
-    return [flair, t1, transform.to_grid(known.truth), transform.to_grid(~known.valid)]
+    known = read_labelled(case, settings.resample_t1, settings.rim_mm, stripped, settings.task)
+    transform = task_grid(known.scan.flair, settings.task, (settings.grid,) * 3, known.brain if stripped else None)
+    images = grid_images(known.scan.flair, known.scan.t1, transform)
+    return [*images, *(transform.to_grid(part) for part in known.parts), transform.to_grid(~known.valid)]
 
 
 class ExampleStream(Dataset[Example]):
     """Endless varied examples; example ``i`` depends on seed and ``i`` alone, so training resumes exactly.
 
-    Items are dictionaries of float32 tensors: ``images`` (2, x, y, z; FLAIR, T1w in [0, 1]), ``lesion`` (1, x, y, z;
+    Items are dictionaries of float32 tensors: ``images`` (2, x, y, z; FLAIR, T1w in [0, 1]), ``target`` (parts, x, y, z;
     shares with ``soft_labels``, else 0 or 1) and ``ignored`` (1, x, y, z; 0 or 1).
 
     Args:
@@ -219,7 +231,7 @@ class ExampleStream(Dataset[Example]):
             variation = spatial_variation(self.settings, self.crop)
             variation.set_random_state(seed=int(rng.integers(2**31)))
             channels = torch.as_tensor(np.asarray(variation(channels)))
-        if rng.random() < 0.5:
+        if rng.random() < self.settings.mirrored_fraction:
             channels = channels.flip(1)
         scan = as_example(channels)
         images = vary_appearance(scan["images"], self.settings, rng)
@@ -227,7 +239,7 @@ class ExampleStream(Dataset[Example]):
             images[1] = 0.0
         return {
             "images": images,
-            "lesion": scan["lesion"] if self.settings.soft_labels else (scan["lesion"] >= 0.5).float(),
+            "target": scan["target"] if self.settings.soft_labels else (scan["target"] >= 0.5).float(),
             "ignored": (scan["ignored"] >= 0.5).float(),
         }
 
@@ -277,4 +289,4 @@ def vary_appearance(images: torch.Tensor, settings: DataSettings, rng: np.random
 def validation_examples(material: TrainingMaterial) -> list[Example]:
     """Every scan as it is, with hard labels."""
     scans = (case.read() for case in (*material.real, *material.simulated))
-    return [{**scan, **{name: (scan[name] >= 0.5).float() for name in ("lesion", "ignored")}} for scan in scans]
+    return [{**scan, **{name: (scan[name] >= 0.5).float() for name in ("target", "ignored")}} for scan in scans]

@@ -162,10 +162,17 @@ GRADED: dict[str, tuple[Maker, float]] = {
 """How each is made, and how often it is drawn relative to the others."""
 
 
-def draw_graded(count: int, rng: np.random.Generator) -> list[str]:
-    """Names of ``count`` kinds, different ones while there are any."""
-    weights = np.array([weight for _, weight in GRADED.values()])
-    chosen = rng.choice(list(GRADED), size=count, replace=count > len(GRADED), p=weights / weights.sum())
+OF_LESIONS = frozenset({"lesions left out", "only large", "cores", "rims", "false bright"})
+"""Kinds of bright scattered things alone."""
+
+
+def draw_graded(count: int, rng: np.random.Generator, scattered: bool = True) -> list[str]:
+    """Names of ``count`` kinds, of a target that is scattered as lesions are or one of a kind; different ones while there are
+    any.
+    """
+    known = {name: weight for name, (_, weight) in GRADED.items() if scattered or name not in OF_LESIONS}
+    weights = np.array(list(known.values()))
+    chosen = rng.choice(list(known), size=count, replace=count > len(known), p=weights / weights.sum())
     return [str(name) for name in chosen]
 
 

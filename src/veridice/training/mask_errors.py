@@ -126,9 +126,16 @@ KINDS: dict[str, tuple[Maker, float]] = {
 """How each is made, and how often it is drawn relative to the others; our own mask comes beside them."""
 
 
-def draw_kinds(count: int, rng: np.random.Generator) -> list[str]:
-    """Names of ``count`` kinds; different ones while there are any."""
-    names, weights = list(KINDS), np.array([weight for _, weight in KINDS.values()])
+OF_LESIONS = frozenset({"threshold", "mixture", "clusters", "grown region", "mirrored"})
+"""Kinds that tools make of bright scattered things alone."""
+
+
+def draw_kinds(count: int, rng: np.random.Generator, scattered: bool = True) -> list[str]:
+    """Names of ``count`` kinds, of a target that is scattered as lesions are or one of a kind; different ones while there are
+    any.
+    """
+    known = {name: weight for name, (_, weight) in KINDS.items() if scattered or name not in OF_LESIONS}
+    names, weights = list(known), np.array(list(known.values()))
     return [str(name) for name in rng.choice(names, size=count, replace=count > len(names), p=weights / weights.sum())]
 
 

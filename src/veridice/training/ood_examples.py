@@ -76,13 +76,14 @@ def simulated_appearances(patients: int) -> list[Appearance]:
 
 
 def real_appearances(cases: Sequence[Case], settings: DataSettings) -> list[Appearance]:
-    """Of real scans, as they are and skull-stripped."""
+    """Of real scans, as they are and skull-stripped; odd versions are made of heads alone."""
     appearances: list[Appearance] = []
     for case in cases:
         for stripped in views(case):
             read = partial(_with_facts, partial(real_scan, case, settings, -1, stripped))
             name = f"{case.id}{'-stripped' if stripped else ''}"
-            appearances.append(Appearance(name, case.patient, read, REAL_KINDS, TURN * len(appearances)))
+            kinds = REAL_KINDS if settings.task.whole_head else 0
+            appearances.append(Appearance(name, case.patient, read, kinds, TURN * len(appearances)))
     return appearances
 
 

@@ -25,7 +25,7 @@ from veridice.simulate.severity import MIX
 from veridice.training.assessed_masks import (
     AssessedMasks,
     KnownScan,
-    Task,
+    ScanToJudge,
     assess_all,
     has_t1,
     other_patients,
@@ -60,7 +60,7 @@ def assess_people(
         InputError: its donors are not there.
     """
     cohort = PEOPLE[name]
-    tasks = [Task(patient_name(plan), _read(plan), models, ()) for plan in map(cohort.plan, range(patients))]
+    tasks = [ScanToJudge(patient_name(plan), _read(plan), models, ()) for plan in map(cohort.plan, range(patients))]
     shapes = other_patients(models.grid_shape[0])
     return assess_all(tasks, shapes, DAMAGED, cohort.seed, InferenceSettings(), folder, jobs, on_step, graded=GRADED)
 
@@ -112,13 +112,14 @@ def with_unfamiliarity(masks: pd.DataFrame, scans: pd.DataFrame, ood: OodDetecto
     return masks.assign(unfamiliarity=masks["scan"].map(far))
 
 
-def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int) -> CalibrationSet:
+def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int, simulated: bool = True) -> CalibrationSet:
     """The calibration of decision and interval, from masks of the people of ``calibration``.
 
     Args:
         predictor: whose predictions are calibrated.
         masks: from :func:`with_unfamiliarity`; empty masks are left out.
         passes: that they were judged with.
+        simulated: whether the people are; real ones are those of a validation split.
     """
     known = masks[masks["lesion_count"] > 0].reset_index(drop=True)
     known = known.assign(acceptable=(known["unfamiliarity"] <= 1) & (known["doubts"] == 0))
@@ -126,5 +127,10 @@ def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int) -
         f"{known['person'].nunique()} simulated patients of all severities, a fifth without T1w, made of the brains of "
         f"{known['brain'].nunique()} people, with masks of {known['kind'].nunique()} kinds"
     )
-    made = CalibrationSet.of(*predictor.predict(known), known, source, simulated=True)
+    if not simulated:
+        source = (
+            f"{known['person'].nunique()} people from whom no network learnt, with masks of {known['kind'].nunique()} kinds; "
+            "trainings were stopped on them"
+        )
+    made = CalibrationSet.of(*predictor.predict(known), known, source, simulated=simulated)
     return made.model_copy(update={"passes": passes})

@@ -12,6 +12,7 @@ import pandas as pd
 from scipy import stats
 from torch import nn
 
+from veridice.assessment.analysis import task_grid
 from veridice.assessment.models import Models, load_models
 from veridice.case import Case
 from veridice.config import InferenceSettings
@@ -24,12 +25,13 @@ from veridice.progress import counted
 from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor, fit_predictor
-from veridice.quality.single_lesions import fit_lesion_model
+from veridice.quality.single_lesions import FEATURES, LesionModel, fit_lesion_model
 from veridice.simulate.cohorts import COHORTS, Cohort
+from veridice.task import LESION
 from veridice.training.assessed_masks import (
     AssessedMasks,
     KnownScan,
-    Task,
+    ScanToJudge,
     assess_all,
     has_t1,
     other_patients,
@@ -42,8 +44,13 @@ from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
 from veridice.training.people import DAMAGED, GRADED, PEOPLE, people_calibration, scan_table, with_unfamiliarity
 from veridice.training.provenance import by_split, origins
-from veridice.training.regressors import fold_folders
+from veridice.training.regressors import fold_folders, out_of_fold
 from veridice.training.settings import TrainingSettings
+from veridice.types import Mask
+
+HALF = 0.5
+NO_LESION_MODEL = LesionModel(0.0, (0.0,) * len(FEATURES))
+"""Of a target that is not in many pieces."""
 
 
 def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: Path, weights: Path) -> list[WeightCard]:
@@ -51,7 +58,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
 
     Every scan that is learnt from is judged by a segmenter that never saw its people (``OUTPUT/fold-G``); its masks are of
     every kind in :mod:`.mask_errors`. Calibration scans are simulated from people on whom no network trained; some of
-    them stopped trainings.
+    them stopped trainings. Where the configuration simulates nobody, they are the real ones of the validation split.
 
     Args:
         settings: the configuration that trained the networks.
@@ -63,24 +70,31 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
         ConfigError: a donor group has no segmenter that was trained without it.
     """
     stage, run = settings.predictor, output / "predictor"
-    models = load_models(weights, with_quality=False)
+    models = load_models(weights, with_quality=False, task=settings.data.task)
     folds = {
         group: load_network(folder / "weights", "segmenter")[0] for group, folder in fold_folders(settings, output).items()
     }
     if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
         raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
-    learnt = _to_learn(settings, cases, models, folds)
-    known = _judge(learnt, stage.masks, stage.graded_masks, settings, run / "train")
-    predictor, lesion_model = fit_predictor(known.drawn, settings.seed), fit_lesion_model(known.lesions)
-    checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
-    checks = _judge(checked, stage.masks, stage.graded_masks, settings, run / "validation")
-    apart_cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
-    kept = _simulated(apart_cohort, stage.calibration_patients, models, {})
-    apart = _judge(kept, DAMAGED, GRADED, settings, run / "calibration")
+    simulated = settings.data.simulated_patients > 0
+    shapes = other_patients(models.grid_shape[0]) if models.task.name == LESION.name else other_targets(settings, cases)
+    judge = partial(_judge, settings=settings, shapes=shapes)
+    known = judge(_to_learn(settings, cases, models, folds, output), stage.masks, stage.graded_masks, folder=run / "train")
+    predictor = fit_predictor(known.drawn, settings.seed)
+    lesion_model = fit_lesion_model(known.lesions) if models.task.scattered else NO_LESION_MODEL
+    if simulated:
+        checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
+        checks = judge(checked, stage.masks, stage.graded_masks, folder=run / "validation")
+        apart_cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
+        kept = _simulated(apart_cohort, stage.calibration_patients, models, {})
+        apart = judge(kept, DAMAGED, GRADED, folder=run / "calibration")
+    else:
+        kept = _real(settings, by_split(cases)["validation"], models, list(folds.values()))
+        apart = checks = judge(kept, stage.masks, stage.graded_masks, folder=run / "calibration")
     ood, seen = learn_appearances(settings, cases, models, run / "looks"), scan_table(apart.scans.to_dict("records"))
     told = with_unfamiliarity(apart.masks, seen, ood)
     write_rows(run / "people-calibration-masks.csv.gz", told)
-    calibration = people_calibration(predictor, told, stage.passes)
+    calibration = people_calibration(predictor, told, stage.passes, simulated)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
     return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, models))]
 
@@ -94,28 +108,51 @@ def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models:
         models: that look.
         folder: keeps what was seen, one file a scan.
     """
-    appearances = [*simulated_appearances(settings.predictor.looks), *real_appearances(cases, settings.data)]
+    looks = settings.predictor.looks if settings.data.simulated_patients else 0
+    appearances = [*simulated_appearances(looks), *real_appearances(cases, settings.data)]
     with counted("looks", len(appearances)) as on_step:
         rows = describe_all(appearances, models, choose_backend(InferenceSettings()), settings.seed, folder, on_step)
     return fit_to_looks(rows, settings.seed)
 
 
-def _judge(tasks: list[Task], count: int, graded: int, settings: TrainingSettings, folder: Path) -> AssessedMasks:
+def _judge(
+    tasks: list[ScanToJudge],
+    count: int,
+    graded: int,
+    settings: TrainingSettings,
+    shapes: Sequence[tuple[Mask, ...]],
+    folder: Path,
+) -> AssessedMasks:
     inference = InferenceSettings(passes=settings.predictor.passes)
     with counted(f"masks, {folder.name}", len(tasks)) as on_step:
-        shapes = other_patients(tasks[0].models.grid_shape[0])
         jobs = settings.predictor.jobs
         judged = assess_all(tasks, shapes, count, settings.seed, inference, folder, jobs, on_step, graded=graded)
     judged.write(folder.parent, folder.name)
     return judged
 
 
-def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models, folds: dict[int, nn.Module]) -> list[Task]:
+def other_targets(settings: TrainingSettings, cases: Sequence[Case]) -> list[tuple[Mask, ...]]:
+    """The true parts of everybody in the training split, each on the cube."""
+    shape, found = (settings.data.grid,) * 3, []
+    for case in by_split(cases)["train"]:
+        known = real_scan(case, settings.data, -1)
+        transform = task_grid(known.scan.flair, settings.data.task, shape)
+        found.append(tuple(transform.to_grid(part) >= HALF for part in known.parts))
+    return found
+
+
+def _to_learn(
+    settings: TrainingSettings, cases: Sequence[Case], models: Models, folds: dict[int, nn.Module], output: Path
+) -> list[ScanToJudge]:
     data = settings.data.model_copy(update={"simulated_patients": settings.predictor.patients, "left_out": ()})
 
-    def task(name: str, group: int, read: partial[KnownScan]) -> Task:
+    # Without a simulator, earlier states of the same training are the poorer tools.
+    earlier = {} if data.simulated_patients else out_of_fold(settings, output)
+
+    def task(name: str, group: int, read: partial[KnownScan]) -> ScanToJudge:
         others = [models.segmenter, *(network for number, network in folds.items() if number != group)]
-        return Task(name, read, replace(models, segmenter=folds[group]), others)
+        others += earlier.get(group, ())[1:]
+        return ScanToJudge(name, read, replace(models, segmenter=folds[group]), others)
 
     tasks = []
     for plan in planned_patients("train", data):
@@ -130,10 +167,15 @@ def _to_learn(settings: TrainingSettings, cases: Sequence[Case], models: Models,
     return tasks
 
 
-def _simulated(cohort: Cohort, patients: int, models: Models, folds: dict[int, nn.Module]) -> list[Task]:
+def _real(settings: TrainingSettings, cases: Sequence[Case], models: Models, others: Sequence[nn.Module]) -> list[ScanToJudge]:
+    reads = {case.id: partial(real_scan, case, settings.data, -1) for case in cases}
+    return [ScanToJudge(f"real-{name}", read, models, others) for name, read in reads.items()]
+
+
+def _simulated(cohort: Cohort, patients: int, models: Models, folds: dict[int, nn.Module]) -> list[ScanToJudge]:
     plans = [cohort.plan(index) for index in range(patients)]
     others = list(folds.values())
-    return [Task(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, others) for plan in plans]
+    return [ScanToJudge(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, others) for plan in plans]
 
 
 def _card(
@@ -153,10 +195,11 @@ def _card(
         "spearman": float(stats.spearmanr(predicted, dice).statistic),
     }
     scans = masks["scan"].nunique()
+    whom = "simulated patients of other people" if settings.data.simulated_patients else "people of the validation split"
     return {
         **origins(settings, cases),
         "data": f"{len(masks)} masks of {masks['kind'].nunique()} kinds of {scans} scans; checked on {len(checks)} masks of "
-        f"{checks['scan'].nunique()} simulated patients of other people",
+        f"{checks['scan'].nunique()} {whom}",
         "learnt_from": {name: card.sha256 for name, card in models.cards.items()},
         "steps": 0,
         "best_step": 0,

@@ -70,7 +70,7 @@ def make_quality_cases(
         if not file.exists():
             rng = np.random.default_rng([stream.seed, index, 1])
             segmenter = segmenters.draw(stream.case(index).group, rng)
-            other = stream.case(index + 1 + int(rng.integers(1_000))).read()["lesion"][0].numpy() >= 0.5
+            other = stream.case(index + 1 + int(rng.integers(1_000))).read()["target"].amax(dim=0).numpy() >= 0.5
             maps = quality_case(stream[index], segmenter, reconstructor, other, settings, backend, rng)
             with replaced(file) as temporary:
                 np.savez(temporary, allow_pickle=False, **maps)
@@ -93,7 +93,7 @@ def quality_case(
     Some show a damaged mask instead of the segmentation, or ``other``, the lesions of somebody else.
     """
     images = example["images"].numpy()
-    truth, valid = example["lesion"][0].numpy() >= 0.5, example["ignored"][0].numpy() < 0.5
+    truth, valid = example["target"][0].numpy() >= 0.5, example["ignored"][0].numpy() < 0.5
     passes = stochastic_passes(segmenter, images, backend, settings.passes, seed=int(rng.integers(2**31)))
     segmentation = passes.mean
     if rng.random() < settings.binary_fraction:

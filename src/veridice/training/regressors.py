@@ -28,7 +28,7 @@ from veridice.training.loop import Goal, Progression, evaluate, train_network
 from veridice.training.provenance import claim_folder, describe_training
 from veridice.training.regressor_examples import CHANNELS, QualityDataset, Segmenters, make_quality_cases
 from veridice.training.settings import RegressorInput, TrainingSettings
-from veridice.training.unets import split_material
+from veridice.training.unets import segmenter_arguments, split_material
 
 
 def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
@@ -93,7 +93,7 @@ def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path,
     stage = settings.regressor
     final, _ = load_network(weights, "segmenter")
     reconstructor, _ = load_network(weights, "reconstructor")
-    segmenters = Segmenters(final, _out_of_fold(settings, run.parent))
+    segmenters = Segmenters(final, out_of_fold(settings, run.parent))
     backend = choose_backend(InferenceSettings())
     counts = {"train": stage.train_cases, "validation": stage.validation_cases}
     files = {}
@@ -121,13 +121,13 @@ def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, s
     return makers
 
 
-def _out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn.Module, ...]]:
+def out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn.Module, ...]]:
     """Segmenters of each donor group that were trained without it, from ``OUTPUT/fold-G``; the best one first."""
     found = {}
     for group, folder in fold_folders(settings, output).items():
         networks = [load_network(folder / "weights", "segmenter")[0]]
         for file in sorted((folder / "segmenter").glob("step-*.safetensors")):
-            network = McUnet(**settings.segmenter.arguments)
+            network = McUnet(**segmenter_arguments(settings))
             network.load_state_dict(load_file(file))
             networks.append(network)
         found[group] = tuple(networks)

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from veridice.config import LARGEST_SEED, Settings, load_settings
 from veridice.errors import ConfigError
+from veridice.task import Task, load_task
 
 RegressorInput = Literal["image", "uncertainty", "error"]
 Positive = Annotated[int, Field(ge=1)]
@@ -22,7 +23,7 @@ class DataSettings(Settings):
     root: str = Field("", description="folder that the manifest's files are relative to; `--data` goes before it")
     cubes: str = Field("runs/cubes", description="folder, from the working folder, where scans on the cube are kept")
     grid: int = Field(128, ge=16, description="edge of the cube that every scan is resampled to")
-    target: Literal["lesion", "brain"] = Field("lesion", description="what segmenters learn to mark")
+    target: str = Field("lesion", description="what segmenters learn to mark: a shipped task, or the TOML file of one")
     simulated_fraction: float = Field(0.6, ge=0, le=1, description="share of examples from the simulator")
     simulated_patients: int = Field(
         240, ge=0, description="training patients that are simulated, in equal parts from the donor groups"
@@ -39,6 +40,7 @@ class DataSettings(Settings):
     thickened_fraction: float = Field(
         0.3, ge=0, le=1, description="share of real scans given thicker slices (endless training)"
     )
+    mirrored_fraction: float = Field(0.5, ge=0, le=1, description="share of examples that are mirrored left to right")
     rotation: float = Field(0.2, ge=0, description="largest rotation about each axis, radians")
     scaling: float = Field(0.15, ge=0, lt=1, description="largest relative change of size along each axis")
     noise: float = Field(0.08, ge=0, description="largest standard deviation of Gaussian noise, image in [0, 1]")
@@ -51,6 +53,11 @@ class DataSettings(Settings):
     )
     resample_t1: bool = Field(False, description="bring a T1w on another grid to the FLAIR by the two headers; else refused")
     rim_mm: float = Field(4.0, ge=0, description="unlabelled voxels this near to a ventricle mask are not judged")
+
+    @property
+    def task(self) -> Task:
+        """The task of ``target``."""
+        return load_task(self.target)
 
     @model_validator(mode="after")
     def _some_group_is_left(self) -> Self:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ def train_segmenter(
     Where the target of the data is the brain, the same network and loss learn that, and the weights are named so.
     """
     name: NetworkKind = "brain" if settings.data.target == "brain" else "segmenter"
-    arguments = settings.segmenter.arguments
+    arguments = segmenter_arguments(settings)
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
     origin = _begin(network, start, name)
@@ -50,6 +51,12 @@ def train_segmenter(
     return [save_network(weights, network, card)]
 
 
+def segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
+    """Arguments of the segmenter's class: those of the configuration, and as many maps as the target has parts."""
+    count = settings.data.task.count
+    return settings.segmenter.arguments | ({"classes": count} if count > 1 else {})
+
+
 def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
     """Train any network that maps images and a random generator to logits as the segmenter is trained, in place."""
     stage = settings.segmenter
@@ -57,7 +64,7 @@ def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequenc
     criterion = SegmentationLoss(stage.cross_entropy, stage.batch_dice)
 
     def loss(model: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
-        value: Tensor = criterion(model(batch["images"], generator), batch["lesion"], batch["ignored"])
+        value: Tensor = criterion(model(batch["images"], generator), batch["target"], batch["ignored"])
         return value
 
     def validate(model: nn.Module) -> dict[str, float]:
@@ -65,7 +72,8 @@ def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequenc
         for example in checks:
             valid = example["ignored"][0].numpy() < 0.5
             predicted = (plain_pass(model, example["images"])[0] >= 0).numpy()
-            scores.append(dice(predicted[0] & valid, (example["lesion"][0].numpy() >= 0.5) & valid).dice)
+            true = (example["target"] >= 0.5).numpy()
+            scores.append(np.mean([dice(*part).dice for part in zip(predicted & valid, true & valid, strict=True)]))
         return {"dice": float(np.mean(scores)), "dice_median": float(np.median(scores))}
 
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples)
@@ -87,14 +95,14 @@ def train_reconstructor(
     criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
-        flair, hole = batch["images"][:, :1], (batch["lesion"] >= 0.5).float()
+        flair, hole = batch["images"][:, :1], (batch["target"].amax(dim=1, keepdim=True) >= 0.5).float()
         value: Tensor = criterion(model(flair * (1 - hole)), flair, hole)
         return value
 
     def validate(model: nn.Module) -> dict[str, float]:
         whole, holes, differences = [], [], []
         for example in checks:
-            flair, lesion = example["images"][None, :1], example["lesion"]
+            flair, lesion = example["images"][None, :1], example["target"].amax(dim=0, keepdim=True)
             rebuilt = plain_pass(model, flair[0] * (1 - lesion))
             similarity = ssim_map(rebuilt, flair, stage.ssim_form, stage.ssim_window)
             whole.append(float(similarity.mean()))
@@ -104,7 +112,7 @@ def train_reconstructor(
         return {**values, "difference_hole": _mean_of_known(differences)}
 
     # Validation scans without any lesion have no hole to judge.
-    holes = any(bool(example["lesion"].any()) for example in checks)
+    holes = any(bool(example["target"].any()) for example in checks)
     goal = Goal("ssim_hole" if stage.hole_weight and holes else "ssim", True)
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples)
     state = train_network(network, stream, loss, validate, goal, stage, run, settings.seed)

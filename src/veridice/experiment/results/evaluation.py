@@ -182,7 +182,7 @@ def pool(rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> Pool:
         error=rows["predicted_dice"].to_numpy(float) - dice,
         rejected=rows["rejected"].to_numpy(bool),
         dice=dice,
-        failed=dice < fd.FAILURE_DICE,
+        failed=dice < fd.failure_dice(),
         worst=fd.worst_share(dice),
     )
 
@@ -308,7 +308,7 @@ def judged_refits(refits: pd.DataFrame, method: str) -> tuple[pd.DataFrame, pd.D
 
     def judged(column: str) -> pd.DataFrame:
         predicted = refits[column].astype(float).clip(0, 1)
-        failing = predicted < fd.FAILURE_DICE
+        failing = predicted < fd.failure_dice()
         return refits.assign(method=method, fold=0, predicted_dice=predicted, confidence=predicted, rejected=failing)
 
     return judged("seen"), judged("unseen")

@@ -113,9 +113,9 @@ def _square(axes: Axes, limits: tuple[float, float]) -> None:
 
 def _mark_failures(axes: Axes, across: bool = False) -> None:
     style: dict[str, Any] = {"color": GREY, "linewidth": 0.9, "linestyle": ":", "zorder": 1}
-    axes.axhline(fd.FAILURE_DICE, label=f"{fd.FAILURE_DICE}, failed below", **style)
+    axes.axhline(fd.failure_dice(), label=f"{fd.failure_dice():g}, failed below", **style)
     if across:
-        axes.axvline(fd.FAILURE_DICE, **style)
+        axes.axvline(fd.failure_dice(), **style)
 
 
 def figure2(judged: pd.DataFrame, folder: Path) -> None:
@@ -222,7 +222,7 @@ def risk_coverage(judged: pd.DataFrame, folder: Path, methods: Sequence[str]) ->
         axes.plot(100 * best.coverage, best.risk, color=LIGHT, linewidth=2.5, label="optimal order: 0.00", zorder=1)
         axes.set(xlabel="accepted scans (%), most trusted first", ylabel="mean risk, 1 − Dice, of accepted", xlim=(0, 100))
         axes.set_ylim(bottom=0)
-        axes.set_title(f"n = {len(dice)}, {int((dice < fd.FAILURE_DICE).sum())} of them failed")
+        axes.set_title(f"n = {len(dice)}, {int((dice < fd.failure_dice()).sum())} of them failed")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), title="normalised area", alignment="left")
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from veridice.metrics.failure_detection import FAILURE_DICE, Flags, fit_dice_map, spearman
+from veridice.metrics.failure_detection import Flags, failure_dice, fit_dice_map, spearman
 from veridice.types import Numbers
 
 Kind = Literal["dice", "score"]
@@ -50,7 +50,7 @@ class Rule:
 
     def rejected(self, score: Numbers) -> Flags:
         """Which cases are not to be trusted; one without a score is judged by its predicted Dice."""
-        predicted_to_fail = self.predicted_dice(score) < FAILURE_DICE
+        predicted_to_fail = self.predicted_dice(score) < failure_dice()
         if self.threshold is None:
             return np.asarray(predicted_to_fail)
         below = self.direction * score < self.threshold
@@ -73,7 +73,7 @@ def fit_rule(score: Numbers, dice: Numbers, kind: Kind) -> Rule:
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
         to_dice = fit_dice_map(score, dice)
-    threshold = youden_threshold(direction * score[known], dice[known] < FAILURE_DICE)
+    threshold = youden_threshold(direction * score[known], dice[known] < failure_dice())
     return Rule(to_dice, direction, threshold, *_spread(direction * score[known]))
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from veridice.io.atomic import staged_output
-from veridice.metrics.failure_detection import FAILURE_DICE
+from veridice.metrics.failure_detection import failure_dice
 from veridice.report.pages import page_environment
 
 SUMMARY = "summary.html"
@@ -69,7 +69,7 @@ def write_summary(name: str, data: str, results: Path) -> None:
         for title, note, file in PICTURES
         if (picture := results / f"{file}.png").exists()  # not where none of its methods was asked for
     ]
-    html = template.render(name=name, data=data, failure_dice=FAILURE_DICE, tables=tables, pictures=pictures)
+    html = template.render(name=name, data=data, failure_dice=failure_dice(), tables=tables, pictures=pictures)
     with staged_output(results) as stage:
         (stage / SUMMARY).write_text(html, encoding="utf-8")
 
