@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import shutil
 from itertools import combinations
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from command import one_after_the_other
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -180,7 +182,7 @@ def follow(page: Path, folder: Path, until: str) -> None:
                 text = re.sub(rf"^({name}) = .*$", rf"\1 = {value}", text, flags=re.MULTILINE)
             text = re.sub(r"^(\w+_steps) = .*$", r"\1 = 2", text, flags=re.MULTILINE)
             # Processes of their own would take longer than all they do.
-            text = re.sub(r"^(\[(?:segmenter|reconstructor)\])$", r"\1\nworkers = 0", text, flags=re.MULTILINE)
+            text = re.sub(r"^(\[(?:segmenter|reconstructor|regressor)\])$", r"\1\nworkers = 0", text, flags=re.MULTILINE)
             (folder / next(written)).write_text(text)
         for line in text.splitlines() if language == "bash" else ():
             if line.startswith(until):
@@ -230,6 +232,27 @@ def test_scores_are_the_means_of_the_parts(people: Path) -> None:
     assert scores["pairwise_dice"] == pytest.approx(np.mean(each))
     entropies = [e[m >= 0.5].mean() for e, m in zip(passes.entropy, passes.mean, strict=True) if (m >= 0.5).any()]
     assert scores["mean_foreground_entropy"] == (pytest.approx(np.mean(entropies), rel=1e-5) if entropies else None)
+
+
+def test_a_study_of_another_structure(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """BIDS in, another tool's label maps judged, table and page out; nothing of lesions in either."""
+    follow(PAGE, people, "veridice check")
+    monkeypatch.setattr("veridice.parallel.in_processes", one_after_the_other)
+    for number in (1, 2):
+        for folder, suffix in (("images", "T1w"), ("masks", "label-putamen_dseg")):
+            place = people / "study" / ("derivatives/tool" if folder == "masks" else "") / f"sub-{number:02}" / "anat"
+            place.mkdir(parents=True)
+            shutil.copy(people / folder / f"p{number:03}.nii.gz", place / f"sub-{number:02}_{suffix}.nii.gz")
+    common = ["--skip-bids-validation", "--task=putamen.toml", "--weights=runs/putamen/weights"]
+    masks = ["--masks=derivatives/tool", "--passes=2", "--n-jobs=1"]
+    assert cli.run(["run", "study", "out", "participant", *common, *masks]) == 0
+    assert cli.run(["run", "study", "out", "group", *common]) == 0
+    table = pd.read_csv("out/veridice.tsv", sep="\t").set_index("scan")
+    assert list(table.index) == ["sub-01", "sub-02"] or list(table.index) == ["sub-02", "sub-01"]
+    for number in (1, 2):
+        volume = float((blobs(number)[1] > 0).sum()) / 1000
+        assert table.loc[f"sub-{number:02}", "lesion_volume_ml"] == pytest.approx(volume)
+    assert "Which putamen masks need a look?" in Path("out/report.html").read_text()
 
 
 @pytest.mark.slow

@@ -41,6 +41,7 @@ class InferenceSettings(Settings):
     )
     max_missed: float = Field(0.05, gt=0, le=0.5, description="of the bad masks that may be accepted")
     max_wasted: float = Field(0.05, gt=0, le=0.5, description="of the good masks that may be rejected")
+    shadow: bool = Field(False, description="whether the map of what is surely in, surely out and between is made")
     coverage: float = Field(0.9, gt=0, lt=1, description="share of scans whose true Dice lies in the interval")
 
 

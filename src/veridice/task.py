@@ -39,6 +39,10 @@ class Task(Settings):
     experiment: str = Field("laptop", description="experiment configuration")
     cite: str = Field("", description="whose data the weights that ship learnt from")
 
+    def __hash__(self) -> int:
+        # Pydantic's own fails at the labels of the parts.
+        return hash(self.model_dump_json())
+
     @property
     def count(self) -> int:
         """Number of parts."""

@@ -209,6 +209,23 @@ def test_reverse_classification_follows_the_quality_of_the_mask() -> None:
     assert wrong < 0.3
 
 
+def test_retrieved_references_are_the_nearest_in_deviations() -> None:
+    rng = np.random.default_rng(3)
+    known, asked = rng.normal(size=(20, 5)) * [1, 10, 100, 1, 0], rng.normal(size=5)
+    scale = [max(float(np.std(column)), 1e-6) for column in known.T]
+    away = [sum(((a - b) / s) ** 2 for a, b, s in zip(row, asked, scale, strict=True)) for row in known]
+    assert methods.retrieved(asked, known, 4).tolist() == sorted(range(20), key=lambda n: away[n])[:4]
+
+
+def test_feature_distance_grows_away_from_what_is_known() -> None:
+    rng = np.random.default_rng(4)
+    known = rng.normal(size=(200, 3)) * [1, 5, 0.2] + [0, 100, 3]
+    middle, far = known.mean(axis=0), known.mean(axis=0) + [3, 15, 0.6]
+    near_by, far_off, along = methods.feature_distances(np.array([middle, far, middle + [0, 5, 0]]), known)
+    assert near_by == pytest.approx(0, abs=0.05) and along == pytest.approx(1, abs=0.15)
+    assert far_off == pytest.approx(np.sqrt(3) * 3, rel=0.1)
+
+
 @pytest.fixture
 def small_forests(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(predictor, "TREES", 40)

@@ -82,6 +82,9 @@ def test_sums_and_means_are_what_they_say(monkeypatch: pytest.MonkeyPatch) -> No
     assert scores["mutual_information_sum"] == pytest.approx(sum(maps.mutual_information.ravel()))
     inside = [e for e, s in zip(maps.entropy.ravel(), maps.segmentation.ravel(), strict=True) if s >= 0.5]
     assert scores["mean_foreground_entropy"] == pytest.approx(sum(inside) / len(inside))
+    marked = sum(p for p in maps.mean.ravel() if p >= 0.5)
+    total = sum(maps.mean.ravel()) + sum(p >= 0.5 for p in maps.mean.ravel())
+    assert scores["soft_dice_confidence"] == pytest.approx(2 * marked / total)
     assert list(scores) == list(SCORES)
 
 
@@ -97,6 +100,7 @@ def test_sums_do_not_depend_on_the_networks_cube() -> None:
 def test_an_empty_mask_has_no_mean_entropy() -> None:
     maps = maps_of(np.zeros((2, 3, 3, 3)))
     assert all_scores(maps)["mean_foreground_entropy"] is None
+    assert all_scores(maps)["shadow_share"] is None and all_scores(maps)["soft_dice_confidence"] == 1.0
     assert pairwise_dice(maps) == 1.0
     assert sample_agreement(maps) == 1.0
     full = replace(maps, segmentation=np.ones((3, 3, 3)))

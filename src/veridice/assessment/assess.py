@@ -30,6 +30,7 @@ from veridice.imaging.volume import Volume
 from veridice.inference.passes import choose_backend
 from veridice.metrics.parts import label_map
 from veridice.metrics.scores import lesion_volume_ml
+from veridice.metrics.shadowed_sets import shadow_labels
 from veridice.progress import Clock, OnStep
 from veridice.quality.critic_evidence import error_maps
 from veridice.quality.lesion_places import by_place, places_of
@@ -108,6 +109,8 @@ def assess_masks(
     best = decision.mask_analysis
     with clock.stage("native_maps"):
         native = native_maps(best, analysis, models.task)
+        if settings.shadow:
+            native["shadow"] = Volume(shadow_labels(analysis.probability), scan.flair.geometry)
     lesions: list[Lesion] = []
     missed: list[Lesion] = []
     places: list[str] = []

@@ -73,10 +73,12 @@ def check(
     ] = None,
     device: Device = "auto",
     engine: Engine = "auto",
+    shadow: Annotated[bool, typer.Option("--shadow", help="Also a map of what is surely in, surely out, and between.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge the segmentation of one scan: predicted Dice, verdict, maps of doubt, HTML report."""
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
+    settings = settings.model_copy(update={"shadow": shadow})
     try:
         load_task(task).take(flair=flair, t1=t1)
     except InputError as error:

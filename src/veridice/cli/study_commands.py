@@ -33,6 +33,7 @@ from veridice.cli.common import (
     Seed,
     Sessions,
     SkipValidation,
+    TaskName,
     Weights,
     err,
     inference_settings,
@@ -41,6 +42,7 @@ from veridice.cli.common import (
     progress_bar,
     read_mask_label,
 )
+from veridice.task import LESION, load_task
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -90,6 +92,7 @@ def run(
     pbs: Annotated[Path | None, typer.Option(help="The same for PBS.")] = None,
     sge: Annotated[Path | None, typer.Option(help="The same for SGE.")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what would be done, and stop.")] = False,
+    task: TaskName = LESION.name,
     weights: Weights = None,
     passes: Passes = 20,
     seed: Seed = 0,
@@ -121,7 +124,8 @@ def run(
     weights, calibration = (path and path.absolute() for path in (weights, calibration))
     name = bids_dir.name if skip_bids_validation else check_dataset(bids_dir)
     chosen = read_filter(bids_filter_file) if bids_filter_file else None
-    scans = find_scans(bids_dir, participant_label or (), session_label or (), chosen)
+    asked = load_task(task)
+    scans = find_scans(bids_dir, participant_label or (), session_label or (), chosen, asked)
     refuse_same(bids_dir, output_dir)
     everything = not (participant_label or session_label or chosen)
     notes = say_absent(without_scans(bids_dir, scans) if everything else [])
@@ -130,16 +134,17 @@ def run(
     for note in notes:
         err.print(f"[yellow]warning:[/yellow] {escape(note)}")
     if level == "group":
-        known = read_calibration(calibration or (weights or bundled_weights()) / CALIBRATION)
+        known = read_calibration(calibration or (weights or bundled_weights(asked.name)) / CALIBRATION)
         table = write_group(bids_dir, name, output_dir, scans, known, notes, max_bad)
         _print_group(table, output_dir)
-        _between_visits(bids_dir, name, output_dir, scans, choose_processes(n_jobs, mem_gb))
+        if asked.name == LESION.name:
+            _between_visits(bids_dir, name, output_dir, scans, choose_processes(n_jobs, mem_gb))
         return
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
-    reading = partial(Request, mask_threshold=mask_threshold, registration=registration, calibration=calibration)
-    folder = find_masks(masks, bids_dir) if masks else None
+    reading = partial(Request, mask_threshold=mask_threshold, registration=registration, calibration=calibration, task=asked)
+    folder = find_masks(masks, bids_dir, asked.target) if masks else None
     label = read_mask_label(mask_label)
-    tasks = plan_tasks(scans, reading, folder, label, output_dir, weights or bundled_weights(), settings)
+    tasks = plan_tasks(scans, reading, folder, label, output_dir, weights or bundled_weights(asked.name), settings)
     if dry_run:
         _print_plan(tasks)
         return

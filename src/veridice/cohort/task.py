@@ -32,6 +32,7 @@ from veridice.io.memory import memory_ran_out
 from veridice.io.weight_cards import NAMES, read_card
 from veridice.quality.calibration import read_calibration
 from veridice.quality.model import CALIBRATION
+from veridice.task import LESION
 
 PATIENCE = 3600
 """Seconds to wait for another run that judges the same scan."""
@@ -89,9 +90,13 @@ def settings_checksum(request: Request, weights: Path, settings: InferenceSettin
         InputError: the calibration cannot be read.
     """
     parts = [__version__, settings.model_dump_json(exclude={"device", "precision", "engine"})]
-    parts += [read_card(weights, name).sha256 for name in (*NAMES, "predictor")]
+    lesions = request.task.name == LESION.name
+    names = NAMES if lesions else ("segmenter", "reconstructor")
+    parts += [read_card(weights, name).sha256 for name in (*names, "predictor")]
     parts.append(read_calibration(request.calibration or weights / CALIBRATION).model_dump_json())
     parts.append(f"{request.mask_threshold} {request.mask_label} {request.registration}")
+    if not lesions:
+        parts.append(request.task.model_dump_json())
     if comparing is not None:
         parts.append(repr(comparing))
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
@@ -145,7 +150,7 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
 
 def _judge(task: ScanTask, stage: Path) -> None:
     def load() -> Models:
-        return _networks(task.weights, task.settings)
+        return _networks(task.weights, task.settings, task.request.task)
 
     if task.comparing is None:
         judge_files(task.request, stage, load, task.settings)

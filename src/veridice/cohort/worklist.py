@@ -163,7 +163,7 @@ def describe_study(output: Path, table: pd.DataFrame) -> dict[str, Any]:
             first = read_assessment(output / name)
             # A Dice that a second expert would reach is another for each scan.
             needed = None if first.model.get("for_load_ml") is not None else first.model.get("min_dice")
-            facts |= {"min_dice": needed, "coverage": first.coverage}
+            facts |= {"min_dice": needed, "coverage": first.coverage, "target": first.task.target}
             facts["limits"] = {name: first.model.get(name) for name in ("min_dice", "max_missed", "max_wasted", "max_gross")}
             if first.calibration is not None:
                 facts["calibration"] = first.calibration.model_dump()

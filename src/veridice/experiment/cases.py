@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,15 +15,18 @@ from torch import nn
 
 from veridice.assessment.analysis import analysis_of_passes, find_brain, task_grid
 from veridice.case import Case
-from veridice.experiment.methods import augmented_masks, ensemble_masks
+from veridice.experiment.methods import augmented_masks, ensemble_masks, generated_error, probabilistic_samples
+from veridice.experiment.protocol import PROBABILISTIC
 from veridice.imaging.grid import GridTransform, grid_images, pooled_map
-from veridice.inference.passes import Backend, reconstruct, stochastic_passes
+from veridice.inference.passes import Backend, deepest_features, reconstruct, stochastic_passes
 from veridice.io.atomic import replaced, write_text
 from veridice.io.labelled_scan import LabelledScan, read_labelled
 from veridice.metrics.maps import GridMaps, PackedMasks, packed_parts
 from veridice.metrics.overlap import dice
 from veridice.metrics.parts import mean_numbers
 from veridice.metrics.scores import all_scores, error_map, lesion_count, lesion_volume_ml, mean_pairwise_dice, voxelwise_sum
+from veridice.networks.image_generator import ImageGenerator
+from veridice.networks.probabilistic_unet import ProbabilisticUnet
 from veridice.quality.mask_features import mask_evidence
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.training.settings import DataSettings
@@ -42,6 +45,8 @@ class Panel:
         members: of the ensemble; none: no ensemble.
         reconstructor: rebuilds the FLAIR.
         brain_finder: the brain network and the edge of its cube.
+        probabilistic: whose samples are judged beside; None: nobody's.
+        generators: by name, networks that make the image of a mask.
         backend: device and precision.
         passes: stochastic ones.
         augmentations: changed images for test-time augmentation; 0: none.
@@ -54,6 +59,8 @@ class Panel:
     reconstructor: nn.Module
     brain_finder: tuple[nn.Module, int]
     backend: Backend
+    probabilistic: ProbabilisticUnet | None
+    generators: Mapping[str, ImageGenerator]
     passes: int
     augmentations: int
     mirrored_fraction: float
@@ -89,7 +96,7 @@ def analyse_case(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, An
     Returns:
         Numbers: ``dice`` (cube), ``dice_native``, ``load_ml``, the scores of all methods but those that are learnt, and the
         evidence from which ``check`` predicts the Dice.
-        Maps (float16, pooled): those of a quality case, and ``truth``.
+        Maps (float16, pooled): those of a quality case, and ``truth``; beside them ``features``, the deepest of the segmenter.
     """
     images, transform, count = scan.images, scan.transform, len(scan.parts)
     passes = stochastic_passes(panel.segmenter, images, panel.backend, panel.passes, panel.seed)
@@ -107,12 +114,31 @@ def analyse_case(scan: KnownCase, panel: Panel, pool: int) -> tuple[dict[str, An
         how_many, mirrored = panel.augmentations, panel.mirrored_fraction
         changed = augmented_masks(panel.segmenter, images, panel.backend, how_many, panel.seed, mirrored)
         numbers["test_time_augmentation"] = _agreement(changed, count)
+    if panel.probabilistic is not None:
+        numbers |= _probabilistic(panel.probabilistic, scan, panel)
     if panel.members:
         numbers["ensemble"] = _agreement(ensemble_masks(panel.members, images, panel.backend), count)
     numbers["mask_contrast"] = float(images[0][mask].mean() - np.median(images[0][images[0] > 0])) if mask.any() else 0.0
     shown = {"flair": images[0], "t1": images[1], "segmentation": segmentation, "entropy": entropy, "error": error}
     shown["truth"] = transform.to_grid(scan.truth)
-    return numbers, {name: pooled_map(map_, pool) for name, map_ in shown.items()}
+    for name, generator in panel.generators.items():
+        shown[f"{name}_error"] = generated_error(generator, images, mask, panel.backend)
+        numbers[f"{name}_error_sum"] = voxelwise_sum(np.abs(shown[f"{name}_error"]))
+    features = deepest_features(panel.segmenter, images, panel.backend).astype(np.float32)
+    return numbers, {**{name: pooled_map(map_, pool) for name, map_ in shown.items()}, "features": features}
+
+
+def _probabilistic(network: ProbabilisticUnet, scan: KnownCase, panel: Panel) -> dict[str, float]:
+    """Scores of its samples, and the true Dice of its own mean on the cube, both means of the parts."""
+    maps = probabilistic_samples(network, scan.images, panel.backend, panel.passes, panel.seed)
+    parts = list(zip(maps.parts(), scan.parts, strict=True))
+    return {
+        PROBABILISTIC[0]: _agreement(maps.sample_masks, len(parts)),
+        PROBABILISTIC[1]: float(np.mean([voxelwise_sum(part.entropy) for part, _ in parts])),
+        "probabilistic_dice": float(
+            np.mean([dice(part.mean >= 0.5, scan.transform.to_grid(true) >= 0.5).dice for part, true in parts])
+        ),
+    }
 
 
 def _agreement(masks: PackedMasks, count: int) -> float:

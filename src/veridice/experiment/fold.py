@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pandas as pd
@@ -19,20 +20,34 @@ from veridice.errors import InputError
 from veridice.experiment.cases import KnownCase, Panel, analyse_cases, read_numbers, stored_name
 from veridice.experiment.claim import Start
 from veridice.experiment.figure1 import choose_loads, store_slices
-from veridice.experiment.methods import Numbers, as_served, combination, forest_on_simple_features, reverse_classification
-from veridice.experiment.protocol import METHODS, REGRESSED, ExperimentSettings, inner_folds
-from veridice.experiment.regress import fit_and_predict, refit_without_scanners
+from veridice.experiment.methods import (
+    Numbers,
+    as_served,
+    combination,
+    feature_distances,
+    forest_on_simple_features,
+    retrieved,
+    reverse_classification,
+)
+from veridice.experiment.protocol import GENERATORS, METHODS, PROBABILISTIC, REGRESSED, ExperimentSettings, inner_folds
+from veridice.experiment.regress import class_table, classify_all, fit_and_predict, refit_without_scanners
 from veridice.experiment.results.evaluation import UNSEEN
 from veridice.experiment.results.tables import REFITS, write_cases, write_csv
 from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.atomic import write_json, write_text
 from veridice.io.weight_cards import bundled_weights
+from veridice.networks.image_generator import ImageGenerator
+from veridice.networks.probabilistic_unet import ProbabilisticUnet
 from veridice.progress import counted
 from veridice.training import unets
+from veridice.training.generative import train_image_generator, train_probabilistic_unet
 from veridice.training.regressor_examples import CHANNELS
-from veridice.training.settings import RegressorInput, TrainingSettings, on_whole_cubes, with_steps
+from veridice.training.settings import TrainingSettings, on_whole_cubes, with_steps
 
+ATLAS, DISTANCE, CLASS_NETWORK = "reverse_classification", "feature_distance", "class_network"
+CLASS_CHANCES = "classes.csv"
+"""Chance of each class of quality of the judged cases."""
 ANALYSES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "analyses", "analyses-out-of-fold", "scores.csv", "figure1.npz", "stages"
 
 
@@ -108,13 +123,21 @@ def run_fold(fold: Fold) -> None:
         others, folder = [case for case in fold.cases if case not in part], fold.folder / f"inner-{number}"
         fold.do(f"inner-{number}", partial(_train, fold, "segmenter", others, folder, settings.inner_steps))
     fold.do("reconstructor", lambda: _train(fold, "reconstructor", fold.cases, fold.folder, settings.reconstructor_steps))
+    if settings.wants(*PROBABILISTIC):
+        fold.do("probabilistic", lambda: _train_probabilistic(fold))
+    for name, network in GENERATORS.items():
+        if settings.wants_generated(name):
+            fold.do(network, partial(_train_generator, fold, network))
     fold.do("analyses", lambda: _analyse(fold, parts))
     for targets, analyses in (("own", ANALYSES), ("out-of-fold", OUT_OF_FOLD)):
         for pair in CHANNELS:
             if settings.wants(REGRESSED[name := f"regressor-{pair}-{targets}"]):
                 fold.do(name, partial(_regress, fold, pair, targets, analyses))
-    if settings.wants(ATLAS):
-        fold.do("atlas", lambda: _atlas(fold))
+    if settings.wants(CLASS_NETWORK):
+        fold.do("class-network", lambda: _classify(fold))
+    for method in ATLASES:
+        if settings.wants(method):
+            fold.do(method.replace("reverse_classification", "atlas"), partial(_atlas, fold, method))
     if fold.number == 0:
         fold.do("figure1", lambda: _keep_slices(fold))
     if fold.number == settings.folds - 1:
@@ -128,6 +151,18 @@ def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps:
     recipe(settings, cases, output / network, output / "weights", fold.start.of(network))
 
 
+def _train_probabilistic(fold: Fold) -> None:
+    """From the same start as the segmenters, as far as the layers are the same."""
+    settings = with_steps(fold.training, "segmenter", fold.settings.segmenter_steps)
+    start = fold.start.of("segmenter")
+    train_probabilistic_unet(settings, fold.cases, fold.folder / "probabilistic", fold.weights, start)
+
+
+def _train_generator(fold: Fold, name: str) -> None:
+    settings = with_steps(fold.training, "reconstructor", fold.settings.reconstructor_steps)
+    train_image_generator(settings, fold.cases, fold.folder / name, fold.weights, adversarial=name == "generator")
+
+
 def _analyse(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
     """Own segmentations of all cases; beside it those of training cases by segmenters that never saw them."""
     segmenter = load_network(fold.weights, "segmenter")[0]
@@ -138,13 +173,27 @@ def _analyse(fold: Fold, parts: Sequence[Sequence[Case]]) -> None:
     pool, data = fold.training.regressor.pool, fold.training.data
     finder = brain_finder()
     inner = {case.id: members[number] for number, part in enumerate(parts) for case in part}
+    probabilistic = load_network(fold.weights, "probabilistic")[0] if settings.wants(*PROBABILISTIC) else None
+    wanted = {name: network for name, network in GENERATORS.items() if settings.wants_generated(name)}
+    generators = {name: cast(ImageGenerator, load_network(fold.weights, network)[0]) for name, network in wanted.items()}
 
     def panel(network: nn.Module, ensemble: Sequence[nn.Module]) -> Panel:
         # The combination is made of all scores.
         augmented = settings.wants("test_time_augmentation") or settings.wants("combination")
         augmentations = settings.test_time_augmentations if augmented else 0
-        mirrored = data.mirrored_fraction
-        return Panel(network, ensemble, reconstructor, finder, backend, settings.passes, augmentations, mirrored, settings.seed)
+        return Panel(
+            segmenter=network,
+            members=ensemble,
+            reconstructor=reconstructor,
+            brain_finder=finder,
+            backend=backend,
+            probabilistic=cast(ProbabilisticUnet | None, probabilistic),
+            generators=generators,
+            passes=settings.passes,
+            augmentations=augmentations,
+            mirrored_fraction=data.mirrored_fraction,
+            seed=settings.seed,
+        )
 
     train = fold.of("train")
     with counted(f"fold {fold.number}: scans", len(fold.cases) + len(train)) as on_step:
@@ -167,7 +216,7 @@ def _keep_slices(fold: Fold) -> None:
     segmenter, reconstructor = (load_network(fold.weights, name)[0] for name in ("segmenter", "reconstructor"))
     settings = fold.settings
     backend = choose_backend(fold.inference)
-    panel = Panel(segmenter, (), reconstructor, brain_finder(), backend, settings.passes, 0, 0.0, settings.seed)
+    panel = Panel(segmenter, (), reconstructor, brain_finder(), backend, None, {}, settings.passes, 0, 0.0, settings.seed)
     store_slices(chosen, panel, fold.folder / SLICES)
 
 
@@ -175,7 +224,7 @@ def _files(fold: Fold, cases: Sequence[Case], folder: str) -> dict[str, Path]:
     return {case.id: fold.folder / folder / f"{stored_name(case)}.npz" for case in cases}
 
 
-def _regress(fold: Fold, pair: RegressorInput, targets: str, folder: str) -> None:
+def _regress(fold: Fold, pair: str, targets: str, folder: str) -> None:
     settings = with_steps(fold.training, "regressor", fold.settings.regressor_steps)
     files = {
         "train": list(_files(fold, fold.of("train"), folder).values()),
@@ -184,6 +233,21 @@ def _regress(fold: Fold, pair: RegressorInput, targets: str, folder: str) -> Non
     judged = _files(fold, fold.judged, ANALYSES)
     predicted = fit_and_predict(pair, files, judged, settings, fold.folder / f"regressor-{targets}" / pair)
     _store(fold, f"regressor-{pair}-{targets}", predicted)
+
+
+def _classify(fold: Fold) -> None:
+    """The class of quality by a network, from maps of segmenters that never saw the case; its chances are kept."""
+    settings, pair = with_steps(fold.training, "regressor", fold.settings.regressor_steps), "uncertainty"
+    files = {
+        "train": list(_files(fold, fold.of("train"), OUT_OF_FOLD).values()),
+        "validation": list(_files(fold, fold.of("validation"), ANALYSES).values()),
+    }
+    judged = _files(fold, fold.judged, ANALYSES)
+    limits = fold.settings.class_limits
+    chances = classify_all(pair, files, judged, limits, settings, fold.folder / "class-network")
+    write_csv(fold.folder / CLASS_CHANCES, class_table(fold.judged, chances), digits=17)
+    # What is expected when poor counts 0, fair one half and good 1.
+    _store(fold, CLASS_NETWORK, {name: float(each @ np.linspace(0, 1, len(each))) for name, each in chances.items()})
 
 
 def _refit(fold: Fold) -> None:
@@ -196,24 +260,29 @@ def _refit(fold: Fold) -> None:
     write_csv(fold.folder / REFITS, table, digits=17)
 
 
-def _atlas(fold: Fold) -> None:
-    """Reverse classification against a few training cases that have lesions."""
+def _stored(fold: Fold, case: Case, *names: str) -> dict[str, np.ndarray]:
+    """Some of the stored maps of a case, under the segmenter of the fold."""
+    with np.load(fold.folder / ANALYSES / f"{stored_name(case)}.npz") as maps:
+        return {name: maps[name].astype(np.float32) for name in names}
 
-    def read(case: Case) -> dict[str, np.ndarray]:
-        with np.load(fold.folder / ANALYSES / f"{stored_name(case)}.npz") as maps:
-            return {name: maps[name].astype(np.float32) for name in ("flair", "segmentation", "truth")}
 
-    train = fold.of("train")
-    order = np.random.default_rng([fold.settings.seed, fold.number, 8]).permutation(len(train))
-    known = [maps for maps in (read(train[number]) for number in order) if (maps["truth"] >= 0.5).any()]
-    references = [(maps["flair"], maps["truth"] >= 0.5) for maps in known[: fold.settings.atlas_references]]
+def _atlas(fold: Fold, method: str) -> None:
+    """Reverse classification against a few training cases that have the target: the same for all, or the most alike."""
+    train, count, seed = fold.of("train"), fold.settings.atlas_references, fold.settings.seed
+    order = np.random.default_rng([seed, fold.number, 8]).permutation(len(train))
+    read = partial(_stored, fold)
+    atlases = (read(train[number], "flair", "truth", "features") for number in order)
+    known = [maps for maps in atlases if (maps["truth"] >= 0.5).any()]
+    features = np.stack([maps["features"] for maps in known])
     predicted = {}
     with counted(f"fold {fold.number}: atlases", len(fold.judged)) as on_step:
         for case in fold.judged:
-            maps = read(case)
-            predicted[case.id] = reverse_classification(maps["flair"], maps["segmentation"], references, fold.settings.seed)
+            maps = read(case, "flair", "segmentation", "features")
+            chosen = range(min(count, len(known))) if method == ATLAS else retrieved(maps["features"], features, count)
+            references = [(known[number]["flair"], known[number]["truth"] >= 0.5) for number in chosen]
+            predicted[case.id] = reverse_classification(maps["flair"], maps["segmentation"], references, seed)
             on_step()
-    _store(fold, ATLAS, predicted)
+    _store(fold, method, predicted)
 
 
 def _store(fold: Fold, method: str, predicted: dict[str, float]) -> None:
@@ -222,7 +291,12 @@ def _store(fold: Fold, method: str, predicted: dict[str, float]) -> None:
     write_text(folder / f"{method}.json", json.dumps(predicted, indent=1) + "\n")
 
 
-ATLAS = "reverse_classification"
+def _predicted(fold: Fold, method: str) -> dict[str, float]:
+    found: dict[str, float] = json.loads((fold.folder / "predictions" / f"{method}.json").read_text(encoding="utf-8"))
+    return found
+
+
+ATLASES = (ATLAS, "reverse_classification_retrieved")
 LEARNT = ("random_forest", "combination", "veridice")
 FEWEST_PEOPLE = 3
 DESCRIPTIONS = ("dice", "dice_native", "load_ml")
@@ -233,22 +307,33 @@ def score_table(fold: Fold) -> pd.DataFrame:
     own = {case.id: read_numbers(fold.folder / ANALYSES, case) for case in fold.cases}
     learnt = {case.id: read_numbers(fold.folder / OUT_OF_FOLD, case) for case in fold.of("train")}
     predictions = {
-        name: json.loads((fold.folder / "predictions" / f"{stored}.json").read_text(encoding="utf-8"))
-        for stored, name in (REGRESSED | {ATLAS: ATLAS}).items()
+        name: _predicted(fold, stored)
+        for stored, name in (REGRESSED | dict(zip(ATLASES, ATLASES, strict=True))).items()
         if fold.settings.wants(name)
     }
     mean = float(np.mean([numbers["dice"] for numbers in learnt.values()]))
     predictions["training_mean"] = dict.fromkeys([case.id for case in fold.judged], mean)
     predictions |= _learnt(fold, learnt, own)
+    far = _distances(fold) if fold.settings.wants(DISTANCE) else {}
+    expected = _predicted(fold, CLASS_NETWORK) if fold.settings.wants(CLASS_NETWORK) else {}
     rows = []
     for case in fold.judged:
         names = {"case": case.id, "patient": case.patient or case.id, "dataset": case.dataset}
         described = {name: own[case.id][name] for name in DESCRIPTIONS}
         shared = {"fold": fold.number, "split": case.split, "severity": "", "donor": "", **names, **described}
         scores = {name: value for name, value in own[case.id].items() if name in METHODS and fold.settings.wants(name)}
+        scores |= {DISTANCE: far[case.id]} if far else {}
+        scores |= {CLASS_NETWORK: expected[case.id]} if expected else {}
         rows += [{**shared, "method": name, "score": value, "kind": "score"} for name, value in scores.items()]
         rows += [{**shared, "method": name, "score": each[case.id], "kind": "dice"} for name, each in predictions.items()]
     return pd.DataFrame(rows)
+
+
+def _distances(fold: Fold) -> dict[str, float]:
+    """How far each judged case is from the training cases in the features of the segmenter."""
+    known, judged = ([_stored(fold, case, "features")["features"] for case in part] for part in (fold.of("train"), fold.judged))
+    found = feature_distances(np.stack(judged), np.stack(known))
+    return dict(zip([case.id for case in fold.judged], found.tolist(), strict=True))
 
 
 def _learnt(fold: Fold, known: Mapping[str, Numbers], own: Mapping[str, Numbers]) -> dict[str, dict[str, float]]:

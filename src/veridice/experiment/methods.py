@@ -10,6 +10,7 @@ import pandas as pd
 import SimpleITK as sitk
 import torch
 from sklearn.base import clone
+from sklearn.covariance import LedoitWolf
 from sklearn.ensemble import GradientBoostingRegressor, RandomForestRegressor
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import RidgeCV
@@ -19,12 +20,16 @@ from sklearn.preprocessing import QuantileTransformer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from veridice.inference.passes import Backend, deterministic_pass
-from veridice.metrics.maps import PackedMasks
+from veridice.imaging.tissue_classes import labels_with_mask
+from veridice.inference.passes import Backend, all_outputs, deterministic_pass
+from veridice.inference.uncertainty import uncertainty_maps
+from veridice.metrics.maps import PackedMasks, StochasticMaps
 from veridice.metrics.overlap import dice
-from veridice.metrics.scores import SCORES
+from veridice.metrics.scores import SCORES, error_map
+from veridice.networks.image_generator import ImageGenerator
+from veridice.networks.probabilistic_unet import ProbabilisticUnet, drawn
 from veridice.quality.predictor import FEATURES, fit_predictor
-from veridice.types import Mask, Voxels
+from veridice.types import Array, Mask, Voxels
 
 LARGEST_TURN = 0.1
 """Radians about each axis."""
@@ -33,6 +38,8 @@ LARGEST_NOISE = 0.05
 """Standard deviation, image in [0, 1]."""
 REGISTRATION_STEPS = 60
 SAMPLED_VOXELS = 0.2
+SMALLEST_DEVIATION = 1e-6
+"""Of a feature: one that is the same in all cases tells nothing."""
 
 
 def packed(probability: Voxels) -> np.ndarray[tuple[int], np.dtype[np.uint8]]:
@@ -65,6 +72,27 @@ def augmented_masks(
         parts = parts.flip(1) if mirrored else parts
         masks.append(packed(_resample(parts, np.linalg.inv(change)).numpy()))
     return np.stack(masks)
+
+
+def probabilistic_samples(
+    network: ProbabilisticUnet, images: Voxels, backend: Backend, count: int, seed: int
+) -> StochasticMaps:
+    """Maps of ``count`` samples of a probabilistic U-net (Kohl et al. 2018), as of as many stochastic passes."""
+    network.eval().to(backend.device)
+    shown = torch.from_numpy(np.ascontiguousarray(images, np.float32))[None].to(backend.device)
+    with torch.inference_mode():
+        # Together they share the body; float32, since the codes are what it is about.
+        features, codes = network.body(shown), network.prior(shown)
+        generators = (torch.Generator().manual_seed(seed * 1_000_003 + number) for number in range(count))
+        return uncertainty_maps(
+            torch.sigmoid(network.finish(features, drawn(codes, generator))[0].squeeze(0)) for generator in generators
+        )
+
+
+def generated_error(network: ImageGenerator, images: Voxels, mask: Mask, backend: Backend) -> Voxels:
+    """First contrast minus the image that ``network`` makes of tissue classes and mask (x, y, z)."""
+    made = all_outputs(network, labels_with_mask(images, mask), backend)[0, 0]
+    return error_map(images[0], made.cpu().numpy())
 
 
 def _small_affine(rng: np.random.Generator) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -106,6 +134,22 @@ def reverse_classification(
     return best
 
 
+def retrieved(features: Array, known: Array, count: int) -> Array:
+    """Places (count,) of the known cases whose features (known, values) are nearest to a case's, each in deviations of the
+    known ones (retrieved references, as in ConfIC-RCA: Cosarinsky et al. 2025, arXiv:2503.04522); the nearest first.
+    """
+    scale = np.maximum(known.std(axis=0), SMALLEST_DEVIATION)
+    return np.argsort((((known - features) / scale) ** 2).sum(axis=1), kind="stable")[:count]
+
+
+def feature_distances(features: Array, known: Array) -> Array:
+    """Mahalanobis distance of each case's features (cases, values) from those of the training cases (Lee et al. 2018,
+    arXiv:1807.03888), with a shrunk covariance (Ledoit and Wolf 2004).
+    """
+    scale = np.maximum(known.std(axis=0), SMALLEST_DEVIATION)
+    return np.sqrt(LedoitWolf().fit(known / scale).mahalanobis(features / scale))
+
+
 def _register(fixed: sitk.Image, moving: sitk.Image, seed: int) -> sitk.Transform:
     start = sitk.CenteredTransformInitializer(
         fixed, moving, sitk.AffineTransform(3), sitk.CenteredTransformInitializerFilter.MOMENTS
@@ -129,7 +173,7 @@ def _register(fixed: sitk.Image, moving: sitk.Image, seed: int) -> sitk.Transfor
 Numbers = Mapping[str, float]
 SIMPLE = ("volume", "lesion_count", "mask_contrast", "mean_foreground_entropy", "entropy_sum")
 """What anybody can read off a mask and an uncertainty map."""
-NOT_EVIDENCE = ("dice", "dice_native", "load_ml", "true_error_sum", "true_absolute_error_sum", "ensemble")
+NOT_EVIDENCE = ("dice", "dice_native", "load_ml", "true_error_sum", "true_absolute_error_sum", "ensemble", "probabilistic_dice")
 """The truth and what needs it; and the ensemble, which is not there for cases that its members know."""
 ONLY_SERVED = {name for name in FEATURES if name not in SCORES}
 """Evidence that ``check`` alone reads: the combination is of scores that others have named."""

@@ -23,12 +23,16 @@ from veridice.training.settings import RegressorInput, load_training_settings
 
 Objects = np.ndarray[tuple[int], np.dtype[np.object_]]
 Integers = np.ndarray[tuple[int], np.dtype[np.int64]]
+GENERATORS = {"generated": "generator", "generated_plain": "generator-plain"}
+"""What is made from a mask, and the network that makes it: with a discriminator, and without."""
 REGRESSED = {
     f"regressor-{pair}-{targets}": f"regressor_{pair}{'' if targets == 'own' else '_out_of_fold'}"
-    for pair in get_args(RegressorInput)
+    for pair in (*get_args(RegressorInput), *GENERATORS)
     for targets in ("own", "out-of-fold")
 }
 """Stage of each regression network, by input pair and training targets, and its method."""
+PROBABILISTIC = ("probabilistic_unet", "probabilistic_entropy_sum")
+"""Scores of the samples of a probabilistic U-net."""
 BASELINES = ("volume", "training_mean")
 """Always there: what nobody may skip."""
 METHODS = (
@@ -38,8 +42,13 @@ METHODS = (
     "true_absolute_error_sum",
     "test_time_augmentation",
     "ensemble",
+    *PROBABILISTIC,
+    *(f"{name}_error_sum" for name in GENERATORS),
+    "class_network",
     *REGRESSED.values(),
     "reverse_classification",
+    "reverse_classification_retrieved",
+    "feature_distance",
     "random_forest",
     "combination",
     "veridice",  # what check predicts
@@ -80,6 +89,7 @@ class ExperimentSettings(Settings):
     patients: int = Field(0, ge=0, description="of the simulated cohort; 0: all of it")
     methods: tuple[str, ...] = Field((), description="of the ladder; none: all. volume and training_mean are always there")
     calibration: str = Field("", description="case table of another experiment whose validation cases stand in for its own")
+    class_limits: tuple[float, float] = Field((0.5, 0.75), description="Dice from which on quality is fair, and good")
     failure_dice: float = Field(0.75, gt=0, lt=1, description="a segmentation below this failed (paper: 0.75)")
     seed: int = Field(0, ge=0, le=LARGEST_SEED)
 
@@ -102,9 +112,13 @@ class ExperimentSettings(Settings):
                 raise ValueError(f"layout '{source.layout}' is unknown; use one of {', '.join(LAYOUTS)}, manifest")
         return self
 
-    def wants(self, method: str) -> bool:
-        """Whether a method is one of those that were asked for."""
-        return not self.methods or method in self.methods
+    def wants(self, *methods: str) -> bool:
+        """Whether any of these methods is one of those that were asked for."""
+        return not self.methods or any(method in self.methods for method in methods)
+
+    def wants_generated(self, name: str) -> bool:
+        """Whether any method needs the image that is made from a mask in this way (:data:`GENERATORS`)."""
+        return self.wants(f"{name}_error_sum", f"regressor_{name}", f"regressor_{name}_out_of_fold")
 
     def for_results(self) -> Self:
         """With the last part alone of every path that leads out of the working folder: results name no folders of a machine."""

@@ -2,28 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
 from sklearn.model_selection import GroupKFold
+from torch import Tensor
 
 from veridice.case import Case
+from veridice.networks.regression_net import RegressionNet
+from veridice.quality.quality_classes import CLASSES
 from veridice.training.regressor_examples import CHANNELS
-from veridice.training.regressors import fit_regressor
-from veridice.training.settings import RegressorInput, TrainingSettings
+from veridice.training.regressors import fit_classifier, fit_regressor
+from veridice.training.settings import TrainingSettings
+from veridice.types import Numbers
 
 Files = Mapping[str, Path]
 """Stored maps by name of the case."""
 CONTROL_PARTS = 5
-REFITTED: RegressorInput = "uncertainty"
+REFITTED = "uncertainty"
 """The pair that is refitted without a scanner: the one that the paper calls best."""
 
 
 def fit_and_predict(
-    pair: RegressorInput,
+    pair: str,
     files: Mapping[str, Sequence[Path]],
     judged: Files,
     settings: TrainingSettings,
@@ -39,15 +43,37 @@ def fit_and_predict(
         run: folder of its training.
     """
     network, _, _ = fit_regressor(pair, files, settings, run)
+    return {name: float(said) for name, said in _ask(network, pair, judged)}
+
+
+def classify_all(
+    pair: str,
+    files: Mapping[str, Sequence[Path]],
+    judged: Files,
+    limits: Sequence[float],
+    settings: TrainingSettings,
+    run: Path,
+) -> dict[str, Numbers]:
+    """The same of a network that tells classes of quality: chance of each class (classes,) of each judged case."""
+    network = fit_classifier(pair, files, limits, settings, run)
+    asked = _ask(network, pair, judged)
+    return {name: torch.softmax(said.double().flatten(), 0).cpu().numpy() for name, said in asked}
+
+
+def class_table(cases: Sequence[Case], chances: Mapping[str, Numbers]) -> pd.DataFrame:
+    """Chances of the classes as a table: ``case``, ``split``, ``poor``, ``fair``, ``good``."""
+    return pd.DataFrame([{"case": c.id, "split": c.split, **dict(zip(CLASSES, chances[c.id], strict=True))} for c in cases])
+
+
+def _ask(network: RegressionNet, pair: str, judged: Files) -> Iterator[tuple[str, Tensor]]:
+    """What a trained network says of each judged case."""
     network.eval()
     # Training leaves it where it was trained: on a GPU where there is one.
     device = next(network.parameters()).device
-    predicted = {}
     for name, file in judged.items():
         with np.load(file) as maps, torch.inference_mode():
             stacked = np.stack([maps[channel] for channel in CHANNELS[pair]]).astype(np.float32)
-            predicted[name] = float(network(torch.from_numpy(stacked)[None].to(device)))
-    return predicted
+            yield name, network(torch.from_numpy(stacked)[None].to(device))
 
 
 def refit_without_scanners(

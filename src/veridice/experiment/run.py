@@ -14,13 +14,13 @@ from veridice.config import to_toml
 from veridice.errors import InputError
 from veridice.experiment.claim import claim, refuse_known_people, usable_cases
 from veridice.experiment.figure1 import figure1
-from veridice.experiment.fold import SCORES, SLICES, STAGES, Fold, for_folds, make_fold, run_fold
+from veridice.experiment.fold import CLASS_CHANCES, SCORES, SLICES, STAGES, Fold, for_folds, make_fold, run_fold
 from veridice.experiment.protocol import ExperimentSettings, assign_folds, lesion_donors, participants, read_cases
 from veridice.experiment.results.evaluation import with_validation_of
 from veridice.experiment.results.summary import write_summary
 from veridice.experiment.results.tables import REFITS, write_cases, write_csv
 from veridice.experiment.results.tables import read_cases as read_case_table
-from veridice.experiment.results.write import CASES, write_results
+from veridice.experiment.results.write import CASES, CLASSES, write_results
 from veridice.io.atomic import held, write_text
 from veridice.metrics.failure_detection import failing_below
 from veridice.progress import counted
@@ -79,6 +79,10 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     write_text(results / SETTINGS, to_toml(settings.for_results()))
     for path in (folder / SPLITS, folder / LEFT_OUT, folds[-1].folder / REFITS):
         shutil.copyfile(path, results / path.name)
+    if all((fold.folder / CLASS_CHANCES).exists() for fold in folds):
+        parts = [pd.read_csv(fold.folder / CLASS_CHANCES).assign(fold=fold.number) for fold in folds]
+        chances = pd.concat(parts, ignore_index=True)
+        write_csv(results / CLASSES, chances[chances["split"] == "test"].drop(columns="split"), digits=17)
     write_csv(results / TIMES, _times(folds))
     people, kind = len({case.patient or case.id for case in cases}), "simulated patients" if settings.cohort else "patients"
     with failing_below(settings.failure_dice):

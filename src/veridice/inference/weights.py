@@ -12,7 +12,9 @@ from torch import nn
 from veridice.errors import WeightsError
 from veridice.io.weight_cards import WeightCard, read_card, save_arrays, verified_bytes
 from veridice.networks.critic_unet import CriticUnet
+from veridice.networks.image_generator import ImageGenerator
 from veridice.networks.mc_unet import McUnet
+from veridice.networks.probabilistic_unet import ProbabilisticUnet
 from veridice.networks.reconstruction_unet import ReconstructionUnet
 from veridice.networks.regression_net import RegressionNet
 
@@ -23,6 +25,8 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "brain": McUnet,
     "anatomy": McUnet,
     "critic": CriticUnet,
+    "probabilistic": ProbabilisticUnet,
+    "generator": ImageGenerator,
 }
 
 

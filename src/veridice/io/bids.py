@@ -37,6 +37,7 @@ MAPS = {
         "1",
     ),
     "brain_mask": ("desc-brain_mask", "Brain, given or found by veridice", "1"),
+    "shadow": ("desc-shadow_dseg", "Shadowed set of the mean lesion probability: 0 surely out, 1 undecided, 2 surely in", "1"),
     "entropy": ("desc-entropy_uncertainty", "Entropy of the mean lesion probability", "bit"),
     "variance": ("desc-variance_uncertainty", "Variance of the lesion probability over the stochastic passes", "1"),
     "mutual_information": ("desc-mutualinformation_uncertainty", "Entropy of the mean minus mean entropy of the passes", "bit"),

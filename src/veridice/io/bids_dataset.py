@@ -1,4 +1,4 @@
-"""Which scans a BIDS data set has: FLAIR and T1w of every session, with what the data set says of them."""
+"""Which scans a BIDS data set has: the contrasts of every session, with what the data set says of them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import pandas as pd
 
 from veridice.errors import InputError
 from veridice.io.image_header import is_unfetched_link
+from veridice.task import CONTRASTS, LESION, Task
 
 ENTITIES = {
     "subject": "sub",
@@ -42,7 +43,7 @@ Filter = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class BidsScan:
-    """One FLAIR of a data set and the T1w that goes with it.
+    """One FLAIR of a data set and the T1w that goes with it; of a task that takes no FLAIR the T1w is in its place.
 
     Args:
         name: beginning of the FLAIR's file name, such as ``sub-01_ses-2``.
@@ -131,14 +132,19 @@ def read_filter(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def find_scans(
-    folder: Path, subjects: Sequence[str] = (), sessions: Sequence[str] = (), chosen: Filter | None = None
+    folder: Path,
+    subjects: Sequence[str] = (),
+    sessions: Sequence[str] = (),
+    chosen: Filter | None = None,
+    task: Task = LESION,
 ) -> list[BidsScan]:
-    """Every FLAIR of a data set, with the T1w of the same session whose name is most like it.
+    """Every FLAIR of a data set, with the T1w of the same session whose name is most like it; or what another task takes.
 
     Args:
         folder: root of the data set.
         subjects, sessions: only these, with or without ``sub-`` and ``ses-``; all when empty.
         chosen: from :func:`read_filter`.
+        task: whose contrasts are looked for.
 
     Raises:
         InputError: there is none.
@@ -158,11 +164,13 @@ def find_scans(
         raise InputError(f"{folder}: no scans of {', '.join(absent[:5])}; see --participant-label")
     if sessions:
         files = files[files["ses"].isin([label.removeprefix("ses-") for label in sessions])]
-    flairs, t1s = (_choose(files[files["suffix"] == suffix], (chosen or {}).get(kind, {})) for kind, suffix in KINDS.items())
-    by_session: dict[Any, pd.DataFrame] = dict(list(t1s.groupby([t1s["sub"], t1s["ses"].fillna("")])))
-    scans = [_scan(folder, row, by_session) for _, row in flairs.iterrows()]
+    found = {suffix: _choose(files[files["suffix"] == suffix], (chosen or {}).get(kind, {})) for kind, suffix in KINDS.items()}
+    first, *second = (CONTRASTS[contrast] for contrast in task.contrasts)
+    others = found[second[0]] if second else found[first].iloc[:0]
+    by_session: dict[Any, pd.DataFrame] = dict(list(others.groupby([others["sub"], others["ses"].fillna("")])))
+    scans = [_scan(folder, row, by_session) for _, row in found[first].iterrows()]
     if not scans:
-        raise InputError(f"{folder}: no FLAIR found (sub-*/[ses-*/]anat/*_FLAIR.nii.gz); check labels, sessions and filter")
+        raise InputError(f"{folder}: no {first} found (sub-*/[ses-*/]anat/*_{first}.nii.gz); check labels, sessions and filter")
     return scans
 
 
@@ -201,7 +209,7 @@ def _scan(folder: Path, row: pd.Series[Any], t1s: Mapping[Any, pd.DataFrame]) ->
     if others is not None:
         likeness = [sum(_same(row[name], other[name]) for name in NAMES_A_SCAN) for other in others.to_dict("records")]
         t1 = folder / others["path"].iloc[likeness.index(max(likeness))]
-    name = flair.name.split(".")[0].removesuffix("_FLAIR")
+    name = flair.name.split(".")[0].removesuffix(f"_{row['suffix']}")
     return BidsScan(name, str(row["sub"]), session, folder / flair, t1)
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from veridice.errors import InputError
 from veridice.io.bids_dataset import BidsScan
 from veridice.io.image_header import SUFFIXES
+from veridice.task import LESION
 
 SAMSEG_LESION = 99
 """Label of white-matter lesions in SAMSEG's ``seg.mgz``."""
@@ -37,21 +38,23 @@ class MaskFolder:
     Args:
         folder: that exists; BIDS derivatives, results of LST-AI or SAMSEG (a folder each subject), or nnU-Net's predictions.
         desc: only masks with this ``desc-``.
+        target: what they are masks of.
 
     Raises:
-        InputError: nothing in it looks like a lesion mask.
+        InputError: nothing in it looks like such a mask.
     """
 
-    def __init__(self, folder: Path, desc: str = "") -> None:
-        self.folder, self.desc = folder, desc
+    def __init__(self, folder: Path, desc: str = "", target: str = LESION.target) -> None:
+        self.folder, self.desc, self.target = folder, desc, target
         self._by_scan: dict[tuple[str, str], list[FoundMask]] = defaultdict(list)
         for path in sorted(folder.rglob("*")):
             if path.name.endswith(SUFFIXES) and not any(part.startswith(".") for part in path.relative_to(folder).parts):
                 self._take(path)
         if not self._by_scan:
             described = f" with desc-{desc}" if desc else ""
+            tools = ", *seg-lst.nii.gz, seg.mgz" if target == LESION.target else ""
             raise InputError(
-                f"{folder}: no lesion masks found{described}; looked for *_label-lesion_mask.nii.gz, *seg-lst.nii.gz, seg.mgz "
+                f"{folder}: no {target} masks found{described}; looked for *_label-{target}_mask.nii.gz{tools} "
                 "and files named as the scans are"
             )
 
@@ -62,9 +65,9 @@ class MaskFolder:
             return
         if self.desc and _entity("desc", path.name) != self.desc:
             return
-        if path.name in ("seg.mgz", "seg.nii.gz"):
+        if path.name in ("seg.mgz", "seg.nii.gz") and self.target == LESION.target:
             self._by_scan[subject, session].append(FoundMask(path, SAMSEG_LESION))
-        elif _is_lesion_mask(path.name) or path.parent == self.folder:
+        elif _is_mask_of(self.target, path.name) or path.parent == self.folder:
             self._by_scan[subject, session].append(FoundMask(path))
 
     def of(self, scan: BidsScan) -> FoundMask:
@@ -85,21 +88,22 @@ class MaskFolder:
         return best[0]
 
 
-def find_masks(text: str, dataset: Path) -> MaskFolder:
+def find_masks(text: str, dataset: Path, target: str = LESION.target) -> MaskFolder:
     """The masks that ``DIR`` or ``DIR:desc`` names; a folder whose name has a colon is taken as it is.
 
     Args:
         text: relative to the current folder or, where there is none, to the data set.
         dataset: root of the BIDS data set.
+        target: what they are masks of.
 
     Raises:
-        InputError: there is no such folder in either, or nothing in it looks like a lesion mask.
+        InputError: there is no such folder in either, or nothing in it looks like such a mask.
     """
     folder, _, desc = text.rpartition(":")
     for name, described in ((text, ""), (folder, desc)):
         for place in (Path(name).absolute(), dataset.absolute() / name):
             if name and place.is_dir():
-                return MaskFolder(place, described)
+                return MaskFolder(place, described, target)
     places = (Path(folder or text).absolute(), dataset.absolute() / (folder or text))
     names = " nor ".join(str(place) for place in dict.fromkeys(places))
     raise InputError(f"--masks {text}: no such folder of masks: looked for {names}; check the path")
@@ -111,12 +115,12 @@ def _entity(name: str, text: str) -> str:
     return found[-1] if found else ""
 
 
-def _is_lesion_mask(name: str) -> bool:
+def _is_mask_of(target: str, name: str) -> bool:
     stem = name.split(".")[0]
-    if stem.endswith("seg-lst"):
+    if stem.endswith("seg-lst") and target == LESION.target:
         return "desc-annotated" not in stem
     label, suffix = _entity("label", stem).lower(), stem.rpartition("_")[2]
-    return label in LESION_LABELS and suffix in ("mask", "dseg", "seg", "probseg")
+    return label in (LESION_LABELS if target == LESION.target else {target}) and suffix in ("mask", "dseg", "seg", "probseg")
 
 
 def _best(found: Sequence[FoundMask], scan: BidsScan) -> list[FoundMask]:

@@ -17,8 +17,10 @@ from veridice.task import LESION
 if TYPE_CHECKING:
     import numpy as np
 
-NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain", "anatomy", "critic"]
-WeightKind = Literal["segmenter", "reconstructor", "regressor", "brain", "anatomy", "critic", "predictor"]
+NetworkKind = Literal["segmenter", "reconstructor", "regressor", "brain", "anatomy", "critic", "probabilistic", "generator"]
+WeightKind = Literal[
+    "segmenter", "reconstructor", "regressor", "brain", "anatomy", "critic", "probabilistic", "generator", "predictor"
+]
 NAMES = ("brain", "segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error")
 """The networks that a judgement needs, by file name."""
 ANATOMY, CRITIC = OPTIONAL = ("anatomy", "critic")

@@ -117,6 +117,13 @@ MEASURES = {
         "Voxel-wise sum of the mutual information, bits: doubt of the network as opposed to blur in the image",
         "Mutual information, voxel-wise sum",
     ),
+    "soft_dice_confidence": Measure(
+        "Dice expected from our mean probability alone, of our own mask", "Soft Dice confidence", fraction=True
+    ),
+    "shadow_size": Measure(
+        "Voxels of the cube in the shadow of our mean probability: neither in nor out", "Size of the shadow"
+    ),
+    "shadow_share": Measure("The shadow in sizes of the core, which is surely in", "Shadow against core"),
     "passes_volume_ml": _volume("Mean volume of the stochastic passes", "Lesion volume of the passes, ml"),
     "passes_volume_deviation_ml": _volume(
         "Standard deviation of the volume of the passes: how far they do not know how much there is", "Its deviation, ml"
@@ -129,7 +136,15 @@ MEASURES = {
     "report": Measure("Page of the scan"),
     "thumbnail": Measure("Picture of the scan with its mask"),
 }
-ON_PAGE_ALONE = ("sample_agreement", "patch_maximum_entropy", "variance_sum", "mutual_information_sum")
+ON_PAGE_ALONE = (
+    "sample_agreement",
+    "patch_maximum_entropy",
+    "variance_sum",
+    "mutual_information_sum",
+    "soft_dice_confidence",
+    "shadow_size",
+    "shadow_share",
+)
 STUDY_COLUMNS = tuple(name for name in MEASURES if name not in ON_PAGE_ALONE)
 """Of ``veridice.tsv``, in this order."""
 PAGE_SCORES = (
@@ -149,6 +164,9 @@ PAGE_SCORES = (
     "absolute_error_sum",
     "variance_sum",
     "mutual_information_sum",
+    "soft_dice_confidence",
+    "shadow_size",
+    "shadow_share",
     "lesion_count",
 )
 """Scores on the page of a scan, in this order."""

@@ -9,6 +9,7 @@ from scipy import ndimage
 
 from veridice.imaging.components import bounding_box, label_components
 from veridice.metrics.maps import GridMaps, PackedMasks, union, unpacked
+from veridice.metrics.shadowed_sets import shadow_share, shadow_size
 from veridice.types import Mask, Voxels
 
 BORDER_VOXELS = 1
@@ -150,6 +151,16 @@ def sample_agreement(maps: GridMaps) -> float:
     return float(np.where(total > 0, 2.0 * shared / np.maximum(total, 1.0), 1.0).mean())
 
 
+def soft_dice_confidence(maps: GridMaps) -> float:
+    """``2 sum(p m) / (sum(p) + sum(m))`` of the mean probability p and its mask m (Borges et al. 2024, arXiv:2402.10665): the
+    Dice that is expected were each voxel the target with its probability, and about the best that p alone can say. Nothing
+    marked and nothing expected: 1.
+    """
+    mask = maps.mean >= 0.5
+    total = float(maps.mean.sum(dtype=np.float64)) + np.count_nonzero(mask)
+    return 2.0 * float(maps.mean[mask].sum(dtype=np.float64)) / total if total > 0 else 1.0
+
+
 SCORES: dict[str, Callable[[GridMaps], float | None]] = {
     "entropy_sum": entropy_sum,
     "error_sum": error_sum,
@@ -162,6 +173,9 @@ SCORES: dict[str, Callable[[GridMaps], float | None]] = {
     "structural_uncertainty": structural_uncertainty,
     "lesion_uncertainty": lesion_uncertainty,
     "pairwise_dice": pairwise_dice,
+    "soft_dice_confidence": soft_dice_confidence,
+    "shadow_size": shadow_size,
+    "shadow_share": shadow_share,
     "sample_agreement": sample_agreement,
 }
 

@@ -18,9 +18,10 @@ class RegressionNet(nn.Module):
         widths: channels of the levels.
         pool: edge of the blocks over which maps are averaged before they come here (1 is the paper). Coarser maps make
             room for larger batches, without which the batch statistics of so different cases are noise.
+        outputs: numbers that come out; more than one are logits of classes of quality.
     """
 
-    def __init__(self, in_channels: int = 2, widths: tuple[int, ...] = WIDTHS, pool: int = 1) -> None:
+    def __init__(self, in_channels: int = 2, widths: tuple[int, ...] = WIDTHS, pool: int = 1, outputs: int = 1) -> None:
         super().__init__()
         self.pool = pool
         levels: list[nn.Module] = []
@@ -31,8 +32,8 @@ class RegressionNet(nn.Module):
                 nn.ReLU(inplace=True),
             ]
         self.features = nn.Sequential(*levels, nn.AdaptiveAvgPool3d(1), nn.Flatten())
-        self.dice = nn.Linear(widths[-1], 1)
+        self.dice = nn.Linear(widths[-1], outputs)
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Predicted Dice (batch,), not clipped, of stacked, pooled maps (batch, channels, x, y, z)."""
+        """Predicted Dice (batch,), not clipped, or logits (batch, outputs), of pooled maps (batch, channels, x, y, z)."""
         return self.dice(self.features(maps)).squeeze(1)

@@ -20,6 +20,7 @@ from veridice.io.atomic import write_text
 from veridice.metrics.catalogue import label
 from veridice.report.charts import FIRST, drawing_script, measures, specifications
 from veridice.report.pages import page_environment
+from veridice.task import LESION
 
 EMBEDDED = 200
 """Thumbnails inside the page, from the top of the worklist; the others are read when they come into sight."""
@@ -42,7 +43,7 @@ def write_group_report(table: pd.DataFrame, cutoffs: pd.DataFrame, facts: dict[s
             Any but the first three may be absent; missing values are NaN or None.
         cutoffs: a row a stated cut-off: ``looks``, ``share``, ``failures_found``, ``failures_left``, ``share_left``.
         facts: ``name`` of the data set, ``min_dice``, ``coverage``, ``calibration`` (``source``, ``n``, ``simulated``),
-            ``settings_differ``, ``version``, ``notes`` (list of sentences), ``known_values`` (rows of
+            ``settings_differ``, ``version``, ``target``, ``notes`` (list of sentences), ``known_values`` (rows of
             :func:`veridice.cohort.worklist.known_values`), ``other_limits`` (of
             :func:`veridice.cohort.other_limits.other_limits`); any may be absent.
         folder: where the relative paths of the thumbnails lead.
@@ -96,7 +97,7 @@ def _facts(facts: dict[str, Any]) -> dict[str, Any]:
     calibration = {"source": None, "n": None, "simulated": False, **(facts.get("calibration") or {})}
     known = {key: value for key, value in facts.items() if value is not None}
     defaults: dict[str, Any] = {"name": "Study", "min_dice": None, "coverage": None, "settings_differ": False, "notes": []}
-    defaults |= {"known_values": [], "together": None, "other_limits": None}
+    defaults |= {"target": LESION.target, "known_values": [], "together": None, "other_limits": None}
     return {**defaults, "version": __version__, **known, "calibration": calibration}
 
 

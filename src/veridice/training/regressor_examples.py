@@ -19,15 +19,18 @@ from veridice.metrics.scores import error_map
 from veridice.training.cubes import Example
 from veridice.training.examples import ExampleStream
 from veridice.training.mask_errors import damage_mask
-from veridice.training.settings import RegressorInput, RegressorSettings
+from veridice.training.settings import RegressorSettings
 from veridice.types import Mask, Voxels
 
-CHANNELS: dict[RegressorInput, tuple[str, ...]] = {
+CHANNELS: dict[str, tuple[str, ...]] = {
     "image": ("flair", "t1", "segmentation"),
     "uncertainty": ("entropy", "segmentation"),
     "error": ("error", "segmentation"),
+    "generated": ("generated_error", "segmentation"),
+    "generated_plain": ("generated_plain_error", "segmentation"),
 }
-"""What each regression network sees, the segmentation last (paper, Reg-net)."""
+"""What each regression network sees, the segmentation last (paper, Reg-net). The last two are of an experiment alone: the error
+of an image that was generated from the mask, with a discriminator and without."""
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.nn import functional
 
 from veridice.case import Case
 from veridice.config import InferenceSettings
@@ -27,7 +28,7 @@ from veridice.training.examples import ExampleStream
 from veridice.training.loop import Goal, Progression, evaluate, train_network
 from veridice.training.provenance import claim_folder, describe_training
 from veridice.training.regressor_examples import CHANNELS, QualityDataset, Segmenters, make_quality_cases
-from veridice.training.settings import RegressorInput, TrainingSettings
+from veridice.training.settings import TrainingSettings
 from veridice.training.unets import segmenter_arguments, split_material
 
 
@@ -54,7 +55,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
 
 
 def fit_regressor(
-    pair: RegressorInput, files: Mapping[str, Sequence[Path]], settings: TrainingSettings, run: Path
+    pair: str, files: Mapping[str, Sequence[Path]], settings: TrainingSettings, run: Path
 ) -> tuple[RegressionNet, Progression, dict[str, float]]:
     """Train the regression network of one input pair on stored quality cases (``train``, ``validation``), resumably.
 
@@ -74,6 +75,41 @@ def fit_regressor(
     validate = partial(_dice_prediction_metrics, checks=checks)
     state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run, settings.seed)
     return network, state, evaluate(network, validate)
+
+
+def fit_classifier(
+    pair: str, files: Mapping[str, Sequence[Path]], limits: Sequence[float], settings: TrainingSettings, run: Path
+) -> RegressionNet:
+    """Train the same network to tell the class of a segmentation's quality instead of its Dice (cross-entropy), resumably.
+
+    Args:
+        pair: what it sees.
+        files: stored quality cases (``train``, ``validation``).
+        limits: Dice from which on each class but the first begins.
+        settings: those of the regressors count.
+        run: folder of the training.
+    """
+    stage, channels = settings.regressor, CHANNELS[pair]
+    torch.manual_seed(settings.seed)
+    network = RegressionNet(len(channels), stage.widths, stage.pool, outputs=len(limits) + 1)
+    examples = QualityDataset(files["train"], channels, settings.seed, stage.examples)
+    checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
+    edges = torch.tensor(list(limits), dtype=torch.float32)
+
+    def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
+        classes = torch.bucketize(batch["dice"], edges.to(batch["dice"].device), right=True)
+        return functional.cross_entropy(model(batch["maps"]).float(), classes)
+
+    def validate(model: nn.Module) -> dict[str, float]:
+        device, losses = next(model.parameters()).device, []
+        for number in range(len(checks)):
+            item = checks[number]
+            said = model(item["maps"][None].to(device)).float().cpu()
+            losses.append(float(functional.cross_entropy(said, torch.bucketize(item["dice"][None], edges, right=True))))
+        return {"cross_entropy": float(np.mean(losses))}
+
+    train_network(network, examples, loss, validate, Goal("cross_entropy", False), stage, run, settings.seed)
+    return network.eval()
 
 
 def _dice_prediction_metrics(model: nn.Module, checks: QualityDataset) -> dict[str, float]:

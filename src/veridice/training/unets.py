@@ -60,7 +60,7 @@ def segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
 def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
     """Train any network that maps images and a random generator to logits as the segmenter is trained, in place."""
     stage = settings.segmenter
-    material, checks = _material(settings, cases)
+    material, checks = train_material(settings, cases)
     criterion = SegmentationLoss(stage.cross_entropy, stage.batch_dice)
 
     def loss(model: nn.Module, batch: Example, generator: torch.Generator) -> Tensor:
@@ -91,7 +91,7 @@ def train_reconstructor(
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
     claim_folder(run, settings, "reconstructor", origin)
-    material, checks = _material(settings, cases)
+    material, checks = train_material(settings, cases)
     criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
@@ -134,7 +134,8 @@ def split_material(settings: TrainingSettings, cases: Sequence[Case], split: str
         return prepare_material(by_split(cases)[split], plans, settings.data, Path(settings.data.cubes), on_step)
 
 
-def _material(settings: TrainingSettings, cases: Sequence[Case]) -> tuple[TrainingMaterial, list[Example]]:
+def train_material(settings: TrainingSettings, cases: Sequence[Case]) -> tuple[TrainingMaterial, list[Example]]:
+    """Scans to train on, and those that a training is stopped by."""
     checks = validation_examples(split_material(settings, cases, "validation"))
     return split_material(settings, cases, "train"), checks
 

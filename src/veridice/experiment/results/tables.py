@@ -99,6 +99,12 @@ def read_refits(path: Path) -> pd.DataFrame:
         raise InputError(f"{path}: not a table of refits ({error}); run the experiment again") from error
 
 
+def read_classes(path: Path) -> pd.DataFrame:
+    """The chances of classes that :func:`write_csv` wrote: ``fold``, ``case`` and a column a class."""
+    table = pd.read_csv(path, dtype={"case": str}, keep_default_na=False)
+    return table.assign(case=table["case"].map(_original))
+
+
 def write_markdown(path: Path, table: pd.DataFrame, digits: int = 3) -> None:
     """Write a table as GitHub Markdown, whole or not at all.
 

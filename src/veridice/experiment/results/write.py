@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from veridice.experiment.results import evaluation, figures, paper, tables
+from veridice.experiment.results.classes import class_report, confusion
 from veridice.experiment.results.findings import findings
+from veridice.metrics.failure_detection import failing_below, failure_dice
 
 CASES = "cases.csv"
+CLASSES = "classes.csv"
+"""Chances of the classes of quality of each test case, where a network told them."""
+CLASS_TABLES = {"class-report": class_report, "class-confusion": confusion}
 COMBINED, SERVED = "combination", "veridice"
 SEES_VALIDATION = ("regressor_image", "regressor_uncertainty", "regressor_error")
 """Their training stops early on validation cases, so that validation would flatter them."""
@@ -29,14 +36,26 @@ def write_results(folder: Path) -> None:
         OutputError: ``folder`` cannot be written.
     """
     judged = write_tables(folder)
-    figures.figure2(judged, folder)
-    figures.figure3(judged, folder)
-    figures.risk_coverage(judged, folder, DRAWN)
-    figures.calibration(judged, folder, CALIBRATED)
+    with failing_below(stored_setting(folder, "failure_dice", failure_dice())):
+        figures.figure2(judged, folder)
+        figures.figure3(judged, folder)
+        figures.risk_coverage(judged, folder, DRAWN)
+        figures.calibration(judged, folder, CALIBRATED)
+
+
+def stored_setting(folder: Path, name: str, otherwise: Any) -> Any:
+    """One of the settings that stand beside the results."""
+    stored = folder / "settings.toml"
+    return tomllib.loads(stored.read_text(encoding="utf-8")).get(name, otherwise) if stored.exists() else otherwise
 
 
 def write_tables(folder: Path) -> pd.DataFrame:
     """The tables alone; returns the judged test cases. Raises as :func:`write_results` does."""
+    with failing_below(stored_setting(folder, "failure_dice", failure_dice())):
+        return _write_tables(folder)
+
+
+def _write_tables(folder: Path) -> pd.DataFrame:
     cases = evaluation.check_cases(tables.read_cases(folder / CASES))
     refits = tables.read_refits(folder / tables.REFITS)
     names = sorted(cases["method"].unique())
@@ -58,8 +77,14 @@ def write_tables(folder: Path) -> pd.DataFrame:
         "findings": findings(judged),
         "judged": judged,
     }
+    shown = ["ladder", "table1", "findings", "groups"]
+    if (folder / CLASSES).exists():
+        limits = stored_setting(folder, "class_limits", [0.5, 0.75])
+        chances = tables.read_classes(folder / CLASSES)
+        written |= {name: make(chances, judged, limits) for name, make in CLASS_TABLES.items()}
+        shown += CLASS_TABLES
     for name, table in written.items():
         tables.write_csv(folder / f"{name}.csv", table)
-    for name in ("ladder", "table1", "findings", "groups"):
+    for name in shown:
         tables.write_markdown(folder / f"{name}.md", written[name])
     return judged

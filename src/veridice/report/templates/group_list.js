@@ -11,7 +11,7 @@ const NEEDED = study.minDice ?? "the one needed";
 const DICE_MEANING = "With its interval; dashed: the Dice that is needed";
 const CHANCE_MEANING = `Chance that the true Dice is below ${NEEDED}`;
 const GAIN_MEANING = `How far the Dice is expected to fall short of ${NEEDED}, on average over what it may be`;
-const VOLUME_MEANING = "Of the judged mask; below it what looks like lesion outside it";
+const VOLUME_MEANING = "Of the judged mask; below it what looks missed outside it";
 const LARGEST_FIRST = ["failure_probability", "expected_gain", "lesion_volume_ml"];
 
 const COLUMNS = [
@@ -22,7 +22,7 @@ const COLUMNS = [
   { name: "predicted_dice", title: "Predicted Dice", width: 132, fill: fillDice, meaning: DICE_MEANING },
   { name: "failure_probability", title: "Chance it is bad", width: 84, right: true, fill: fillChance, meaning: CHANCE_MEANING },
   { name: "expected_gain", title: "Expected gain", width: 84, right: true, fill: fillGain, meaning: GAIN_MEANING },
-  { name: "lesion_volume_ml", title: "Lesion volume", width: 104, right: true, fill: fillVolume, meaning: VOLUME_MEANING },
+  { name: "lesion_volume_ml", title: "Mask volume", width: 104, right: true, fill: fillVolume, meaning: VOLUME_MEANING },
 ];
 
 function fillRank(td, row) {
