@@ -20,6 +20,7 @@ from hypothesis import settings
 from scipy import ndimage
 
 from veridice.assessment import models
+from veridice.config import LESION, Task
 from veridice.imaging.tissue import Tissue
 from veridice.imaging.volume import Geometry, Volume
 from veridice.inference.weights import save_network
@@ -36,7 +37,6 @@ from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import fit_ood_detector
 from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import LesionModel
-from veridice.task import LESION, Task
 
 GRID = 16
 

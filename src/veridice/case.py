@@ -10,8 +10,7 @@ from typing import Any, Literal, NamedTuple
 
 from pydantic import ConfigDict, Field
 
-from veridice.config import Frozen
-from veridice.task import LESION, Task
+from veridice.config import LESION, Frozen, Task
 
 
 def plain_name(name: str) -> str:

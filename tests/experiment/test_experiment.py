@@ -220,8 +220,8 @@ def test_retrieved_references_are_the_nearest_in_deviations() -> None:
 def test_feature_distance_grows_away_from_what_is_known() -> None:
     rng = np.random.default_rng(4)
     known = rng.normal(size=(200, 3)) * [1, 5, 0.2] + [0, 100, 3]
-    middle, far = known.mean(axis=0), known.mean(axis=0) + [3, 15, 0.6]
-    near_by, far_off, along = methods.feature_distances(np.array([middle, far, middle + [0, 5, 0]]), known)
+    steps = np.array([[0, 0, 0], [3, 15, 0.6], [0, 5, 0]])
+    near_by, far_off, along = methods.feature_distances(known.mean(axis=0) + steps, known)
     assert near_by == pytest.approx(0, abs=0.05) and along == pytest.approx(1, abs=0.15)
     assert far_off == pytest.approx(np.sqrt(3) * 3, rel=0.1)
 
@@ -261,7 +261,7 @@ def test_a_case_is_analysed_as_check_does_it(experiment: Path, tiny_weights: Pat
     models = load_models(tiny_weights)
     case = read_manifest(experiment.parent / "people.csv", experiment.parent)[0]
     data = load_training_settings("default").data.model_copy(update={"grid": models.grid_shape[0]})
-    panel = cases.Panel(models.segmenter, (), models.reconstructor, models.brain_finder, FP32, 2, 0, 0)
+    panel = cases.Panel(models.segmenter, (), models.reconstructor, models.brain_finder, FP32, None, {}, 2, 0, 0.5, 0)
     numbers, _ = cases.analyse_case(cases.KnownCase.read(case, data), panel, 8)
     served = check(case.flair, case.t1, models=models, settings=InferenceSettings(passes=2, precision="fp32", engine="torch"))
     scores_ = served.assessment.scores

@@ -11,7 +11,7 @@ from torch import nn
 
 from veridice.assessment.models import Models
 from veridice.case import Notice
-from veridice.config import InferenceSettings
+from veridice.config import InferenceSettings, Task
 from veridice.errors import InputError
 from veridice.imaging.components import dilate
 from veridice.imaging.grid import GridTransform, fit_grid, grid_images, intensity_range, whole_grid
@@ -41,7 +41,6 @@ from veridice.quality.placement_checks import SURELY_TURNED, cut_off_doubts, ori
 from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.quality.single_lesions import MOST_LESIONS
 from veridice.quality.slice_checks import slice_doubts
-from veridice.task import Task
 from veridice.types import Mask, Numbers, ProbabilityMap, Voxels
 
 OWN = "own"

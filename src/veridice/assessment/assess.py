@@ -23,7 +23,7 @@ from veridice.assessment.decide import (
 from veridice.assessment.models import Models, describe_model
 from veridice.assessment.result import AssessmentResult
 from veridice.case import Assessment, Calibration, Notice
-from veridice.config import InferenceSettings
+from veridice.config import LESION, InferenceSettings, Task
 from veridice.errors import GeometryError
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
@@ -36,7 +36,6 @@ from veridice.quality.critic_evidence import error_maps
 from veridice.quality.lesion_places import by_place, places_of
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions, missed_mask
-from veridice.task import LESION, Task
 from veridice.types import Mask, Numbers
 
 

@@ -16,7 +16,7 @@ import nibabel as nib
 from veridice._version import __version__
 from veridice.assessment.result import AssessmentResult
 from veridice.case import Assessment, plain_name
-from veridice.config import InferenceSettings
+from veridice.config import LESION, InferenceSettings, Task, load_task
 from veridice.errors import InputError, VeridiceError
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.imaging.volume import Volume
@@ -41,7 +41,6 @@ from veridice.progress import Clock, OnStep
 from veridice.quality.calibration import CalibrationSet, read_calibration
 from veridice.report.scan_page import write_report
 from veridice.report.thumbnail import write_thumbnail
-from veridice.task import LESION, Task, load_task
 
 if TYPE_CHECKING:
     from veridice.assessment.models import Models

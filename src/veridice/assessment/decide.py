@@ -11,7 +11,7 @@ import numpy as np
 
 from veridice.assessment.analysis import MaskAnalysis
 from veridice.case import SIMULATED_CALIBRATION, Notice, RankedMask
-from veridice.config import InferenceSettings
+from veridice.config import LESION, InferenceSettings, Task
 from veridice.errors import InputError
 from veridice.metrics.overlap import dice
 from veridice.metrics.scores import lesion_volume_ml
@@ -32,7 +32,6 @@ from veridice.quality.model import QualityModel
 from veridice.quality.quality_classes import CLASSES, LIMITS, class_chances
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.second_expert import second_expert_dice
-from veridice.task import LESION, Task
 from veridice.types import Array
 
 DecidedBy = Literal["not_bad", "not_good", "neither", "unknown_scan", "empty"]

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 from torch import nn
 
-from veridice.config import InferenceSettings
+from veridice.config import LESION, InferenceSettings, Task
 from veridice.errors import WeightsError
 from veridice.inference.passes import REGRESSORS, Backend
 from veridice.inference.weights import load_network
@@ -17,7 +17,6 @@ from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.decision import Limits
 from veridice.quality.model import QualityModel, load_quality_model
-from veridice.task import LESION, Task
 
 
 @dataclass(frozen=True)

@@ -39,9 +39,7 @@ MaxMissed = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks
 MaxWasted = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks at or above it, share that may be rejected.")]
 Coverage = Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")]
 Calibration = Annotated[Path | None, typer.Option(help="calibration.json of your own; else the one that ships.")]
-TaskName = Annotated[
-    str, typer.Option("--task", help="What is segmented: lesion, hippocampus, ventricles, or the TOML file of a task.")
-]
+TaskName = Annotated[str, typer.Option("--task", help="What is segmented: lesion, hippocampus, or the TOML file of a task.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 
 # Of the commands that take a whole study.

@@ -11,10 +11,9 @@ import typer
 from rich.markup import escape
 
 from veridice.cli.common import TaskName, Weights, err, out, progress_bar
-from veridice.config import LARGEST_SEED
+from veridice.config import LARGEST_SEED, LESION, load_task
 from veridice.errors import InputError
 from veridice.io.weight_cards import NAMES, WeightKind, bundled_weights, read_card, verify
-from veridice.task import LESION, load_task
 
 
 def simulate(

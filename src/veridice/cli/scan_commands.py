@@ -34,9 +34,8 @@ from veridice.cli.common import (
     passes_bar,
     read_mask_label,
 )
-from veridice.config import InferenceSettings
+from veridice.config import LESION, InferenceSettings, load_task
 from veridice.errors import InputError
-from veridice.task import LESION, load_task
 
 
 def check(

@@ -42,7 +42,7 @@ from veridice.cli.common import (
     progress_bar,
     read_mask_label,
 )
-from veridice.task import LESION, load_task
+from veridice.config import LESION, load_task
 
 if TYPE_CHECKING:
     import pandas as pd

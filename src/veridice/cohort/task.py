@@ -25,14 +25,13 @@ from veridice.cohort.records import (
     scan_held,
     write_record,
 )
-from veridice.config import InferenceSettings
+from veridice.config import LESION, InferenceSettings
 from veridice.errors import VeridiceError
 from veridice.io.image_header import require_content
 from veridice.io.memory import memory_ran_out
 from veridice.io.weight_cards import NAMES, read_card
 from veridice.quality.calibration import read_calibration
 from veridice.quality.model import CALIBRATION
-from veridice.task import LESION
 
 PATIENCE = 3600
 """Seconds to wait for another run that judges the same scan."""
@@ -89,7 +88,7 @@ def settings_checksum(request: Request, weights: Path, settings: InferenceSettin
         WeightsError: the weights cannot be used.
         InputError: the calibration cannot be read.
     """
-    parts = [__version__, settings.model_dump_json(exclude={"device", "precision", "engine"})]
+    parts = [__version__, settings.model_dump_json(exclude={"device", "precision", "engine", "shadow"})]
     lesions = request.task.name == LESION.name
     names = NAMES if lesions else ("segmenter", "reconstructor")
     parts += [read_card(weights, name).sha256 for name in (*names, "predictor")]

@@ -27,7 +27,7 @@ HANDED_ON = {
     "memory": "available_memory memory_ran_out",
     "nifti": "read_image read_mask write_image",
     "other_tools": "FoundMask MaskFolder find_masks",
-    "scan_reader": "read_given_mask read_scan",
+    "scan_reader": "read_given_mask read_given_parts read_scan",
     "weight_cards": (
         "ANATOMY CRITIC NAMES NetworkKind OPTIONAL WeightCard WeightKind bundled_weights read_card save_arrays "
         "verified_bytes verify"

@@ -15,12 +15,12 @@ import numpy as np
 
 from veridice._version import __version__
 from veridice.case import Assessment, plain_name
+from veridice.config import LESION, Task
 from veridice.errors import InputError, OutputError
 from veridice.imaging.volume import Volume
 from veridice.io.atomic import write_json, write_text
 from veridice.io.image_header import PAIR_SUFFIXES, SUFFIXES
 from veridice.io.nifti import write_image
-from veridice.task import LESION, Task
 
 MAPS = {
     "lesion_mask": ("label-lesion_mask", "Mean lesion probability at 0.5 or above", "1"),

@@ -14,9 +14,9 @@ from typing import Any
 
 import pandas as pd
 
+from veridice.config import CONTRASTS, LESION, Task
 from veridice.errors import InputError
 from veridice.io.image_header import is_unfetched_link
-from veridice.task import CONTRASTS, LESION, Task
 
 ENTITIES = {
     "subject": "sub",

@@ -9,13 +9,13 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.case import Case
+from veridice.config import LESION, Task
 from veridice.errors import InputError
 from veridice.imaging.foreground import even_image
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.nifti import read_image, read_label, read_mask
 from veridice.io.scan_reader import read_scan
-from veridice.task import LESION, Task
 from veridice.types import Mask
 
 

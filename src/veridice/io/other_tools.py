@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from veridice.config import LESION
 from veridice.errors import InputError
 from veridice.io.bids_dataset import BidsScan
 from veridice.io.image_header import SUFFIXES
-from veridice.task import LESION
 
 SAMSEG_LESION = 99
 """Label of white-matter lesions in SAMSEG's ``seg.mgz``."""

@@ -10,6 +10,7 @@ import numpy as np
 from scipy import ndimage
 
 from veridice.case import Notice, plain_name
+from veridice.config import Task
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.foreground import even_image
 from veridice.imaging.grid import resample_to
@@ -20,7 +21,6 @@ from veridice.imaging.volume import Geometry, Volume
 from veridice.io.image_file import header_doubts
 from veridice.io.mask_values import HALF, MaskLabel, as_brain_mask, as_mask
 from veridice.io.nifti import read_filled, read_map
-from veridice.task import Task
 
 MOST_OUTSIDE, WORTH_A_WORD = 0.5, 0.005
 """Parts of what a mask marks that may lie outside the FLAIR: at most, and without a word."""

@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field
 
-from veridice.config import Frozen
+from veridice.config import LESION, Frozen
 from veridice.errors import WeightsError
-from veridice.task import LESION
 
 if TYPE_CHECKING:
     import numpy as np

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from veridice.task import Task
+from veridice.config import Task
 from veridice.types import Mask, ProbabilityMap, Voxels
 
 

@@ -7,8 +7,10 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "critic_unet": "CriticUnet",
+    "image_generator": "ImageGenerator",
     "losses": "SegmentationLoss SsimLoss mean_difference similarity_at_hole ssim_map",
     "mc_unet": "McUnet",
+    "probabilistic_unet": "ProbabilisticUnet drawn",
     "reconstruction_unet": "ReconstructionUnet",
     "regression_net": "RegressionNet",
     "widening": "widened",

@@ -21,7 +21,7 @@ class Discriminator(nn.Module):
         for level in range(LEVELS):
             source, width = (in_channels if level == 0 else features * 2 ** (level - 1)), features * 2**level
             levels += [nn.Conv3d(source, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
-            levels[-1:-1] = [nn.InstanceNorm3d(width)] if level else []
+            levels[-1:-1] = [nn.GroupNorm(1, width)] if level else []
         self.layers = nn.Sequential(*levels, nn.Conv3d(features * 2 ** (LEVELS - 1), 1, 3, padding=1))
 
     def forward(self, labels: Tensor, image: Tensor) -> Tensor:

@@ -16,11 +16,11 @@ import numpy as np
 import pandas as pd
 
 from veridice._version import __version__
+from veridice.config import LESION
 from veridice.io.atomic import write_text
 from veridice.metrics.catalogue import label
 from veridice.report.charts import FIRST, drawing_script, measures, specifications
 from veridice.report.pages import page_environment
-from veridice.task import LESION
 
 EMBEDDED = 200
 """Thumbnails inside the page, from the top of the worklist; the others are read when they come into sight."""

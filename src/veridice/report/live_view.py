@@ -8,9 +8,9 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 
+from veridice.config import LESION, Task
 from veridice.errors import InputError
 from veridice.imaging.volume import Volume
-from veridice.task import LESION, Task
 
 SHOWN = {
     "entropy": ("inferno", 0.1),

@@ -12,10 +12,10 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
+from veridice.config import LESION, Task
 from veridice.imaging.grid import GridTransform
 from veridice.imaging.volume import Volume
 from veridice.report.slices import doubtful_slices, picture_size, radiological, window
-from veridice.task import LESION, Task
 from veridice.types import Mask, Voxels
 
 Pixels = np.ndarray[Any, np.dtype[np.uint8]]

@@ -11,11 +11,11 @@ from typing import Any
 from markupsafe import Markup
 
 from veridice.case import Assessment
+from veridice.config import LESION
 from veridice.io.bids import file_stem, read_assessment, read_table
 from veridice.metrics.catalogue import MEASURES, PAGE_SCORES, PLACE_NAMES, label
 from veridice.report.pages import VERDICT_WORDS, page_environment, promise, reason
 from veridice.report.viewers import viewer_commands
-from veridice.task import LESION
 
 DOUBTFUL = 0.5
 LISTED = 8

@@ -14,7 +14,7 @@ HANDED_ON = {
     "heads": "LabelledHead head_names read_heads",
     "lesion_bank": "BANK_FILE LesionBank",
     "ood_scans": "make_odd possible",
-    "patient": "simulate_patient",
+    "patient": "SimulatedPatient simulate_patient",
     "plan": "PatientPlan draw_plan",
     "scanners": "ANY",
     "severity": "MIX SEVERITIES",

@@ -19,6 +19,7 @@ from torch.utils.data import Dataset
 
 from veridice.assessment.analysis import task_grid
 from veridice.case import Case
+from veridice.config import Task
 from veridice.errors import ConfigError, InputError
 from veridice.imaging.grid import fit_grid, grid_images, resample_to
 from veridice.imaging.volume import Volume
@@ -29,7 +30,6 @@ from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import donor_names, people_of
 from veridice.simulate.patient import SimulatedPatient, simulate_patient
 from veridice.simulate.plan import PatientPlan
-from veridice.task import Task
 from veridice.training.cubes import LESION, Example, as_example
 from veridice.training.settings import DataSettings
 

@@ -15,7 +15,7 @@ from torch import nn
 from veridice.assessment.analysis import task_grid
 from veridice.assessment.models import Models, load_models
 from veridice.case import Case
-from veridice.config import InferenceSettings
+from veridice.config import LESION, InferenceSettings
 from veridice.errors import ConfigError
 from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
@@ -27,7 +27,6 @@ from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor, fit_predictor
 from veridice.quality.single_lesions import FEATURES, LesionModel, fit_lesion_model
 from veridice.simulate.cohorts import COHORTS, Cohort
-from veridice.task import LESION
 from veridice.training.assessed_masks import (
     AssessedMasks,
     KnownScan,

@@ -7,9 +7,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from veridice.config import LARGEST_SEED, Settings, load_settings
+from veridice.config import LARGEST_SEED, Settings, Task, load_settings, load_task
 from veridice.errors import ConfigError
-from veridice.task import Task, load_task
 
 RegressorInput = Literal["image", "uncertainty", "error"]
 Positive = Annotated[int, Field(ge=1)]

@@ -10,6 +10,6 @@ HANDED_ON = {
     "figures": "saved",
     "summary": "write_summary",
     "tables": "REFITS read_cases write_cases write_csv",
-    "write": "CASES write_results",
+    "write": "CASES CLASSES write_results",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

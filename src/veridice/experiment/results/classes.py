@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import pandas as pd
-from sklearn.metrics import cohen_kappa_score, confusion_matrix
+from sklearn.metrics import confusion_matrix
 
-from veridice.experiment.results.resampling import draw_weights
+from veridice.experiment.results.resampling import Weights, draw_weights, ratio
 from veridice.types import Array, Numbers
 
 CLASSES = ("poor", "fair", "good")
@@ -54,10 +54,11 @@ def confusion(chances: pd.DataFrame, judged: pd.DataFrame, limits: Sequence[floa
 
 def _measures(said: Array, truth: Array, people: pd.Series) -> dict[str, float]:
     chosen = said.argmax(axis=1)
-    drawn = [_kappa(truth, chosen, weights) for weights in draw_weights(people, RESAMPLES)]
-    low, high = np.nanquantile(drawn, [0.025, 0.975])
+    drawn = weighted_kappas(truth, chosen, draw_weights(people, RESAMPLES))
+    told = drawn[np.isfinite(drawn)]
+    low, high = np.quantile(told, [0.025, 0.975]) if len(told) else (np.nan, np.nan)
     return {
-        "kappa": _kappa(truth, chosen, np.ones(len(truth))),
+        "kappa": float(weighted_kappas(truth, chosen, np.ones((1, len(truth))))[0]),
         "kappa_low": float(low),
         "kappa_high": float(high),
         "right": float((chosen == truth).mean()),
@@ -65,8 +66,12 @@ def _measures(said: Array, truth: Array, people: pd.Series) -> dict[str, float]:
     }
 
 
-def _kappa(truth: Array, chosen: Array, weights: Numbers) -> float:
-    """NaN where all cases are of one class and are told to be."""
-    with np.errstate(invalid="ignore", divide="ignore"):
-        labels = list(range(len(CLASSES)))
-        return float(cohen_kappa_score(truth, chosen, labels=labels, weights="quadratic", sample_weight=weights))
+def weighted_kappas(truth: Array, chosen: Array, weights: Weights) -> Numbers:
+    """Quadratically weighted kappa (Cohen 1968) in every resample (resamples,); NaN where all cases are of one class and told
+    so.
+    """
+    classes = np.arange(len(CLASSES))
+    penalty = (classes[:, None] - classes) ** 2.0
+    true, told = (weights @ (values[:, None] == classes) for values in (truth, chosen))
+    expected = np.einsum("ra,rb,ab->r", true, told, penalty) / weights.sum(axis=1)
+    return 1 - ratio(weights @ penalty[truth, chosen], expected)
