@@ -68,3 +68,16 @@ def test_kinds_are_drawn_without_repetition_while_there_are_any() -> None:
     drawn = draw_graded(len(GRADED), np.random.default_rng(0))
     assert sorted(drawn) == sorted(GRADED)
     assert len(draw_graded(30, np.random.default_rng(0))) == 30
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_structure_of_one_piece_is_never_left_out(seed: int) -> None:
+    """An expert draws its border elsewhere; only of scattered things some are missed."""
+    place = np.stack(np.meshgrid(*[np.arange(30)] * 3, indexing="ij"))
+    ball = ((place - 15) ** 2).sum(axis=0) < 50
+    material = NativeMaterial(
+        ball, ball.astype(np.float32), np.ones_like(ball), ball.astype(np.float32), (1, 1, 1), scattered=False
+    )
+    assert dice(graded_mask("second expert", material, np.random.default_rng(seed)), ball).dice > 0.25
+    drawn = set(draw_graded(50, np.random.default_rng(seed), scattered=False))
+    assert drawn and not drawn & {"lesions left out", "only large", "cores", "rims", "false bright"}

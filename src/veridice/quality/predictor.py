@@ -168,7 +168,9 @@ def _filled(values: Array, fill: Array) -> Array:
     return np.where(np.isfinite(values), values, fill)
 
 
-def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = FEATURES) -> Predictor:
+def fit_predictor(
+    known: pd.DataFrame, seed: int = 0, features: Sequence[str] = FEATURES, trees: int | None = None
+) -> Predictor:
     """Learn from masks with a known Dice.
 
     The error is learnt from predictions of people who were left out of the fit, so that it is not that of remembered ones.
@@ -177,6 +179,7 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = 
         known: columns ``dice``, ``person`` and the features; one row a mask.
         seed: of the forests.
         features: names of the scores to use; :data:`BASE` is one of them.
+        trees: of each forest; None: :data:`TREES`.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -189,13 +192,13 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = 
     left_out = np.zeros(len(known))
     folds = GroupKFold(min(INNER_FOLDS, known["person"].nunique()), shuffle=True, random_state=seed)
     for train, rest in folds.split(inputs, groups=known["person"]):
-        left_out[rest] = from_odds(base[rest] + _fit(inputs[train], missing[train], seed).predict(inputs[rest]))
+        left_out[rest] = from_odds(base[rest] + _fit(inputs[train], missing[train], seed, trees).predict(inputs[rest]))
     error = np.log(np.abs(left_out - dice).clip(SMALLEST_SPREAD, 1.0))
-    error_forest = _fit(np.column_stack([inputs, left_out]), error, seed)
-    return Predictor(tuple(features), fill, _fit(inputs, missing, seed), error_forest)
+    error_forest = _fit(np.column_stack([inputs, left_out]), error, seed, trees)
+    return Predictor(tuple(features), fill, _fit(inputs, missing, seed, trees), error_forest)
 
 
-def _fit(inputs: Array, target: Array, seed: int) -> Forest:
+def _fit(inputs: Array, target: Array, seed: int, trees: int | None) -> Forest:
     from sklearn.ensemble import ExtraTreesRegressor
 
-    return Forest.of(ExtraTreesRegressor(TREES, min_samples_leaf=SMALLEST_LEAF, random_state=seed).fit(inputs, target))
+    return Forest.of(ExtraTreesRegressor(trees or TREES, min_samples_leaf=SMALLEST_LEAF, random_state=seed).fit(inputs, target))

@@ -156,11 +156,11 @@ def assessed_masks(
         :class:`.Lesion` with ``real``, whether it is one. ``scans``: one row, ``descriptors`` and ``features``.
     """
     analysis = analyse_scan(known.scan, models, settings, backend, Clock(), None)
-    make = _MaskMaker(known, analysis, others, other_patient, backend)
+    scattered = models.task.scattered
+    make = _MaskMaker(known, analysis, others, other_patient, backend, scattered)
     masks: list[dict[str, Any]] = []
     lesions: list[dict[str, Any]] = []
     made: list[tuple[str, Mask]] = []
-    scattered = models.task.scattered
     drawn = [*draw_kinds(count, rng, scattered), *(draw_graded(graded, rng, scattered) if known.truth.any() else ())]
     for kind in [OWN_KIND, *drawn]:
         given = None if kind == OWN_KIND else make.mask(kind, rng)
@@ -192,8 +192,10 @@ class _MaskMaker:
         others: Sequence[nn.Module],
         other_patient: tuple[Mask, ...],
         backend: Backend,
+        scattered: bool,
     ) -> None:
         images, flair, self.transform = analysis.images, known.scan.flair, analysis.transform
+        spacing = flair.geometry.voxel_spacing
         self.flair, count = flair, len(known.parts)
         probabilities = [deterministic_pass(other, images, backend).reshape(count, *images[0].shape) for other in others]
         self.materials = [
@@ -210,7 +212,7 @@ class _MaskMaker:
             for number, (truth, part) in enumerate(zip(known.parts, analysis.each_part, strict=True))
         ]
         self.native = [
-            NativeMaterial(truth, flair.voxels, analysis.native_brain, part.probability, flair.geometry.voxel_spacing)
+            NativeMaterial(truth, flair.voxels, analysis.native_brain, part.probability, spacing, scattered)
             for truth, part in zip(known.parts, analysis.each_part, strict=True)
         ]
 

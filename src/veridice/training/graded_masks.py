@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy import ndimage
@@ -30,6 +30,7 @@ class NativeMaterial:
         brain: brain mask.
         probability: mean of our passes.
         spacing: edges of a voxel (mm).
+        scattered: whether pieces of the target can be left out or put in, as lesions are.
     """
 
     truth: Mask
@@ -37,13 +38,14 @@ class NativeMaterial:
     brain: Mask
     probability: ProbabilityMap
     spacing: tuple[float, float, float]
+    scattered: bool = True
 
     def cropped(self) -> tuple[NativeMaterial, tuple[slice, slice, slice]]:
         """The same near lesions, where all errors happen, and where that lies."""
         margin = int(np.ceil(ROOM_MM / min(self.spacing)))
         box = bounding_box(self.truth | (self.probability >= 0.5), margin)
-        near = NativeMaterial(self.truth[box], self.flair[box], self.brain[box], self.probability[box], self.spacing)
-        return near, box
+        truth, flair, brain, probability = (map_[box] for map_ in (self.truth, self.flair, self.brain, self.probability))
+        return replace(self, truth=truth, flair=flair, brain=brain, probability=probability), box
 
 
 Grade = Callable[[float], Mask]
@@ -59,6 +61,8 @@ def _second_expert(material: NativeMaterial, rng: np.random.Generator) -> Grade:
 
     def grade(amount: float) -> Mask:
         drawn = inside + amount * (leaning + 2.5 * wobble) > 0
+        if not material.scattered:
+            return drawn
         return (drawn & ~(material.truth & (rank < amount * left_out))) | (extra < 0.15 * amount)
 
     return grade

@@ -79,7 +79,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     shapes = other_patients(models.grid_shape[0]) if models.task.name == LESION.name else other_targets(settings, cases)
     judge = partial(_judge, settings=settings, shapes=shapes)
     known = judge(_to_learn(settings, cases, models, folds, output), stage.masks, stage.graded_masks, folder=run / "train")
-    predictor = fit_predictor(known.drawn, settings.seed)
+    predictor = fit_predictor(known.drawn, settings.seed, trees=stage.trees)
     lesion_model = fit_lesion_model(known.lesions) if models.task.scattered else NO_LESION_MODEL
     if simulated:
         checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
