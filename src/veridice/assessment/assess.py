@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import numpy as np
 from veridice._version import __version__
 from veridice.assessment.analysis import OWN, MaskAnalysis, analyse_mask, analyse_scan
 from veridice.assessment.decide import (
+    Decision,
     calibration_warnings,
     decide_all,
     limits_of,
@@ -32,6 +34,7 @@ from veridice.metrics.parts import label_map
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.metrics.shadowed_sets import shadow_labels
 from veridice.progress import Clock, OnStep
+from veridice.quality.calibration import CalibrationSet
 from veridice.quality.critic_evidence import error_maps
 from veridice.quality.lesion_places import by_place, places_of
 from veridice.quality.scan_analysis import ScanAnalysis
@@ -110,31 +113,17 @@ def assess_masks(
         native = native_maps(best, analysis, models.task)
         if settings.shadow:
             native["shadow"] = Volume(shadow_labels(analysis.probability), scan.flair.geometry)
-    lesions: list[Lesion] = []
-    missed: list[Lesion] = []
-    places: list[str] = []
+    lesions = _Lesions()
     if models.task.scattered:
         with clock.stage("lesions"):
-            numbers, lesions, missed = list_lesions(best.mask, analysis)
-            places = lesion_places(numbers, len(lesions) + len(missed), analysis)
-        native["lesion_numbers"] = Volume(numbers, scan.flair.geometry)
-    # Good, fair and poor have limits for lesions.
-    chances = quality_chances(decision, calibration, known) if models.task.name == LESION.name else {}
+            lesions, native["lesion_numbers"] = _listed(best.mask, analysis)
     doubtful = calibration_warnings(calibration, settings, limits)
     notices = (*analysis.warnings, *doubts, *best.warnings, *unusual, *doubtful)
     assessment = Assessment(
         case=case,
-        verdict=decision.verdict,
-        predicted_dice=decision.predicted_dice,
-        interval=decision.interval,
+        **_of_decision(decision, models.task, calibration, known),
         coverage=settings.coverage,
         calibration=Calibration(source=calibration.source, n=calibration.n, simulated=calibration.simulated),
-        for_review=not known,
-        decided_by=decision.decided_by,
-        quality_class=max(chances, key=lambda name: chances[name]) if chances else None,
-        quality_chances=chances,
-        p_values=decision.p_values,
-        judged_mask=best.name,
         ranking=ranking(ranked, scan.flair.geometry.voxel_volume_ml) if len(masks) > 1 else (),
         scores={
             **best.scores,
@@ -143,9 +132,9 @@ def assess_masks(
             "unfamiliarity": unfamiliarity(analysis, models.quality),
             **worth(decision, calibration, limits.min_dice, known),
         },
-        volumes_ml=_volumes_ml(best, analysis, missed, models.task),
+        volumes_ml=_volumes_ml(best, analysis, lesions.missed, models.task),
         passes_volumes_ml=tuple(round(float(volume), 5) for volume in passes_volumes_ml(analysis)),
-        lesions_by_place=by_place(places[: len(lesions)], [lesion.volume_ml for lesion in lesions]) if places else {},
+        lesions_by_place=lesions.by_place,
         task=models.task,
         warnings=tuple(models.task.say(notice.text) for notice in notices),
         warning_codes=tuple(notice.code for notice in notices),
@@ -158,13 +147,51 @@ def assess_masks(
         assessment=assessment,
         scan=scan,
         volumes=native,
-        found=lesions,
-        missed=missed,
-        places=places,
+        found=lesions.found,
+        missed=lesions.missed,
+        places=lesions.places,
         lesion_model=models.quality.lesions,
         transform=analysis.transform,
         preprocessing=analysis.preprocessing,
     )
+
+
+@dataclass(frozen=True)
+class _Lesions:
+    """Lesions of a mask and places that look missed, and where each of both lies, in this order; none of another target."""
+
+    found: Sequence[Lesion] = ()
+    missed: Sequence[Lesion] = ()
+    places: Sequence[str] = ()
+
+    @property
+    def by_place(self) -> dict[str, dict[str, float]]:
+        """Count and volume of those that were found; nothing, where no anatomy is known."""
+        return by_place(self.places[: len(self.found)], [lesion.volume_ml for lesion in self.found]) if self.places else {}
+
+
+def _listed(mask: Mask, analysis: ScanAnalysis) -> tuple[_Lesions, Volume]:
+    """The lesions, and the map of their numbers."""
+    numbers, found, missed = list_lesions(mask, analysis)
+    places = lesion_places(numbers, len(found) + len(missed), analysis)
+    return _Lesions(found, missed, places), Volume(numbers, analysis.geometry)
+
+
+def _of_decision(decision: Decision, task: Task, calibration: CalibrationSet, known: bool) -> dict[str, Any]:
+    """What an assessment takes over from the decision on its mask."""
+    # Good, fair and poor have limits for lesions.
+    chances = quality_chances(decision, calibration, known) if task.name == LESION.name else {}
+    return {
+        "verdict": decision.verdict,
+        "predicted_dice": decision.predicted_dice,
+        "interval": decision.interval,
+        "for_review": not known,
+        "decided_by": decision.decided_by,
+        "quality_class": max(chances, key=lambda name: chances[name]) if chances else None,
+        "quality_chances": chances,
+        "p_values": decision.p_values,
+        "judged_mask": decision.mask_analysis.name,
+    }
 
 
 def passes_volumes_ml(analysis: ScanAnalysis) -> Numbers:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -62,9 +62,9 @@ class AssessmentResult:
     assessment: Assessment
     scan: Scan
     volumes: dict[str, Volume]
-    found: list[Lesion]
-    missed: list[Lesion]
-    places: list[str]
+    found: Sequence[Lesion]
+    missed: Sequence[Lesion]
+    places: Sequence[str]
     lesion_model: LesionModel
     transform: GridTransform
     preprocessing: dict[str, Any]

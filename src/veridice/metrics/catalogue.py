@@ -104,7 +104,7 @@ MEASURES = {
     ),
     "lesion_uncertainty": Measure("The same lesion by lesion, mean", "Disagreement lesion by lesion"),
     "entropy_sum": Measure(
-        "Voxel-wise sum of the entropy on the cube, bits; low sums often mean few lesions found", "Entropy, voxel-wise sum"
+        "Voxel-wise sum of the entropy on the cube, bits; low sums often mean that little was found", "Entropy, voxel-wise sum"
     ),
     "error_sum": Measure(
         "Voxel-wise sum of the signed reconstruction error, FLAIR in 0 to 1", "Reconstruction error, voxel-wise sum"

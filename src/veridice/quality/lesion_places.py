@@ -13,6 +13,7 @@ changes their number by half. No torch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -77,7 +78,7 @@ def _near(tissue: Mask, where: Mask, spacing: tuple[float, float, float]) -> Mas
     return near
 
 
-def by_place(places: list[str], volumes_ml: list[float]) -> dict[str, dict[str, float]]:
+def by_place(places: Sequence[str], volumes_ml: Sequence[float]) -> dict[str, dict[str, float]]:
     """Number and volume of the lesions of each place."""
     return {
         place: {

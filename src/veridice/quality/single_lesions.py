@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
@@ -63,7 +64,7 @@ class LesionModel:
     intercept: float
     weights: tuple[float, ...]
 
-    def confidence(self, lesions: list[Lesion]) -> list[float]:
+    def confidence(self, lesions: Sequence[Lesion]) -> list[float]:
         """Of each lesion, between 0 and 1."""
         logits = [self.intercept + float(np.dot(self.weights, lesion.features())) for lesion in lesions]
         return [float(1 / (1 + np.exp(-np.clip(logit, -50, 50)))) for logit in logits]

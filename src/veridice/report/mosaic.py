@@ -96,7 +96,7 @@ def _panels(flair: Volume, t1: Volume | None, maps: Mapping[str, Volume], transf
     for name, title, colours, ends, unit in (
         (task.probability, f"{task.target} probability", "magma", (0, 1), ""),
         ("entropy", "entropy", "magma", (0, 1), "bit"),
-        ("shadow", "shadow (core white)", "gray", (0, 2), ""),
+        ("shadow", "shadow (grey)", "gray", (0, 2), ""),
         ("false_positive", "marked wrongly", "magma", (0, 1), ""),
         ("missed", "missed", "magma", (0, 1), ""),
         ("reconstruction", "reconstruction", "gray", (0, 1), ""),

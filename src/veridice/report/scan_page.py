@@ -18,6 +18,8 @@ from veridice.report.pages import VERDICT_WORDS, page_environment, promise, reas
 from veridice.report.viewers import viewer_commands
 
 DOUBTFUL = 0.5
+PIECE_BY_PIECE = ("lesion_uncertainty", "lesion_count")
+"""Scores of targets in many pieces alone."""
 LISTED = 8
 """Lesions of each list."""
 
@@ -57,6 +59,7 @@ def _scores(assessment: Assessment) -> list[tuple[str, str, str]]:
     """Label, value and meaning of each score of the page; of another task than lesions, of those that it has."""
     task = assessment.task
     names = [name for name in PAGE_SCORES if name in assessment.scores or task.name == LESION.name]
+    names = [name for name in names if task.scattered or name not in PIECE_BY_PIECE]
     return [(task.say(label(name)), _shown(assessment, name), task.say(MEASURES[name].meaning)) for name in names]
 
 
