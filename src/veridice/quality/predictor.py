@@ -168,9 +168,7 @@ def _filled(values: Array, fill: Array) -> Array:
     return np.where(np.isfinite(values), values, fill)
 
 
-def fit_predictor(
-    known: pd.DataFrame, seed: int = 0, features: Sequence[str] = FEATURES, trees: int | None = None
-) -> Predictor:
+def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = FEATURES, trees: int = 0) -> Predictor:
     """Learn from masks with a known Dice.
 
     The error is learnt from predictions of people who were left out of the fit, so that it is not that of remembered ones.
@@ -179,7 +177,7 @@ def fit_predictor(
         known: columns ``dice``, ``person`` and the features; one row a mask.
         seed: of the forests.
         features: names of the scores to use; :data:`BASE` is one of them.
-        trees: of each forest; None: :data:`TREES`.
+        trees: of each forest; 0: :data:`TREES`.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -198,7 +196,7 @@ def fit_predictor(
     return Predictor(tuple(features), fill, _fit(inputs, missing, seed, trees), error_forest)
 
 
-def _fit(inputs: Array, target: Array, seed: int, trees: int | None) -> Forest:
+def _fit(inputs: Array, target: Array, seed: int, trees: int) -> Forest:
     from sklearn.ensemble import ExtraTreesRegressor
 
     return Forest.of(ExtraTreesRegressor(trees or TREES, min_samples_leaf=SMALLEST_LEAF, random_state=seed).fit(inputs, target))

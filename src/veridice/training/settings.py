@@ -164,7 +164,7 @@ class PredictorSettings(Settings):
         "validation", description="a split or people on whom no network trained; reserved ones make test cohorts too"
     )
     passes: int = Field(20, ge=2, description="stochastic passes, as many as scans are judged with")
-    trees: int | None = Field(None, ge=1, description="of each forest; none: as many as ship for lesions")
+    trees: int = Field(0, ge=0, description="of each forest; 0: as many as ship for lesions")
     jobs: int = Field(1, ge=1, description="processes that judge, with one thread each")
 
 
