@@ -155,42 +155,62 @@ def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:
     return image.astype(np.float32), (left + 2 * right).astype(np.uint8)
 
 
-@pytest.fixture
-def people(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(predictor, "TREES", 3)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of ten people in which the how-to was followed up to its first judgement."""
+    folder = tmp_path_factory.mktemp("putamen")
     rows = ["id,patient,split,t1,mask"]
-    for folder in ("images", "masks"):
-        (tmp_path / folder).mkdir()
+    for name in ("images", "masks"):
+        (folder / name).mkdir()
     for number in range(1, 11):
         name = f"p{number:03}"
-        for folder, voxels in zip(("images", "masks"), blobs(number), strict=True):
-            nib.save(nib.Nifti1Image(voxels, np.diag([-1.0, 1, 1, 1])), tmp_path / folder / f"{name}.nii.gz")
+        for kind, voxels in zip(("images", "masks"), blobs(number), strict=True):
+            nib.save(nib.Nifti1Image(voxels, np.diag([-1.0, 1, 1, 1])), folder / kind / f"{name}.nii.gz")
         rows.append(f"{name},{name},{'validation' if number % 3 == 2 else 'train'},images/{name}.nii.gz,masks/{name}.nii.gz")
-    (tmp_path / "people.csv").write_text("\n".join(rows) + "\n")
+    (folder / "people.csv").write_text("\n".join(rows) + "\n")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        patch.setattr(predictor, "TREES", 3)
+        write_settings(folder)
+        give_commands("veridice train")
+    return folder
+
+
+@pytest.fixture
+def people(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of it that a test may spoil; its working folder."""
+    shutil.copytree(trained, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-def follow(page: Path, folder: Path, until: str) -> None:
-    """Write the files and give the commands of a page, with tiny networks, up to a command that begins so."""
-    written = iter(("putamen.toml", "putamen-training.toml", "putamen-experiment.toml"))
-    for language, text in BLOCK.findall(page.read_text(encoding="utf-8")):
-        if language == "toml":
-            for name, value in TINY.items():
-                text = re.sub(rf"^({name}) = .*$", rf"\1 = {value}", text, flags=re.MULTILINE)
-            text = re.sub(r"^(\w+_steps) = .*$", r"\1 = 2", text, flags=re.MULTILINE)
-            # Processes of their own would take longer than all they do.
-            text = re.sub(r"^(\[(?:segmenter|reconstructor|regressor)\])$", r"\1\nworkers = 0", text, flags=re.MULTILINE)
-            (folder / next(written)).write_text(text)
-        for line in text.splitlines() if language == "bash" else ():
-            if line.startswith(until):
-                return
-            passes = ["--passes=2"] if line.startswith("veridice check") else []
-            assert cli.run([*shlex.split(line)[1:], *passes]) == 0, line
+def blocks(language: str) -> list[str]:
+    return [text for kind, text in BLOCK.findall(PAGE.read_text(encoding="utf-8")) if kind == language]
+
+
+def write_settings(folder: Path) -> None:
+    """The files of the page, with tiny networks."""
+    names = ("putamen.toml", "putamen-training.toml", "putamen-experiment.toml")
+    for name, text in zip(names, blocks("toml"), strict=True):
+        for field, value in TINY.items():
+            text = re.sub(rf"^({field}) = .*$", rf"\1 = {value}", text, flags=re.MULTILINE)
+        text = re.sub(r"^(\w+_steps) = .*$", r"\1 = 2", text, flags=re.MULTILINE)
+        # Processes of their own would take longer than all they do.
+        text = re.sub(r"^(\[(?:segmenter|reconstructor|regressor)\])$", r"\1\nworkers = 0", text, flags=re.MULTILINE)
+        (folder / name).write_text(text)
+
+
+def give_commands(beginning: str) -> None:
+    """Those of the page that begin so."""
+    lines = [line for text in blocks("bash") for line in text.splitlines() if line.startswith(beginning)]
+    assert lines
+    for line in lines:
+        passes = ["--passes=2"] if beginning == "veridice check" else []
+        assert cli.run([*shlex.split(line)[1:], *passes]) == 0, line
 
 
 def test_the_how_to_followed_literally(people: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    follow(PAGE, people, "veridice experiment")
+    give_commands("veridice check")
     own = json.loads((people / "own" / "sub-p001_veridice.json").read_text())
     assert own["task"]["name"] == "putamen" and own["decided_by"] and not own["quality_class"]
     assert {"judged_left", "judged_right"} <= set(own["volumes_ml"]) and "brain" not in own["volumes_ml"]
@@ -216,7 +236,6 @@ def test_the_how_to_followed_literally(people: Path, capsys: pytest.CaptureFixtu
 
 def test_scores_are_the_means_of_the_parts(people: Path) -> None:
     """The agreement of the passes, pair by pair and part by part, and the entropy in the mask."""
-    follow(PAGE, people, "veridice check")
     task = load_task("putamen.toml")
     assert load_training_settings("putamen-training.toml").data.task == task
     models, asked = load_models(people / "runs/putamen/weights", task=task), InferenceSettings(passes=3, precision="fp32")
@@ -234,7 +253,6 @@ def test_scores_are_the_means_of_the_parts(people: Path) -> None:
 
 def test_a_study_of_another_structure(people: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """BIDS in, another tool's label maps judged, table and page out; nothing of lesions in either."""
-    follow(PAGE, people, "veridice check")
     monkeypatch.setattr("veridice.parallel.in_processes", one_after_the_other)
     for number in (1, 2):
         for folder, suffix in (("images", "T1w"), ("masks", "label-putamen_dseg")):
@@ -255,6 +273,6 @@ def test_a_study_of_another_structure(people: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.slow
 def test_the_experiment_of_the_how_to(people: Path) -> None:
-    follow(PAGE, people, "nothing")
+    give_commands("veridice experiment")
     ladder = pd.read_csv(people / "runs/putamen-experiment/results/ladder.csv").set_index("method")
     assert {"pairwise_dice", "volume", "regressor_error", "reverse_classification"} <= set(ladder.index)

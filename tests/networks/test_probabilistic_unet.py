@@ -72,7 +72,7 @@ def test_it_learns_that_two_answers_are_right() -> None:
     image = torch.rand(1, 2, 8, 8, 8)
     truths = torch.zeros(2, 1, 1, 8, 8, 8)
     truths[0, ..., 3:5, :, :], truths[1, ..., 1:7, :, :] = 1, 1
-    for step in range(200):
+    for step in range(140):
         generator = torch.Generator().manual_seed(step)
         logits, divergence = net(image, generator, truths[step % 2])
         loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, truths[step % 2]) + 0.01 * divergence
