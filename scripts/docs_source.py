@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic_core import PydanticUndefined
 
 from veridice import cli
-from veridice.config import InferenceSettings
+from veridice.config import InferenceSettings, Task
 from veridice.experiment.protocol import ExperimentSettings
 from veridice.training.settings import TrainingSettings
 
@@ -95,6 +95,7 @@ def _default(parameter: Any) -> str:
 def _settings() -> Iterator[str]:
     """A table for each group of settings."""
     groups = (
+        ("A task: what is segmented", Task),
         ("Judging a scan", InferenceSettings),
         ("Training", TrainingSettings),
         ("The experiment", ExperimentSettings),
