@@ -29,6 +29,7 @@ from veridice.inference.passes import choose_backend, stochastic_passes
 from veridice.inference.uncertainty import uncertainty_maps
 from veridice.io.bids import MAPS, maps_of
 from veridice.io.nifti import read_image
+from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
 from veridice.metrics.parts import label_map, masks_from_probabilities, mean_numbers
 from veridice.networks.losses import SegmentationLoss
@@ -269,6 +270,18 @@ def test_a_study_of_another_structure(people: Path, monkeypatch: pytest.MonkeyPa
         volume = float((blobs(number)[1] > 0).sum()) / 1000
         assert table.loc[f"sub-{number:02}", "lesion_volume_ml"] == pytest.approx(volume)
     assert "Which putamen masks need a look?" in Path("out/report.html").read_text()
+
+
+def test_the_hippocampus_that_ships(tmp_path: Path) -> None:
+    """Its weights are intact, small and cited; an image that is none is told as unknown, and no mask of it is accepted."""
+    folder = bundled_weights("hippocampus")
+    assert sum(file.stat().st_size for file in folder.iterdir()) < 6_000_000
+    assert cli.run(["models", "--task=hippocampus", "--verify"]) == 0 and "Simpson" in load_task("hippocampus").cite
+    noise = np.random.default_rng(0).random((34, 48, 36)).astype(np.float32)
+    nib.save(nib.Nifti1Image(noise, np.eye(4)), tmp_path / "noise.nii.gz")
+    result = veridice.check(t1=tmp_path / "noise.nii.gz", task="hippocampus", settings=InferenceSettings(passes=2))
+    assert result.verdict != "accept" and "unknown_scan" in result.assessment.warning_codes
+    assert not any("brain" in warning or "FLAIR" in warning for warning in result.warnings)
 
 
 @pytest.mark.slow

@@ -83,7 +83,7 @@ def to_toml(settings: Settings) -> str:
 
 Contrast = Literal["flair", "t1"]
 CONTRASTS = {"flair": "FLAIR", "t1": "T1w"}
-WORD = re.compile(r"(?<![\w/.-])(?:lesions?|FLAIR)(?![\w/-]|\.\w)")
+WORD = re.compile(r"(?<![\w/.-])(?:lesions?|FLAIR|brain)(?![\w/-]|\.\w)")
 Image = TypeVar("Image")
 
 
@@ -137,6 +137,8 @@ class Task(Settings):
         if self.contrasts[0] == "flair" and self.target == "lesion":
             return text
         words = {"lesion": self.target, "lesions": self.target, "FLAIR": self.reference}
+        # What would be the brain is all of a crop.
+        words["brain"] = "brain" if self.whole_head else "image"
         return WORD.sub(lambda found: words[found[0]], text)
 
     def rename(self, name: str) -> str:
