@@ -27,13 +27,15 @@ from veridice.imaging.grid import grid_images, whole_grid
 from veridice.imaging.volume import Geometry, Volume
 from veridice.inference.passes import choose_backend, stochastic_passes
 from veridice.inference.uncertainty import uncertainty_maps
-from veridice.io.bids import MAPS, maps_of
+from veridice.io.bids import MAPS, maps_of, read_assessment
 from veridice.io.nifti import read_image
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
 from veridice.metrics.parts import label_map, masks_from_probabilities, mean_numbers
 from veridice.networks.losses import SegmentationLoss
 from veridice.quality import predictor
+from veridice.quality.recalibrate import _measured_dice
+from veridice.review.studied import open_study
 from veridice.training.settings import load_training_settings
 
 PAGE = Path(__file__).parents[1] / "docs/how-to/your-own-structure.md"
@@ -230,9 +232,17 @@ def test_the_how_to_followed_literally(people: Path, capsys: pytest.CaptureFixtu
     assert "a mask for this task has 0, 1 left, 2 right" in capsys.readouterr().err
     assert cli.run(["check", "--flair=images/p001.nii.gz", *common]) == 2
     assert not (people / "wrong").exists()
-    # Lesions' weights mark one part.
     assert cli.run(["check", "--t1=images/p001.nii.gz", "--task=putamen.toml", "-o", "wrong"]) == 3
     assert "no weights ship for task 'putamen'" in capsys.readouterr().err
+    other = ["--task=hippocampus", "--weights=runs/putamen/weights", "-o", "wrong"]
+    assert cli.run(["check", "--t1=images/p001.nii.gz", *other]) == 3
+    assert "for task 'putamen', not for 'hippocampus'" in capsys.readouterr().err
+    # A promise of one's own: the true Dice of a label map is the mean of its parts'.
+    rows = [{"assessment": "given/sub-p001_veridice.json", "truth": "masks/p001.nii.gz"}]
+    known = _measured_dice(
+        people / "t.csv", people / rows[0]["assessment"], rows[0], read_assessment(people / rows[0]["assessment"])
+    )
+    assert known == 1.0
 
 
 def test_scores_are_the_means_of_the_parts(people: Path) -> None:
@@ -270,6 +280,8 @@ def test_a_study_of_another_structure(people: Path, monkeypatch: pytest.MonkeyPa
         volume = float((blobs(number)[1] > 0).sum()) / 1000
         assert table.loc[f"sub-{number:02}", "lesion_volume_ml"] == pytest.approx(volume)
     assert "Which putamen masks need a look?" in Path("out/report.html").read_text()
+    with pytest.raises(InputError, match="a study of the putamen"):
+        open_study(Path("out"), Path("study"))
 
 
 def test_the_hippocampus_that_ships(tmp_path: Path) -> None:

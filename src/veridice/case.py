@@ -119,6 +119,11 @@ class Assessment(Frozen):
     version: str = Field(description="version of veridice")
 
     @property
+    def judged_map(self) -> str:
+        """Name of the map of the judged mask."""
+        return "input_mask" if "input_mask" in self.maps else self.task.own_mask
+
+    @property
     def notices(self) -> tuple[Notice, ...]:
         """The warnings with their codes; results of version 0.1.0 have none."""
         return tuple(Notice(code, text) for code, text in zip_longest(self.warning_codes, self.warnings, fillvalue=""))

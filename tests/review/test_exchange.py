@@ -45,7 +45,7 @@ def test_a_scan_that_was_judged_again_has_no_known_dice(tmp_path: Path) -> None:
     (study / "sub-001" / "anat" / "sub-001_label-lesion_mask.nii.gz").unlink()
     done = veridice("calibrate", "--from-review", str(study), "-o", str(tmp_path / "c.json"))
     assert done.returncode == 3
-    assert "0 masks with lesions are too few" in done.stderr
+    assert "0 masks that are not empty are too few" in done.stderr
 
 
 @pytest.mark.parametrize("arguments", [[], ["table.csv", "--from-review", "study"]])

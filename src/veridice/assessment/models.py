@@ -62,8 +62,9 @@ def load_models(folder: Path | None = None, with_quality: bool = True, task: Tas
     needed = NAMES if task.name == LESION.name else ("segmenter", "reconstructor")
     there = (*needed, *(name for name in (*REGRESSORS.values(), *OPTIONAL) if (folder / f"{name}.json").exists()))
     loaded = {name: load_network(folder, name) for name in dict.fromkeys(there)}
-    if (count := getattr(loaded["segmenter"][0], "classes", 1)) != task.count:
-        raise WeightsError(f"{folder}: marks {count} parts, and task '{task.name}' has {task.count}; give weights of this task")
+    card = loaded["segmenter"][1]
+    if card.task != task.name or card.arguments.get("classes", 1) != task.count:
+        raise WeightsError(f"{folder}: the weights are for task '{card.task}', not for '{task.name}'; give others, or --task")
     if "brain" not in loaded:
         loaded["brain"] = load_network(bundled_weights(), "brain")
     cards = {name: card for name, (_, card) in loaded.items()}

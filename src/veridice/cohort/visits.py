@@ -67,8 +67,7 @@ class Visit:
 
     def mask(self) -> Volume:
         """The judged mask."""
-        name = "input_mask" if "input_mask" in self.assessment.maps else "lesion_mask"
-        file = self.folder / self.assessment.maps[name]
+        file = self.folder / self.assessment.maps[self.assessment.judged_map]
         return read_mask(file, read_image(self.scan.flair).geometry)
 
 

@@ -22,7 +22,7 @@ HANDED_ON = {
     "dicom_sr": "picture rejection_note structured_report",
     "datasets": "LAYOUTS read_dataset read_manifest",
     "image_header": "require_content",
-    "labelled_scan": "LabelledScan read_labelled required_file views",
+    "labelled_scan": "LabelledScan read_labelled required_file true_parts views",
     "mask_values": "MaskLabel",
     "memory": "available_memory memory_ran_out",
     "nifti": "read_image read_mask write_image",

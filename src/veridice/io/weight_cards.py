@@ -32,6 +32,7 @@ class WeightCard(Frozen):
     name: str
     kind: WeightKind
     arguments: dict[str, Any] = Field(description="arguments of the network's class")
+    task: str = Field(LESION.name, description="what is segmented")
     grid: int = Field(description="edge of the cube it was trained for")
     sha256: str = Field(description="of the safetensors file")
     configuration: str = Field(description="name of the training configuration")

@@ -12,7 +12,8 @@ import pandas as pd
 from veridice.case import Assessment
 from veridice.errors import InputError, OutputError
 from veridice.io.bids import read_assessment
-from veridice.io.nifti import read_image, read_mask
+from veridice.io.labelled_scan import true_parts
+from veridice.io.nifti import read_image
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.overlap import dice
 from veridice.quality.calibration import CalibrationSet, fewest_cases, joined, read_calibration, write_calibration
@@ -63,10 +64,11 @@ def recalibrate_rows(
     inputs = [table, *(table.parent / row[name] for row in rows for name in ("assessment", "truth") if row.get(name))]
     if os.path.realpath(output) in {os.path.realpath(path) for path in inputs}:
         raise OutputError(f"{output}: is one of the files that are read; give another name to -o")
-    made = calibrate(read_known_cases(table, rows), source, min_dice, max_missed)
+    known = read_known_cases(table, rows)
+    made = calibrate(known, source, min_dice, max_missed)
     left_out = len(rows) - made.n
     if add_to_shipped is not None:
-        made = joined(read_calibration(bundled_weights() / CALIBRATION), made, add_to_shipped)
+        made = joined(read_calibration(bundled_weights(known["task"].iloc[0]) / CALIBRATION), made, add_to_shipped)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_calibration(output, made)
@@ -102,7 +104,7 @@ def read_known_cases(table: Path, rows: Sequence[Mapping[Hashable, str]]) -> pd.
 
     Returns:
         Columns ``person``, ``predicted``, ``spread``, ``dice``; ``acceptable``, whether it could have been accepted at all;
-        ``unfamiliarity``; ``simulated``; ``weights`` and ``passes``, what it was judged with.
+        ``unfamiliarity``; ``simulated``; ``task``; ``weights`` and ``passes``, what it was judged with.
 
     Raises:
         InputError: a file cannot be read, a number is missing, or they are too few.
@@ -123,13 +125,14 @@ def read_known_cases(table: Path, rows: Sequence[Mapping[Hashable, str]]) -> pd.
             "unfamiliarity": assessment.scores.get("unfamiliarity"),
             "simulated": row.get("simulated") == "yes"
             or (bool(row.get("truth")) and _is_simulated(table.parent / row["truth"])),
+            "task": assessment.task.name,
             "weights": assessment.model.get("weights", {}),
             "passes": assessment.model.get("passes"),
         }
         cases.append({**facts, "predicted": assessment.predicted_dice, "spread": spread, "dice": known})
     if len(cases) < FEWEST:
         raise InputError(
-            f"{table}: {len(cases)} masks with lesions are too few for an interval; at least {FEWEST} are needed, better 50"
+            f"{table}: {len(cases)} masks that are not empty are too few; at least {FEWEST} are needed, better 50"
         )
     return pd.DataFrame(cases)
 
@@ -152,12 +155,12 @@ def _given_dice(table: Path, number: int, text: str) -> float:
 def _measured_dice(table: Path, file: Path, row: Mapping[Hashable, str], assessment: Assessment) -> float:
     if not row.get("truth"):
         raise InputError(f"{table}: {row['assessment']} has neither truth nor dice; give one of them")
-    name = "input_mask" if "input_mask" in assessment.maps else "lesion_mask"
+    name, task = assessment.judged_map, assessment.task
     if not {"entropy", name} <= set(assessment.maps):
         raise InputError(f"{file}: names no maps to measure the Dice from; give dice, or run veridice check again")
     grid = read_image(file.parent / assessment.maps["entropy"]).geometry
-    judged = read_mask(file.parent / assessment.maps[name], grid)
-    return dice(judged.voxels, read_mask(table.parent / row["truth"], grid).voxels).dice
+    pair = (true_parts(path, grid, task) for path in (file.parent / assessment.maps[name], table.parent / row["truth"]))
+    return float(np.mean([dice(*part).dice for part in zip(*pair, strict=True)]))
 
 
 def calibrate(known: pd.DataFrame, source: str, min_dice: float, max_missed: float | None) -> CalibrationSet:

@@ -12,6 +12,7 @@ from typing import Any
 
 from veridice.case import Assessment
 from veridice.cohort.records import COMPARISON, RECORDS, Record, read_record
+from veridice.config import LESION
 from veridice.errors import InputError
 from veridice.io.bids import ASSESSMENT_SUFFIX, MAPS, REPORT_SUFFIX, THUMBNAIL_SUFFIX, read_assessment
 
@@ -96,6 +97,8 @@ def open_study(output: Path, dataset: Path | None) -> dict[str, StudiedScan]:
     if not scans:
         raise InputError(f"{output}: no scan was judged yet; run veridice run … participant first")
     judged = [scan for scan in scans.values() if scan.assessment]
+    if other := next((scan.assessment.task for scan in judged if scan.assessment and scan.assessment.task != LESION), None):
+        raise InputError(f"{output}: is a study of the {other.target}; the desk is for lesions, look at report.html there")
     if judged and not any("flair" in scan.layers for scan in judged):
         raise InputError(f"{dataset}: holds none of the FLAIRs that were judged; give the root of the data set to --bids-dir")
     if judged and not any(scan.needs_look for scan in judged):
@@ -139,7 +142,7 @@ def _layers(results: Path, images: Path, record: Record, assessment: Assessment)
     names = [entry.name for entry in record.inputs]
     files = {"flair": images / names[0] if names else None}
     files["t1"] = next((images / name for name in names[1:] if T1W.search(name)), None)
-    files["judged_mask"] = _map(results, assessment, "input_mask" if "input_mask" in assessment.maps else "lesion_mask")
+    files["judged_mask"] = _map(results, assessment, assessment.judged_map)
     files["own_mask"] = _map(results, assessment, "lesion_mask") if "input_mask" in assessment.maps else None
     files |= {layer: _map(results, assessment, name) for layer, name in FROM_MAPS.items()}
     for layer, path in files.items():

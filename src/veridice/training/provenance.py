@@ -11,7 +11,7 @@ from typing import Any
 
 from veridice._version import __version__
 from veridice.case import Case
-from veridice.config import to_toml
+from veridice.config import LESION, to_toml
 from veridice.errors import ConfigError
 from veridice.io.atomic import make_folder
 from veridice.io.weight_cards import NetworkKind, WeightCard
@@ -77,6 +77,8 @@ def describe_training(
 def origins(settings: TrainingSettings, cases: Sequence[Case]) -> dict[str, Any]:
     """What the cards of all weights of one configuration have in common."""
     return {
+        # The brain network serves the task of lesions, and others in heads.
+        "task": LESION.name if settings.data.target == "brain" else settings.data.task.name,
         "grid": settings.data.grid,
         "configuration": settings.name,
         "people": people_by_split(cases, settings.data),
