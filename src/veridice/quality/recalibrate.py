@@ -131,9 +131,7 @@ def read_known_cases(table: Path, rows: Sequence[Mapping[Hashable, str]]) -> pd.
         }
         cases.append({**facts, "predicted": assessment.predicted_dice, "spread": spread, "dice": known})
     if len(cases) < FEWEST:
-        raise InputError(
-            f"{table}: {len(cases)} masks that are not empty are too few; at least {FEWEST} are needed, better 50"
-        )
+        raise InputError(f"{table}: {len(cases)} masks that are not empty are too few; at least {FEWEST} are needed, better 50")
     return pd.DataFrame(cases)
 
 
