@@ -77,10 +77,25 @@ def test_images_are_asked_for_by_name() -> None:
     assert LESION.take(flair="a", t1="b") == ("a", "b") and LESION.take(flair="a", t1=None) == ("a", None)
 
 
-def test_a_task_that_is_none_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.toml").write_text("name = 'x'\ntarget = 'x'\ncontrasts = []")
-    with pytest.raises(ConfigError, match="contrasts"):
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("name = 'x'\ntarget = 'x'\ncontrasts = []", "contrasts"),
+        ("name = '../x'\ntarget = 'x'", "field 'name'"),
+        ("name = 'x'\ntarget = '<b>'", "field 'target'"),
+        ("name = 'x'\ntarget = 'x'\ncontrasts = ['t1', 't1']", "must differ"),
+        ("name = 'x'\ntarget = 'x'\nparts = {a = 1, b = 1}", "must differ"),
+        ("name = 'x'\ntarget = 'x'\nparts = {a = 0}", "field 'parts"),
+        ("name = 'x'\ntarget = 'x'\nlabel = 3", "field 'label'"),
+    ],
+)
+def test_a_task_that_is_none_is_refused(text: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "x.toml").write_text(text)
+    with pytest.raises(ConfigError, match=said):
         load_task(str(tmp_path / "x.toml"))
+
+
+def test_a_task_that_nobody_knows_is_refused() -> None:
     with pytest.raises(ConfigError, match="brain, hippocampus, lesion"):
         load_task("liver")
 

@@ -8,10 +8,10 @@ from functools import cache
 from importlib.resources import files
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Annotated, Literal, TypeVar
+from typing import Annotated, Literal, Self, TypeVar
 
 import tomli_w
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from veridice.errors import ConfigError, InputError
 
@@ -90,13 +90,15 @@ Image = TypeVar("Image")
 class Task(Settings):
     """One structure in one kind of scan."""
 
-    name: str = Field(description="short name, for commands and folders")
-    target: str = Field(description="what is segmented, as messages and file names call it: one word")
+    name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="short name, for commands and folders")
+    target: str = Field(
+        pattern=r"^[A-Za-z0-9]+$", description="what is segmented, as messages and file names call it: one word"
+    )
     contrasts: tuple[Contrast, ...] = Field(
         ("flair", "t1"), min_length=1, max_length=2, description="images; the first is needed and decides the grid"
     )
     truth: Literal["mask", "brain_mask", "ventricles"] = Field("mask", description="column of a manifest with the true mask")
-    parts: dict[str, Annotated[int, Field(ge=1)]] = Field(
+    parts: dict[Annotated[str, Field(pattern=r"^[A-Za-z0-9_]+$")], Annotated[int, Field(ge=1, le=65535)]] = Field(
         {}, description="name and label of each part in a mask; none: everything that is not 0 is one part"
     )
     whole_head: bool = Field(
@@ -107,6 +109,12 @@ class Task(Settings):
     training: str = Field("default", description="training configuration")
     experiment: str = Field("laptop", description="experiment configuration")
     cite: str = Field("", description="whose data the weights that ship learnt from")
+
+    @model_validator(mode="after")
+    def _all_differ(self) -> Self:
+        if len(set(self.contrasts)) < len(self.contrasts) or len(set(self.parts.values())) < len(self.parts):
+            raise ValueError("contrasts and the labels of parts must differ")
+        return self
 
     def __hash__(self) -> int:
         # Pydantic's own fails at the labels of the parts.

@@ -27,7 +27,7 @@ def label_map(parts: Sequence[Mask], task: Task) -> Voxels:
     """Parts as one image (x, y, z) with the labels that the task gives them; of a target that is one part its mask."""
     if not task.parts:
         return parts[0]
-    labels = np.zeros(parts[0].shape, np.uint8)
+    labels = np.zeros(parts[0].shape, np.min_scalar_type(max(task.parts.values())))
     for part, label in zip(parts, task.parts.values(), strict=True):
         labels[part] = label
     return labels
