@@ -92,6 +92,7 @@ def _judged(output: Path, record: Record) -> dict[str, Any]:
         **{f"p_{name}": value for name, value in p_values.items()},
         "verdict": assessment.verdict,
         "predicted_dice": assessment.predicted_dice,
+        "quality_class": assessment.quality_class,
         "interval_low": low,
         "interval_high": high,
         "coverage": assessment.coverage,

@@ -51,6 +51,7 @@ MEASURES = {
     "p_gross": Measure("The same for a Dice that is lower by 0.1"),
     "p_good": Measure("p-value of the test that the true Dice is at or above the wanted one"),
     "predicted_dice": Measure("Dice that the mask is expected to have", "Predicted Dice", fraction=True),
+    "quality_class": Measure("poor, fair or good: the likeliest class of quality; none where it is not told"),
     "interval_low": Measure("Lower end of the interval of the true Dice"),
     "interval_high": Measure("Upper end"),
     "coverage": Measure("Share of true values in such intervals, for scans like the calibration's"),
