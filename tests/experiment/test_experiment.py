@@ -310,6 +310,7 @@ atlas_references = 1
 segmenter_steps = 2
 inner_steps = 2
 reconstructor_steps = 2
+generator_steps = 2
 regressor_steps = 1
 refit_steps = 1
 [[sources]]

@@ -159,7 +159,7 @@ def _train_probabilistic(fold: Fold) -> None:
 
 
 def _train_generator(fold: Fold, name: str) -> None:
-    settings = with_steps(fold.training, "reconstructor", fold.settings.reconstructor_steps)
+    settings = with_steps(fold.training, "reconstructor", fold.settings.generator_steps)
     train_image_generator(settings, fold.cases, fold.folder / name, fold.weights, adversarial=name == "generator")
 
 

@@ -84,6 +84,7 @@ class ExperimentSettings(Settings):
     segmenter_steps: int = Field(200, ge=1)
     inner_steps: int = Field(120, ge=1)
     reconstructor_steps: int = Field(60, ge=1)
+    generator_steps: int = Field(400, ge=1, description="of networks that make an image from a mask")
     regressor_steps: int = Field(300, ge=1)
     refit_steps: int = Field(150, ge=1, description="of regressors without one scanner, in the last fold")
     patients: int = Field(0, ge=0, description="of the simulated cohort; 0: all of it")

@@ -43,7 +43,9 @@ class ImageGenerator(nn.Module):
         super().__init__()
         self.adversarial = adversarial
         self.unet = McUnet(labels, features, depth, dropout_rate=0.0, stem=stem)
-        nn.init.constant_(self.unet.heads[-1].bias, 0.3)  # type: ignore[arg-type]
+        nn.init.constant_(self.unet.heads[-1].bias, 0.0)  # type: ignore[arg-type]
+        # The brightness of each class goes straight to the image, which the U-net then changes.
+        self.brightness = nn.Conv3d(labels, 1, 1)
         self.discriminator = Discriminator(labels + 1, features) if adversarial else None
 
     def forward(self, labels: Tensor, image: Tensor | None = None) -> Tensor:
@@ -52,7 +54,7 @@ class ImageGenerator(nn.Module):
         It is the sum of both networks' losses. Neither's gradient reaches the other: the discriminator is frozen while it
         judges for the generator, and then sees a copy of what was generated.
         """
-        made = functional.relu(self.unet(labels))
+        made = functional.relu(self.unet(labels) + self.brightness(labels))
         if image is None:
             return made
         made = made.float()
