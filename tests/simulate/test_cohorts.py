@@ -34,7 +34,7 @@ def tiny_patient(plan: PatientPlan) -> SimulatedPatient:
     grid = Geometry((4, 5, 6), np.eye(4))
     image = Volume(np.full(grid.shape, plan.index + 1, np.int16), grid)
     mask = Volume(np.ones(grid.shape, np.uint8), grid)
-    return SimulatedPatient(plan, image, image, mask, mask)
+    return SimulatedPatient(plan, image, image, mask, mask, mask)
 
 
 @pytest.fixture

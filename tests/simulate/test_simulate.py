@@ -14,7 +14,8 @@ import pytest
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
-from veridice.errors import InputError
+from veridice.config import LESION
+from veridice.errors import ConfigError, InputError
 from veridice.simulate.acquisition import acquire, sample
 from veridice.simulate.anatomy import Anatomy, Head, shape_head
 from veridice.simulate.cohorts import COHORTS
@@ -333,6 +334,17 @@ def test_a_stripped_patient_is_dark_outside_and_lesions_are_bright(patient: Simu
     ring = ndimage.binary_dilation(lesions, iterations=4) & ~ndimage.binary_dilation(lesions, iterations=2) & brain
     assert flair[lesions].mean() > 1.15 * flair[ring].mean()
     assert patient.lesion_load_ml == pytest.approx(patient.plan.lesions.load_ml, rel=0.6)
+
+
+def test_a_patient_has_the_mask_that_a_task_asks_for(patient: SimulatedPatient) -> None:
+    """Ventricles are dark on the FLAIR and the T1w, deep in the brain, and hold a few per cent of it."""
+    asked = LESION.model_copy(update={"name": "ventricles", "target": "ventricles"})
+    ventricles, brain = patient.truth_of(asked).voxels > 0, patient.brain.voxels > 0
+    assert patient.truth_of(LESION) is patient.lesions
+    assert 0.002 < ventricles.sum() / brain.sum() < 0.15 and not (ventricles & ~brain).any()
+    assert patient.flair.voxels[ventricles].mean() < 0.7 * patient.flair.voxels[brain].mean()
+    with pytest.raises(ConfigError, match="simulated_patients = 0"):
+        patient.truth_of(LESION.model_copy(update={"name": "x", "target": "putamen"}))
 
 
 def test_this_patient_is_the_same_everywhere(patient: SimulatedPatient) -> None:

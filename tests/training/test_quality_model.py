@@ -66,7 +66,7 @@ def test_from_scans_to_a_judge(
 ) -> None:
     """Simulated patients are replaced by tiny scans; everything else is what ``train predictor`` does."""
 
-    def tiny(plan: PatientPlan, _group: int, _t1: bool = True) -> KnownScan:
+    def tiny(plan: PatientPlan, *_: object) -> KnownScan:
         return known_scan(tiny_scan, f"sim-{plan.seed}-{plan.index:05d}", plan.seed + plan.index)
 
     for module in (quality_model, ood_examples):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from veridice.config import Task
+from veridice.errors import ConfigError
 from veridice.imaging.volume import Volume
 from veridice.simulate.acquisition import acquire, sample, stored
 from veridice.simulate.anatomy import shape_head
@@ -23,7 +25,7 @@ class SimulatedPatient:
         plan: the parameters it was made of.
         flair, t1: int16, each in its own grid.
         lesions: true mask (uint8) in the FLAIR's grid.
-        brain: brain mask (uint8) in the FLAIR's grid.
+        brain, ventricles: masks (uint8) in the FLAIR's grid.
     """
 
     plan: PatientPlan
@@ -31,6 +33,18 @@ class SimulatedPatient:
     t1: Volume
     lesions: Volume
     brain: Volume
+    ventricles: Volume
+
+    def truth_of(self, task: Task) -> Volume:
+        """The true mask (uint8) of what a task segments.
+
+        Raises:
+            ConfigError: the simulator knows nothing of it.
+        """
+        known = {"lesion": self.lesions, "brain": self.brain, "ventricles": self.ventricles}
+        if task.target not in known or task.parts:
+            raise ConfigError(f"task '{task.name}': the simulator has no such mask; set simulated_patients = 0 under [data]")
+        return known[task.target]
 
     @property
     def lesion_load_ml(self) -> float:
@@ -46,10 +60,8 @@ def simulate_patient(plan: PatientPlan) -> SimulatedPatient:
     brain = head.brain.astype(np.float32)
     keep = None if plan.whole_head else brain
     scanner = plan.flair_acquisition
-    return SimulatedPatient(
-        plan,
-        flair=acquire(flair, scanner, keep),
-        t1=acquire(t1, plan.t1_acquisition, keep),
-        lesions=stored((sample(lesion, scanner) >= 0.5).astype(np.uint8), scanner),
-        brain=stored((sample(brain, scanner) >= 0.5).astype(np.uint8), scanner),
+    lesions, brains, ventricles = (
+        stored((sample(map_, scanner) >= 0.5).astype(np.uint8), scanner) for map_ in (lesion, brain, head.ventricles)
     )
+    flair, t1 = acquire(flair, scanner, keep), acquire(t1, plan.t1_acquisition, keep)
+    return SimulatedPatient(plan, flair, t1, lesions, brains, ventricles)

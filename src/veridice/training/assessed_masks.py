@@ -17,7 +17,7 @@ from torch import nn
 from veridice.assessment.analysis import analyse_mask, analyse_scan
 from veridice.assessment.models import Models
 from veridice.case import Case
-from veridice.config import InferenceSettings
+from veridice.config import LESION, InferenceSettings, Task
 from veridice.imaging.grid import resample_to
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.inference.passes import Backend, choose_backend, deterministic_pass
@@ -86,11 +86,15 @@ def has_t1(plan: PatientPlan) -> bool:
     return plan.index % FLAIR_ALONE != 0
 
 
-def simulated_scan(plan: PatientPlan, group: int, t1: bool = True) -> KnownScan:
-    """Simulate a patient; the T1w, if it is wanted, is resampled by the headers."""
+def simulated_scan(plan: PatientPlan, group: int, t1: bool = True, task: Task = LESION) -> KnownScan:
+    """Simulate a patient; the T1w, if it is wanted, is resampled by the headers.
+
+    Raises:
+        ConfigError: the simulator knows nothing of what the task segments.
+    """
     patient = simulate_patient(plan)
     flair = patient.flair.with_voxels(patient.flair.voxels.astype(np.float32))
-    truth = patient.lesions.voxels > 0
+    truth = patient.truth_of(task).voxels > 0
     facts = {
         "simulated": True,
         "severity": plan.severity,

@@ -19,16 +19,14 @@ from torch.utils.data import Dataset
 
 from veridice.assessment.analysis import task_grid
 from veridice.case import Case
-from veridice.config import Task
-from veridice.errors import ConfigError, InputError
+from veridice.errors import InputError
 from veridice.imaging.grid import fit_grid, grid_images, resample_to
-from veridice.imaging.volume import Volume
 from veridice.io.atomic import replaced
 from veridice.io.labelled_scan import read_labelled, views
 from veridice.parallel import do_missing
 from veridice.simulate.cohorts import COHORTS
 from veridice.simulate.donors import donor_names, people_of
-from veridice.simulate.patient import SimulatedPatient, simulate_patient
+from veridice.simulate.patient import simulate_patient
 from veridice.simulate.plan import PatientPlan
 from veridice.training.cubes import LESION, Example, as_example
 from veridice.training.settings import DataSettings
@@ -161,20 +159,8 @@ def _simulate_cube(settings: DataSettings, task: tuple[PatientPlan, Path]) -> No
     flair = patient.flair.with_voxels(patient.flair.voxels.astype(np.float32))
     transform = fit_grid(flair, (settings.grid,) * 3, None if plan.whole_head else patient.brain.voxels > 0)
     images = grid_images(flair, resample_to(patient.t1, flair.geometry), transform)
-    target = transform.to_grid(simulated_target(patient, settings.task).voxels)
+    target = transform.to_grid(patient.truth_of(settings.task).voxels)
     _store(file, [*images, target, np.zeros_like(target)])
-
-
-def simulated_target(patient: SimulatedPatient, task: Task) -> Volume:
-    """The true mask that a simulated patient has for a task.
-
-    Raises:
-        ConfigError: the simulator knows nothing of it.
-    """
-    known = {"lesion": patient.lesions, "brain": patient.brain}
-    if task.target not in known:
-        raise ConfigError(f"task '{task.name}': the simulator has no {task.target}; set simulated_patients = 0 under [data]")
-    return known[task.target]
 
 
 def _real_cube(case: Case, settings: DataSettings, stripped: bool, group: int, cubes: Path) -> CubeCase:

@@ -156,7 +156,7 @@ def _to_learn(
     tasks = []
     for plan in planned_patients("train", data):
         group = plan.seed - COHORTS["training"].seed
-        tasks.append(task(patient_name(plan), group, partial(simulated_scan, plan, group, has_t1(plan))))
+        tasks.append(task(patient_name(plan), group, partial(simulated_scan, plan, group, has_t1(plan), models.task)))
     train = by_split(cases)["train"]
     groups = real_groups(train, settings.data)
     for case in train:
@@ -174,7 +174,8 @@ def _real(settings: TrainingSettings, cases: Sequence[Case], models: Models, oth
 def _simulated(cohort: Cohort, patients: int, models: Models, folds: dict[int, nn.Module]) -> list[ScanToJudge]:
     plans = [cohort.plan(index) for index in range(patients)]
     others = list(folds.values())
-    return [ScanToJudge(patient_name(plan), partial(simulated_scan, plan, -1, has_t1(plan)), models, others) for plan in plans]
+    reads = {patient_name(plan): partial(simulated_scan, plan, -1, has_t1(plan), models.task) for plan in plans}
+    return [ScanToJudge(name, read, models, others) for name, read in reads.items()]
 
 
 def _card(
