@@ -276,6 +276,7 @@ TO_GO_ON_ELSEWHERE = (
     "inputs.json",
     "fold-*/stages/*.json",
     "fold-*/scores.csv",
+    "fold-*/classes.csv",
     "fold-0/figure1.npz",
     "fold-1/refits.csv",
 )

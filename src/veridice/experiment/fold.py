@@ -273,7 +273,7 @@ def _atlas(fold: Fold, method: str) -> None:
     read = partial(_stored, fold)
     atlases = (read(train[number], "flair", "truth", "features") for number in order)
     known = [maps for maps in atlases if (maps["truth"] >= 0.5).any()]
-    features = np.stack([maps["features"] for maps in known])
+    features = np.stack([maps["features"] for maps in known]) if known else np.zeros((0, 1))
     predicted = {}
     with counted(f"fold {fold.number}: atlases", len(fold.judged)) as on_step:
         for case in fold.judged:
