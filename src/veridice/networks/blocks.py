@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -76,6 +76,15 @@ class EncoderBlock(nn.Module):
 
     def forward(self, features: Tensor, drop: Drop) -> Tensor:
         return drop(self.before_dropout(features))
+
+
+def encoder_levels(in_channels: int, widths: Sequence[int], stem: int) -> nn.ModuleList:
+    """The encoder of a U-net, a block a level; each but the first halves the resolution."""
+    sources = [in_channels * stem**3, *widths[:-1]]
+    return nn.ModuleList(
+        EncoderBlock(source, width, 1 if level == 0 else 2)
+        for level, (source, width) in enumerate(zip(sources, widths, strict=True))
+    )
 
 
 class DecoderBlock(nn.Module):

@@ -14,6 +14,7 @@ from veridice.networks.blocks import (
     DropoutKind,
     EncoderBlock,
     depth_to_space,
+    encoder_levels,
     space_to_depth,
     stochastic_dropout,
 )
@@ -60,11 +61,7 @@ class McUnet(nn.Module):
             raise ValueError(f"depth is {depth}, but the heads need at least {HEADS} levels")
         self.dropout_rate, self.dropout_kind, self.stem, self.classes = dropout_rate, dropout_kind, stem, classes
         widths = [features * 2**level for level in range(depth)]
-        sources = [in_channels * stem**3, *widths[:-1]]
-        self.encoder = nn.ModuleList(
-            EncoderBlock(source, width, 1 if level == 0 else 2)
-            for level, (source, width) in enumerate(zip(sources, widths, strict=True))
-        )
+        self.encoder = encoder_levels(in_channels, widths, stem)
         self.decoder = nn.ModuleList(DecoderBlock(widths[level + 1], widths[level]) for level in reversed(range(depth - 1)))
         self.heads = nn.ModuleList(nn.Conv3d(widths[level], classes * stem**3, 1) for level in reversed(range(HEADS)))
         # A start at probability 0.5 everywhere drowns the Dice loss's gradient in background; lesions are rare.

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Independent, Normal, kl_divergence
 
-from veridice.networks.blocks import EncoderBlock, space_to_depth
+from veridice.networks.blocks import encoder_levels, space_to_depth
 from veridice.networks.mc_unet import PRIOR_LOGIT, McUnet
 
 LARGEST_LOG = 4.0
@@ -26,11 +26,7 @@ class LatentNet(nn.Module):
         super().__init__()
         self.stem = stem
         widths = [features * 2**level for level in range(depth)]
-        sources = [in_channels * stem**3, *widths[:-1]]
-        self.encoder = nn.ModuleList(
-            EncoderBlock(source, width, 1 if level == 0 else 2)
-            for level, (source, width) in enumerate(zip(sources, widths, strict=True))
-        )
+        self.encoder = encoder_levels(in_channels, widths, stem)
         self.code = nn.Linear(widths[-1], 2 * latent)
 
     def forward(self, seen: Tensor) -> Independent[Normal]:

@@ -20,7 +20,7 @@ HANDED_ON = {
     "ood": "KNOWN OodDetector fit_ood_detector",
     "placement_checks": "SURELY_TURNED cut_off_doubts orientation_doubts",
     "predictor": "FEATURES Predictor fit_predictor",
-    "quality_classes": "CLASSES LIMITS class_chances",
+    "quality_classes": "CLASSES LIMITS class_chances class_of",
     "recalibrate": "recalibrate_rows",
     "scan_analysis": "ScanAnalysis native_samples",
     "second_expert": "second_expert_dice",

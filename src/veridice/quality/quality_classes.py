@@ -14,9 +14,9 @@ LIMITS = (0.5, 0.75)
 """Dice from which a mask is fair, and good: 0.75 is what a mask needs to be of use (Williams et al.)."""
 
 
-def class_of(dice: Sequence[float] | Array) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
+def class_of(dice: Sequence[float] | Array, limits: Sequence[float] = LIMITS) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
     """The place in :data:`CLASSES` of each true or predicted Dice."""
-    return np.searchsorted(LIMITS, np.asarray(dice, np.float64), side="right")
+    return np.searchsorted(list(limits), np.asarray(dice, np.float64), side="right")
 
 
 def class_chances(calibration: CalibrationSet, predicted: Sequence[float] | Array, spread: Sequence[float] | Array) -> Array:

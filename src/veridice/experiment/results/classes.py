@@ -9,9 +9,9 @@ import pandas as pd
 from sklearn.metrics import confusion_matrix
 
 from veridice.experiment.results.resampling import Weights, draw_weights, ratio
+from veridice.quality.quality_classes import CLASSES, class_of
 from veridice.types import Array, Numbers
 
-CLASSES = ("poor", "fair", "good")
 NETWORK = "class_network"
 RESAMPLES = 1000
 
@@ -32,23 +32,18 @@ def class_report(chances: pd.DataFrame, judged: pd.DataFrame, limits: Sequence[f
         if method == NETWORK:
             said = chances.set_index(["fold", "case"]).loc[first.index, list(CLASSES)].to_numpy()
         else:
-            said = np.eye(len(CLASSES))[class_of(found["predicted_dice"], limits)]
-        rows.append({"method": method, **_measures(said, class_of(first["dice"], limits), first["patient"])})
+            said = np.eye(len(CLASSES))[class_of(found["predicted_dice"].to_numpy(), limits)]
+        rows.append({"method": method, **_measures(said, class_of(first["dice"].to_numpy(), limits), first["patient"])})
         if method != NETWORK:
             rows[-1]["brier"] = np.nan
     return pd.DataFrame(rows).sort_values(["kappa", "method"], ascending=[False, True], ignore_index=True)
-
-
-def class_of(dice: pd.Series, limits: Sequence[float]) -> np.ndarray[tuple[int], np.dtype[np.int64]]:
-    """The place in :data:`CLASSES` of each Dice."""
-    return np.searchsorted(list(limits), dice.to_numpy(np.float64), side="right")
 
 
 def confusion(chances: pd.DataFrame, judged: pd.DataFrame, limits: Sequence[float]) -> pd.DataFrame:
     """Test cases by true class (rows) and by the likeliest class of the network."""
     truth = judged[judged["method"] == NETWORK].set_index(["fold", "case"])
     said = chances.set_index(["fold", "case"]).loc[truth.index, list(CLASSES)].to_numpy().argmax(axis=1)
-    counts = confusion_matrix(class_of(truth["dice"], limits), said, labels=range(len(CLASSES)))
+    counts = confusion_matrix(class_of(truth["dice"].to_numpy(), limits), said, labels=range(len(CLASSES)))
     return pd.DataFrame(counts, columns=[f"said_{name}" for name in CLASSES]).assign(true=CLASSES)
 
 
