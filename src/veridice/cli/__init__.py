@@ -15,6 +15,7 @@ from veridice.case import plain_name
 from veridice.cli.common import DISCLAIMER
 from veridice.cli.compare_commands import compare
 from veridice.cli.dicom_commands import dicom, gateway, opening_gateway
+from veridice.cli.federate_commands import federate
 from veridice.cli.learn_commands import experiment, models, simulate, train
 from veridice.cli.review_commands import opening, review
 from veridice.cli.scan_commands import calibrate, check, demo
@@ -39,6 +40,7 @@ app.command("compare")(compare)
 app.add_typer(review, name="review")
 app.command("dicom")(dicom)
 app.add_typer(gateway, name="gateway")
+app.add_typer(federate, name="federate")
 
 
 @app.callback(invoke_without_command=True)

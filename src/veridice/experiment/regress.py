@@ -15,7 +15,7 @@ from veridice.case import Case
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.quality_classes import CLASSES
 from veridice.training.regressor_examples import CHANNELS
-from veridice.training.regressors import fit_classifier, fit_regressor
+from veridice.training.regressors import fit_classifier, fit_regressor, new_regressor
 from veridice.training.settings import TrainingSettings
 from veridice.types import Numbers
 
@@ -42,7 +42,9 @@ def fit_and_predict(
         settings: of its training.
         run: folder of its training.
     """
-    network, _, _ = fit_regressor(pair, files, settings, run)
+    network = new_regressor(pair, settings)
+    fit_regressor(network, pair, files, settings, run)
+    network.eval()
     return {name: float(said) for name, said in _ask(network, pair, judged)}
 
 

@@ -166,3 +166,9 @@ def write_text(path: Path, text: str) -> None:
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write JSON for people, whole or not at all: indented, finite numbers only."""
     write_text(path, json.dumps(content, indent=2, allow_nan=False) + "\n")
+
+
+def append_line(path: Path, line: str) -> None:
+    """Add one line to a text file that others may be reading."""
+    with path.open("a", encoding="utf-8") as file:
+        file.write(f"{' '.join(line.split())}\n")

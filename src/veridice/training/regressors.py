@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -44,37 +45,53 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
     stage = settings.regressor
     claim_folder(run, settings, "regressor", None)
     makers = _makers(settings, run, weights)
-    files = _quality_files(settings, cases, run, weights)
+    files = quality_files(settings, cases, run, weights)
     cards = []
     for pair in stage.inputs:
-        arguments = {"in_channels": len(CHANNELS[pair]), "widths": list(stage.widths), "pool": stage.pool}
-        network, state, metrics = fit_regressor(pair, files, settings, run / pair)
+        arguments = regressor_arguments(pair, settings)
+        network = new_regressor(pair, settings)
+        state, metrics = fit_regressor(network, pair, files, settings, run / pair)
         card = describe_training(f"regressor-{pair}", arguments, settings, cases, state, metrics)
         cards.append(save_network(weights, network, {**card, "learnt_from": makers}))
     return cards
 
 
-def fit_regressor(
-    pair: str, files: Mapping[str, Sequence[Path]], settings: TrainingSettings, run: Path
-) -> tuple[RegressionNet, Progression, dict[str, float]]:
-    """Train the regression network of one input pair on stored quality cases (``train``, ``validation``), resumably.
+def regressor_arguments(pair: str, settings: TrainingSettings) -> dict[str, Any]:
+    """Arguments of the class of the regression network of one input pair."""
+    stage = settings.regressor
+    return {"in_channels": len(CHANNELS[pair]), "widths": list(stage.widths), "pool": stage.pool}
 
-    Returns the best network, where its training stands, and its metrics on the validation cases.
+
+def new_regressor(pair: str, settings: TrainingSettings) -> RegressionNet:
+    """A regression network that has learnt nothing; the same for the same seed."""
+    torch.manual_seed(settings.seed)
+    return RegressionNet(**regressor_arguments(pair, settings))
+
+
+def fit_regressor(
+    network: nn.Module, pair: str, files: Mapping[str, Sequence[Path]], settings: TrainingSettings, run: Path
+) -> tuple[Progression, dict[str, float]]:
+    """Train the regression network of one input pair on stored quality cases (``train``, ``validation``), in place, resumably.
+
+    Returns where its training stands, and its metrics on the validation cases.
     """
     stage, channels = settings.regressor, CHANNELS[pair]
     criterion = nn.HuberLoss(delta=stage.huber_delta)
-    torch.manual_seed(settings.seed)
-    network = RegressionNet(len(channels), stage.widths, stage.pool)
     examples = QualityDataset(files["train"], channels, settings.seed, stage.examples)
-    checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
+    checks = quality_checks(pair, files)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
         value: Tensor = criterion(model(batch["maps"]).float(), batch["dice"])
         return value
 
-    validate = partial(_dice_prediction_metrics, checks=checks)
+    validate = partial(regressor_metrics, checks=checks)
     state = train_network(network, examples, loss, validate, Goal("mae", False), stage, run, settings.seed)
-    return network, state, evaluate(network, validate)
+    return state, evaluate(network, validate)
+
+
+def quality_checks(pair: str, files: Mapping[str, Sequence[Path]]) -> QualityDataset:
+    """Stored quality cases that a regression network is stopped by."""
+    return QualityDataset(files["validation"], CHANNELS[pair], None, len(files["validation"]))
 
 
 def fit_classifier(
@@ -93,7 +110,7 @@ def fit_classifier(
     torch.manual_seed(settings.seed)
     network = RegressionNet(len(channels), stage.widths, stage.pool, outputs=len(limits) + 1)
     examples = QualityDataset(files["train"], channels, settings.seed, stage.examples)
-    checks = QualityDataset(files["validation"], channels, None, len(files["validation"]))
+    checks = quality_checks(pair, files)
     edges = torch.tensor(list(limits), dtype=torch.float32)
 
     def loss(model: nn.Module, batch: Example, _generator: torch.Generator) -> Tensor:
@@ -112,7 +129,7 @@ def fit_classifier(
     return network.eval()
 
 
-def _dice_prediction_metrics(model: nn.Module, checks: QualityDataset) -> dict[str, float]:
+def regressor_metrics(model: nn.Module, checks: QualityDataset) -> dict[str, float]:
     """Mean absolute error and correlation of predicted and true Dice; what predicting their mean would get, beside it."""
     items = (checks[index] for index in range(len(checks)))
     pairs = [(float(plain_pass(model, item["maps"], bf16=False)), float(item["dice"])) for item in items]
@@ -125,7 +142,8 @@ def _dice_prediction_metrics(model: nn.Module, checks: QualityDataset) -> dict[s
     }
 
 
-def _quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> dict[str, list[Path]]:
+def quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> dict[str, list[Path]]:
+    """Segmentations of every quality of the scans of both splits, with their true Dice; those that are there are kept."""
     stage = settings.regressor
     final, _ = load_network(weights, "segmenter")
     reconstructor, _ = load_network(weights, "reconstructor")

@@ -209,6 +209,13 @@ def with_steps(settings: TrainingSettings, network: str, steps: int) -> Training
     return _with_stage(settings, network, steps=steps)
 
 
+def for_round(settings: TrainingSettings, network: str, steps: int, learning_rate: float, seed: int) -> TrainingSettings:
+    """The same training for the steps of one round of a federation, with a validation at its end alone."""
+    changes = {"steps": steps, "learning_rate": learning_rate, "validate_every": steps}
+    kept = {"keep_at": ()} if network == "segmenter" else {}
+    return _with_stage(settings, network, **changes, **kept).model_copy(update={"seed": seed})
+
+
 def on_whole_cubes(settings: TrainingSettings, network: str) -> TrainingSettings:
     """The same training on whole cubes, one a step, at half the learning rate: how a training on patches ends.
 
@@ -218,7 +225,7 @@ def on_whole_cubes(settings: TrainingSettings, network: str) -> TrainingSettings
     return _with_stage(settings, network, crop=0, batch_size=1, learning_rate=rate / 2)
 
 
-def _with_stage(settings: TrainingSettings, network: str, **changes: float) -> TrainingSettings:
+def _with_stage(settings: TrainingSettings, network: str, **changes: object) -> TrainingSettings:
     return settings.model_copy(update={network: getattr(settings, network).model_copy(update=changes)})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from veridice.training.examples import (
 )
 from veridice.training.loop import Goal, Progression, evaluate, train_network
 from veridice.training.provenance import by_split, claim_folder, describe_training
-from veridice.training.settings import TrainingSettings
+from veridice.training.settings import ReconstructorSettings, TrainingSettings
 
 
 def train_segmenter(
@@ -67,30 +68,45 @@ def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequenc
         value: Tensor = criterion(model(batch["images"], generator), batch["target"], batch["ignored"])
         return value
 
-    def validate(model: nn.Module) -> dict[str, float]:
-        scores = []
-        for example in checks:
-            valid = example["ignored"][0].numpy() < 0.5
-            predicted = (plain_pass(model, example["images"])[0] >= 0).numpy()
-            true = (example["target"] >= 0.5).numpy()
-            scores.append(np.mean([dice(*part).dice for part in zip(predicted & valid, true & valid, strict=True)]))
-        return {"dice": float(np.mean(scores)), "dice_median": float(np.median(scores))}
-
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed, stage.examples)
     keep_at = tuple(int(part * stage.steps) for part in stage.keep_at)
+    validate = partial(segmenter_metrics, checks=checks)
     return train_network(network, stream, loss, validate, Goal("dice", True), stage, run, settings.seed, keep_at)
+
+
+def segmenter_metrics(model: nn.Module, checks: Sequence[Example]) -> dict[str, float]:
+    """Mean and median Dice of a network's masks, without stochastic passes."""
+    scores = []
+    for example in checks:
+        valid = example["ignored"][0].numpy() < 0.5
+        predicted = (plain_pass(model, example["images"])[0] >= 0).numpy()
+        true = (example["target"] >= 0.5).numpy()
+        scores.append(np.mean([dice(*part).dice for part in zip(predicted & valid, true & valid, strict=True)]))
+    return {"dice": float(np.mean(scores)), "dice_median": float(np.median(scores))}
 
 
 def train_reconstructor(
     settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path, start: Path | None = None
 ) -> list[WeightCard]:
     """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
-    stage = settings.reconstructor
-    arguments = stage.arguments
+    arguments = settings.reconstructor.arguments
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
     claim_folder(run, settings, "reconstructor", origin)
+    state, metrics = fit_reconstructor(network, settings, cases, run)
+    card = describe_training("reconstructor", arguments, settings, cases, state, metrics, origin)
+    return [save_network(weights, network, card)]
+
+
+def fit_reconstructor(
+    network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path
+) -> tuple[Progression, dict[str, float]]:
+    """Train any network that maps a FLAIR with holes to one without as the reconstructor is trained, in place.
+
+    Returns where its training stands, and its metrics on the validation scans.
+    """
+    stage = settings.reconstructor
     material, checks = train_material(settings, cases)
     criterion = SsimLoss(stage.ssim_form, stage.ssim_window, stage.hole_weight)
 
@@ -99,26 +115,27 @@ def train_reconstructor(
         value: Tensor = criterion(model(flair * (1 - hole)), flair, hole)
         return value
 
-    def validate(model: nn.Module) -> dict[str, float]:
-        whole, holes, differences = [], [], []
-        for example in checks:
-            flair, lesion = example["images"][None, :1], example["target"].amax(dim=0, keepdim=True)
-            rebuilt = plain_pass(model, flair[0] * (1 - lesion))
-            similarity = ssim_map(rebuilt, flair, stage.ssim_form, stage.ssim_window)
-            whole.append(float(similarity.mean()))
-            holes.append(float(similarity_at_hole(similarity, lesion[None], stage.ssim_window)))
-            differences.append(float(mean_difference(rebuilt, flair, lesion[None])))
-        values = {"ssim": float(np.mean(whole)), "ssim_hole": _mean_of_known(holes)}
-        return {**values, "difference_hole": _mean_of_known(differences)}
-
     # Validation scans without any lesion have no hole to judge.
     holes = any(bool(example["target"].any()) for example in checks)
     goal = Goal("ssim_hole" if stage.hole_weight and holes else "ssim", True)
     stream = ExampleStream(material, settings.data, stage.crop, settings.seed + 1, stage.examples)
+    validate = partial(reconstructor_metrics, checks=checks, stage=stage)
     state = train_network(network, stream, loss, validate, goal, stage, run, settings.seed)
-    metrics = evaluate(network, validate)
-    card = describe_training("reconstructor", arguments, settings, cases, state, metrics, origin)
-    return [save_network(weights, network, card)]
+    return state, evaluate(network, validate)
+
+
+def reconstructor_metrics(model: nn.Module, checks: Sequence[Example], stage: ReconstructorSettings) -> dict[str, float]:
+    """Similarity of what a network makes of scans with holes, everywhere and in the holes, and the difference there."""
+    whole, holes, differences = [], [], []
+    for example in checks:
+        flair, lesion = example["images"][None, :1], example["target"].amax(dim=0, keepdim=True)
+        rebuilt = plain_pass(model, flair[0] * (1 - lesion))
+        similarity = ssim_map(rebuilt, flair, stage.ssim_form, stage.ssim_window)
+        whole.append(float(similarity.mean()))
+        holes.append(float(similarity_at_hole(similarity, lesion[None], stage.ssim_window)))
+        differences.append(float(mean_difference(rebuilt, flair, lesion[None])))
+    values = {"ssim": float(np.mean(whole)), "ssim_hole": _mean_of_known(holes)}
+    return {**values, "difference_hole": _mean_of_known(differences)}
 
 
 def _mean_of_known(values: Sequence[float]) -> float:

@@ -1,0 +1,117 @@
+"""What Flower may start at a member: our own programs, as they are installed there, and nothing that came over the network.
+
+Flower sends the program of a federation from the server to the sites, and offers control to whoever reaches the server's port.
+Neither is for hospitals. So its commands are started through this module, which stands before them on the ``PATH``.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import sys
+from importlib import import_module, resources
+from pathlib import Path
+from typing import Any
+
+from flwr.cli.build import build_fab_from_disk
+from flwr.supercore.app_utils import start_parent_process_monitor
+from starlette.middleware import Middleware
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from veridice.errors import InputError
+
+COMMANDS = ("flwr-clientapp", "flwr-serverapp", "flower-superlink", "flower-supernode")
+INSTALLING = {
+    "flwr-clientapp": "flwr.supernode.runtime.run_clientapp",
+    "flwr-serverapp": "flwr.superlink.runtime.run_serverapp",
+}
+"""Which of Flower's modules takes what came over the network."""
+REFUSED = ("flwr-agentapp", "flwr-connector", "flwr-model", "flwr-simulation")
+"""Other programs that Flower can start when it is told to over the network; they stay shut."""
+PARENT = "VERIDICE_PARENT"
+"""Environment variable with the process without which nothing of a member goes on, however it ended."""
+FROM_OUTSIDE = ("/v1/fleet", "/health")
+"""What other computers may reach: the door for sites, and whether the server is there."""
+
+
+def app_folder() -> Path:
+    """Folder of the description of our programs."""
+    return Path(str(resources.files("veridice") / "federated" / "app"))
+
+
+def write_commands(folder: Path) -> None:
+    """Write small programs with the names of Flower's commands, to stand first on the ``PATH``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name in (*COMMANDS, *REFUSED):
+        file = folder / name
+        file.write_text(f"#!{sys.executable}\nfrom veridice.federated.guard import main\nmain({name!r})\n", encoding="utf-8")
+        file.chmod(0o700)
+
+
+def main(command: str) -> None:
+    """Run one of Flower's commands, guarded."""
+    if parent := os.environ.get(PARENT):
+        start_parent_process_monitor(int(parent))
+    if command in INSTALLING:
+        module: Any = import_module(INSTALLING[command])
+        # The package hands a function of the same name on, so the module is asked for by its own.
+        module.install_from_fab = own_program_alone(module.install_from_fab)
+    if command == "flwr-clientapp":
+        from flwr.supernode.cli import flwr_clientapp
+
+        flwr_clientapp()
+    elif command == "flwr-serverapp":
+        from flwr.superlink.cli import flwr_serverapp
+
+        flwr_serverapp()
+    elif command == "flower-superlink":
+        from flwr.superlink import extensions
+        from flwr.superlink.cli import flower_superlink
+
+        extensions.get_middleware = lambda: (Middleware(ControlFromHere),)
+        flower_superlink()
+    elif command == "flower-supernode":
+        from flwr.supernode.cli import flower_supernode
+
+        flower_supernode()
+    else:
+        sys.stderr.write(f"veridice: {command} was asked for over the network; refused\n")
+        raise SystemExit(3)
+
+
+def own_program_alone(install: Any) -> Any:
+    """Flower's installation of what came over the network, for the very description that is installed here."""
+
+    def checked(content: Any, *arguments: Any, **options: Any) -> Any:
+        if content != build_fab_from_disk(app_folder()):
+            raise InputError("the server sent another program than the one that is installed here; install the same version")
+        return install(content, *arguments, **options)
+
+    return checked
+
+
+class ControlFromHere:
+    """Lets other computers reach the door for sites alone; whoever starts runs or names sites sits at the server.
+
+    Args:
+        app: that answers.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and not (self._is_here(scope) or scope["path"].startswith(FROM_OUTSIDE)):
+            await send({"type": "http.response.start", "status": 403, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await self.app(scope, receive, send)
+
+    @staticmethod
+    def _is_here(scope: Scope) -> bool:
+        client, server = (scope.get(side) or ("",) for side in ("client", "server"))
+        try:
+            return ipaddress.ip_address(client[0]).is_loopback or client[0] == server[0]
+        except ValueError:
+            return False

@@ -1,0 +1,170 @@
+"""What a site does in a round: learn from its own scans, from the common weights on. No Flower."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from math import cos, pi
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from veridice.case import Case
+from veridice.errors import WeightsError
+from veridice.federated.settings import WEIGHTS, Agreement
+from veridice.inference.weights import ARCHITECTURES
+from veridice.training.examples import validation_examples
+from veridice.training.loop import BEST, CHECKPOINT, evaluate
+from veridice.training.provenance import by_split
+from veridice.training.regressors import fit_regressor, quality_checks, quality_files, regressor_arguments, regressor_metrics
+from veridice.training.settings import TrainingSettings, for_round
+from veridice.training.unets import (
+    fit_reconstructor,
+    fit_segmenter,
+    reconstructor_metrics,
+    segmenter_arguments,
+    segmenter_metrics,
+    split_material,
+)
+
+Arrays = Mapping[str, np.ndarray[Any, Any]]
+SEEDS_APART = 1_000
+LAST_RATE = 0.05
+"""Of the learning rate, in the last round; it falls along half a cosine, and within each round along a cycle of its own."""
+
+
+@dataclass(frozen=True)
+class LocalRound:
+    """What came out of a round at one site.
+
+    Args:
+        arrays: changed weights, float32, by name.
+        examples: scans that were learnt from; how much the site counts.
+    """
+
+    arrays: dict[str, np.ndarray[Any, Any]]
+    examples: int
+
+
+def network_arguments(name: str, settings: TrainingSettings) -> dict[str, Any]:
+    """Arguments of the class of network ``name``."""
+    if name == "segmenter":
+        return segmenter_arguments(settings)
+    return settings.reconstructor.arguments if name == "reconstructor" else regressor_arguments(_pair(name), settings)
+
+
+def build_network(name: str, settings: TrainingSettings) -> nn.Module:
+    """A network that has learnt nothing; the same at every site for the same seed."""
+    torch.manual_seed(settings.seed)
+    return ARCHITECTURES[name.split("-")[0]](**network_arguments(name, settings))
+
+
+def arrays_of(network: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
+    """Weights as float32 arrays."""
+    return {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
+
+
+def take(network: nn.Module, arrays: Arrays) -> None:
+    """Put arrays into a network.
+
+    Raises:
+        WeightsError: they are of another network.
+    """
+    try:
+        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
+    except RuntimeError as error:
+        raise WeightsError("the common weights are of another network than the configuration of this site") from error
+
+
+def train_round(
+    agreement: Agreement,
+    settings: TrainingSettings,
+    cases: Sequence[Case],
+    name: str,
+    number: int,
+    arrays: Arrays,
+    output: Path,
+) -> LocalRound:
+    """Learn for one round from the common weights on.
+
+    A round that was interrupted goes on where it was, from what lies in its folder. Instance normalisation keeps no statistics
+    of the data, so nothing of a site's scans but the weights themselves is averaged.
+
+    Args:
+        agreement: steps, rounds, FedProx.
+        settings: of the training.
+        cases: the site's own; those of the training split are learnt from.
+        name: which network.
+        number: of the round, from 1.
+        arrays: the common weights.
+        output: the site's folder.
+    """
+    network = build_network(name, settings)
+    take(network, arrays)
+    if agreement.proximal:
+        pull_back(network, agreement.proximal)
+    stage = name.split("-")[0]
+    rate = getattr(settings, stage).learning_rate * rate_of_round(number, agreement.rounds)
+    local = for_round(settings, stage, agreement.steps, rate, settings.seed + SEEDS_APART * number)
+    run = output / name / f"round-{number:04d}"
+    if name == "segmenter":
+        fit_segmenter(network, local, cases, run)
+    elif name == "reconstructor":
+        fit_reconstructor(network, local, cases, run)
+    else:
+        fit_regressor(network, _pair(name), _segmented(settings, cases, output), local, run)
+    for file in (CHECKPOINT, BEST):
+        (run / file).unlink(missing_ok=True)
+    return LocalRound(arrays_of(network), len(by_split(cases)["train"]))
+
+
+def score(
+    settings: TrainingSettings, cases: Sequence[Case], name: str, arrays: Arrays, output: Path
+) -> tuple[dict[str, float], int]:
+    """How good common weights are on the site's own validation people, who are never learnt from.
+
+    Returns the metrics of a training of this network, and how many scans they are the mean of.
+    """
+    network = build_network(name, settings)
+    take(network, arrays)
+    count = len(by_split(cases)["validation"])
+    if name.startswith("regressor"):
+        checks = quality_checks(_pair(name), _segmented(settings, cases, output))
+        return evaluate(network, partial(regressor_metrics, checks=checks)), count
+    scans = validation_examples(split_material(settings, cases, "validation"))
+    validate = (
+        partial(segmenter_metrics, checks=scans)
+        if name == "segmenter"
+        else partial(reconstructor_metrics, checks=scans, stage=settings.reconstructor)
+    )
+    return evaluate(network, validate), count
+
+
+def _pair(name: str) -> str:
+    """What a regression network sees."""
+    return name.removeprefix("regressor-")
+
+
+def _segmented(settings: TrainingSettings, cases: Sequence[Case], output: Path) -> dict[str, list[Path]]:
+    """The site's scans segmented by the common segmenter, for the regression networks."""
+    return quality_files(settings, cases, output / "regressor", output / WEIGHTS)
+
+
+def rate_of_round(number: int, rounds: int) -> float:
+    """Share of the learning rate in a round, from 1 down to :data:`LAST_RATE` in the last one."""
+    done = (number - 1) / max(rounds - 1, 1)
+    return LAST_RATE + (1 - LAST_RATE) * 0.5 * (1 + cos(pi * done))
+
+
+def pull_back(network: nn.Module, strength: float) -> None:
+    """Add FedProx's term, ``strength / 2`` times the squared distance from the weights as they are now, to whatever loss the
+    network is trained with (Li et al. 2018, arXiv:1812.06127): its gradient comes on top of the loss's."""
+    for parameter in network.parameters():
+        anchor = parameter.detach().clone()
+        parameter.register_hook(
+            lambda gradient, weights=parameter, anchor=anchor: gradient + strength * (weights.detach() - anchor)
+        )

@@ -1,0 +1,197 @@
+"""The processes of a member: Flower's SuperLink at the server, its SuperNode at a site, and Flower's commands to both."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from veridice.errors import ConfigError
+from veridice.federated.guard import PARENT, app_folder, write_commands
+from veridice.federated.records import CONFIG
+from veridice.federated.settings import ServerSettings, SiteSettings
+
+HIDDEN = ".flower"
+"""Folder of what Flower keeps, within a member's own."""
+CONNECTION = "here"
+COMMAND_S, END_S, READY_S = 60.0, 20.0, 60.0
+
+
+def environment(file: Path, output: Path) -> dict[str, str]:
+    """Environment of the processes of a member: our commands first, nothing sent to Flower's makers.
+
+    Args:
+        file: the member's TOML file.
+        output: the member's folder.
+    """
+    home = output / HIDDEN
+    write_commands(home / "commands")
+    return {
+        **os.environ,
+        CONFIG: str(file.absolute()),
+        PARENT: str(os.getpid()),
+        "PATH": os.pathsep.join([str(home / "commands"), str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "FLWR_HOME": str(home),
+        "FLWR_TELEMETRY_ENABLED": "0",
+        "FLWR_DISABLE_UPDATE_CHECK": "1",
+        "VERIDICE_PROGRESS": "0",
+        "PYTHONUNBUFFERED": "1",
+    }
+
+
+@contextmanager
+def superlink(own: ServerSettings, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """The server's process, which lets in the sites that were named; TLS, and each site proves that it holds its key."""
+    home = own.output / HIDDEN
+    address = {"address": f"127.0.0.1:{own.port}", "root-certificates": str(own.authority), "insecure": False}
+    (home / "config.toml").write_text(
+        tomli_w.dumps({"superlink": {"default": CONNECTION, CONNECTION: address}}), encoding="utf-8"
+    )
+    command = [
+        "flower-superlink",
+        *("--host", own.host, "--port", str(own.port)),
+        *("--ssl-certfile", str(own.certificate), "--ssl-keyfile", str(own.key), "--ssl-ca-certfile", str(own.authority)),
+        *("--database", str(home / "state.sqlite")),
+        "--enable-supernode-auth",
+        "--disable-runtime-dependency-installation",
+    ]
+    with running(command, variables, own.output / "server.log") as process:
+        yield process
+
+
+@contextmanager
+def supernode(own: SiteSettings, variables: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
+    """A site's process, which asks the server for work."""
+    command = [
+        "flower-supernode",
+        *("--superlink", own.server, "--root-certificates", str(own.authority)),
+        *("--auth-supernode-private-key", str(own.key)),
+        *("--host", "127.0.0.1", "--port", str(own.port)),
+    ]
+    with running(command, variables, own.output / "site.log") as process:
+        yield process
+
+
+@contextmanager
+def running(command: Sequence[str], variables: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """A process in a group of its own, which ends with all that it started when the block does."""
+    program = next(
+        (file for folder in variables["PATH"].split(os.pathsep) if (file := Path(folder) / command[0]).is_file()), None
+    )
+    if program is None:
+        raise ConfigError(f"{command[0]} is not installed; run make setup-federated, see docs/federated.md")
+    with log.open("ab") as stream:
+        process = subprocess.Popen(
+            [str(program), *command[1:]], env=dict(variables), stdout=stream, stderr=stream, start_new_session=True
+        )
+    try:
+        yield process
+    finally:
+        end(process)
+
+
+def end(process: subprocess.Popen[bytes]) -> None:
+    """End a process and its group; by force when it does not."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        try:
+            os.killpg(process.pid, number)
+        except ProcessLookupError:
+            break
+        try:
+            process.wait(END_S)
+        except subprocess.TimeoutExpired:
+            continue
+    process.wait(END_S)
+
+
+def flower(arguments: Sequence[str], variables: Mapping[str, str]) -> dict[str, Any]:
+    """Run one of Flower's commands and return what it says as JSON.
+
+    Raises:
+        ConfigError: it failed.
+    """
+    program = Path(sys.executable).parent / "flwr"
+    done = subprocess.run(
+        [str(program), *arguments, CONNECTION, "--format", "json"],
+        env=dict(variables),
+        capture_output=True,
+        text=True,
+        timeout=COMMAND_S,
+        check=False,
+    )
+    try:
+        said: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
+    except ValueError as error:
+        raise ConfigError(f"flwr {arguments[0]}: {' '.join((done.stderr or done.stdout).split())[:200]}") from error
+    return said
+
+
+def register(own: ServerSettings, variables: Mapping[str, str]) -> dict[int, str]:
+    """Let in the sites whose public keys are named; returns the names of new ones, those of the key files, by number.
+
+    Raises:
+        ConfigError: a key is none.
+    """
+    names = {}
+    for key in own.sites:
+        said = flower(["supernode", "register", str(key)], variables)
+        if said.get("success"):
+            names[int(said["node-id"])] = key.stem
+        elif "already in use" not in (why := said.get("error-message", "")):
+            raise ConfigError(f"{key.name}: cannot be let in ({' '.join(why.split())[-200:]})")
+    return names
+
+
+def begin(variables: Mapping[str, str]) -> str:
+    """Start the federation's program; returns its number."""
+    said = flower(["run", str(app_folder())], variables)
+    if not said.get("success"):
+        raise ConfigError(f"Flower did not start the federation: {said}")
+    return str(said["run-id"])
+
+
+def ended(program: str, variables: Mapping[str, str]) -> bool:
+    """Whether a program is through.
+
+    Raises:
+        ConfigError: it ended before.
+    """
+    for run in flower(["list"], variables).get("runs", []):
+        if run["run-id"] == program and run["status"].startswith("finished"):
+            if run["status"].endswith("completed"):
+                return True
+            raise ConfigError(f"the federation ended early: {run['status-details']}")
+    return False
+
+
+def stop_runs(variables: Mapping[str, str]) -> None:
+    """Stop programs that a server left that was killed; the next one goes on from the stored rounds."""
+    for run in flower(["list"], variables).get("runs", []):
+        if not run["status"].startswith("finished"):
+            flower(["stop", run["run-id"]], variables)
+
+
+def wait_until_ready(process: subprocess.Popen[bytes], variables: Mapping[str, str], log: Path) -> None:
+    """Wait until the server answers.
+
+    Raises:
+        ConfigError: it ended, or does not answer.
+    """
+    last = time.monotonic() + READY_S
+    while time.monotonic() < last:
+        if process.poll() is not None:
+            raise ConfigError(f"the server did not start; its log is {log.name} in the output folder")
+        with suppress(ConfigError):
+            if flower(["supernode", "list"], variables).get("success"):
+                return
+        time.sleep(1)
+    raise ConfigError(f"the server does not answer; its log is {log.name} in the output folder")

@@ -1,0 +1,236 @@
+"""A member from its beginning to its end: what ``veridice federate`` does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import tomli_w
+
+from veridice.errors import ConfigError, InputError
+from veridice.federated.common_state import EVENTS, CommonState
+from veridice.federated.credentials import make_certificate, make_key
+from veridice.federated.processes import (
+    begin,
+    ended,
+    environment,
+    register,
+    running,
+    stop_runs,
+    superlink,
+    supernode,
+    wait_until_ready,
+)
+from veridice.federated.settings import WEIGHTS, Federation, Simulation, load_federation
+from veridice.federated.site import FINISHED
+from veridice.io.atomic import held, make_folder
+from veridice.io.datasets import read_manifest
+
+Tell = Callable[[str], None]
+CREDENTIALS = {"certificate": "server.pem", "key": "server.key", "authority": "authority.pem"}
+POLL_S = 1.0
+ASKED_EVERY = 5
+"""Polls between two questions to the server what became of its program."""
+LAST_ANSWER_S = 10.0
+"""A site's process goes on so long after its last work, for the answer to leave."""
+
+
+def run_server(config: Path, tell: Tell) -> Path:
+    """Collect weights until all networks are learnt; goes on where an earlier run ended, however it did.
+
+    Returns the folder of the final weights.
+
+    Raises:
+        ConfigError: the file cannot be used, the server does not start, or too few sites answered.
+    """
+    federation = load_federation(config, "server")
+    own = federation.server
+    assert own is not None  # noqa: S101
+    state = CommonState(own.output)
+    state.claim(federation.fingerprint())
+    variables = environment(config, own.output)
+    with held(own.output), ending_on_signals(), superlink(own, variables) as process:
+        wait_until_ready(process, variables, own.output / "server.log")
+        state.name_sites(register(own, variables))
+        stop_runs(variables)
+        shown = Follower(own.output / EVENTS)
+        program = begin(variables)
+        tell(f"{federation.federation.name}: waiting for {federation.federation.minimum_sites} sites on port {own.port}")
+        for count in forever():
+            shown.tell_new(tell)
+            if process.poll() is not None:
+                raise ConfigError("the server's process ended; its log is server.log in the output folder")
+            if count % ASKED_EVERY == 0 and ended(program, variables):
+                shown.tell_new(tell)
+                return own.output / WEIGHTS
+    raise AssertionError("unreachable")
+
+
+def run_client(config: Path, tell: Tell) -> Path:
+    """Work for the server until it has nothing more to ask; returns the folder of the final weights.
+
+    Raises:
+        ConfigError: the file cannot be used, or the server lets this site not in.
+        InputError: the manifest cannot be read.
+    """
+    federation = load_federation(config, "site")
+    own = federation.site
+    assert own is not None  # noqa: S101
+    cases = read_manifest(own.manifest, own.data)
+    if not {"train", "validation"} <= {case.split for case in cases}:
+        raise InputError(f"{own.manifest}: needs people of the splits 'train' and 'validation'")
+    own.output.mkdir(parents=True, exist_ok=True)
+    (own.output / FINISHED).unlink(missing_ok=True)
+    variables = environment(config, own.output)
+    with held(own.output / "node"), ending_on_signals(), supernode(own, variables) as process:
+        tell(f"{federation.federation.name}: {len(cases)} scans here, asking {own.server} for work")
+        shown = Follower(own.output / EVENTS)
+        for _ in forever():
+            shown.tell_new(tell)
+            if (own.output / FINISHED).exists():
+                time.sleep(LAST_ANSWER_S)
+                return own.output / WEIGHTS
+            if process.poll() is not None:
+                raise ConfigError(
+                    f"the server at {own.server} cannot be reached, or does not let this site in; the log is site.log in the "
+                    "output folder"
+                )
+    raise AssertionError("unreachable")
+
+
+def run_simulation(config: Path, tell: Tell) -> Path:
+    """A server and all its sites on this computer, each by its own command; goes on where an earlier run ended.
+
+    Returns the folder of the server.
+
+    Raises:
+        ConfigError: the file cannot be used, or a member failed.
+    """
+    federation = load_federation(config, "simulation")
+    asked = federation.simulation
+    assert asked is not None  # noqa: S101
+    make_folder(asked.output)
+    server, *sites = write_members(federation, asked)
+    with held(asked.output), ending_on_signals(), ExitStack() as members:
+
+        def begun(role: str, file: Path) -> subprocess.Popen[bytes]:
+            command = [sys.executable, "-m", "veridice", "federate", role, "--config", str(file)]
+            return members.enter_context(running(command, os.environ, file.with_suffix(".log")))
+
+        leading = begun("server", server)
+        shown = Follower(server.with_suffix(".log"))
+        working = {file.stem: begun("client", file) for file in sites}
+        for _ in forever():
+            shown.tell_new(tell)
+            for name, process in working.items():
+                if process.poll() not in (None, 0):
+                    raise ConfigError(f"site {name} ended early; see {name}.log in the output folder")
+            if leading.poll() is not None:
+                break
+        if leading.returncode:
+            raise ConfigError("the server ended early; see server.log in the output folder")
+        for process in working.values():
+            process.wait(60 + LAST_ANSWER_S)
+    return asked.output / "server"
+
+
+def write_members(federation: Federation, asked: Simulation) -> list[Path]:
+    """Write credentials and the TOML file of the server and of each site, in this order, where they are not there yet."""
+    folder, keys = asked.output, asked.output / "keys"
+    if not (keys / "server.pem").exists():
+        make_certificate(keys)
+    common = {"federation": federation.federation.model_dump(mode="json", exclude_none=True)}
+    port, *site_ports = free_ports(1 + len(asked.sites))
+    for name in asked.sites:
+        if not (keys / name).exists():
+            make_key(keys / name)
+    certificate = {name: str(keys / f"{file}") for name, file in CREDENTIALS.items()}
+    server = {
+        **certificate,
+        "host": "127.0.0.1",
+        "port": port,
+        "sites": [str(keys / f"{name}.pub") for name in asked.sites],
+        "output": str(folder / "server"),
+    }
+    files = [_written(folder / "server.toml", {**common, "server": server})]
+    for (name, site), own_port in zip(asked.sites.items(), site_ports, strict=True):
+        member = {
+            "server": f"127.0.0.1:{port}",
+            "authority": certificate["authority"],
+            "key": str(keys / name),
+            "manifest": str(site.manifest),
+            "data": str(site.data),
+            "output": str(folder / name),
+            "port": own_port,
+        }
+        files.append(_written(folder / f"{name}.toml", {**common, "site": member}))
+    return files
+
+
+def _written(file: Path, content: dict[str, Any]) -> Path:
+    file.write_text(tomli_w.dumps(content), encoding="utf-8")
+    return file
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports of 127.0.0.1 that nobody uses."""
+    with ExitStack() as stack:
+        taken = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for one in taken:
+            one.bind(("127.0.0.1", 0))
+        return [one.getsockname()[1] for one in taken]
+
+
+def forever() -> Iterator[int]:
+    """Count, with a pause each time."""
+    count = 0
+    while True:
+        yield count
+        count += 1
+        time.sleep(POLL_S)
+
+
+class Follower:
+    """Tells the lines that are added to a file.
+
+    Args:
+        file: that others write.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.seen = file.stat().st_size if file.exists() else 0
+
+    def tell_new(self, tell: Tell) -> None:
+        """Tell what is new and whole."""
+        if not self.file.exists():
+            return
+        with self.file.open("rb") as stream:
+            stream.seek(self.seen)
+            whole = stream.read().rpartition(b"\n")[0]
+        self.seen += len(whole) + bool(whole)
+        for line in whole.decode().splitlines():
+            tell(line)
+
+
+@contextmanager
+def ending_on_signals() -> Iterator[None]:
+    """Let a request to end (SIGTERM) end as Ctrl-C does, so that nothing that was started is left."""
+
+    def stop(_number: int, _frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,93 @@
+"""One hospital: its scans, its folder, and what it does when it is asked. No Flower."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+
+from torch.utils.tensorboard import SummaryWriter
+
+from veridice.case import Case
+from veridice.federated.local_training import Arrays, LocalRound, build_network, score, take, train_round
+from veridice.federated.settings import WEIGHTS, Agreement, Federation, SiteSettings
+from veridice.inference.weights import save_network
+from veridice.io.atomic import append_line, held, write_text
+from veridice.io.datasets import read_manifest
+from veridice.io.weight_cards import WeightCard
+from veridice.training.settings import TrainingSettings
+
+EVENTS, FINISHED = "events.txt", "finished.txt"
+"""What was done, a line each; written when nothing more will be asked."""
+
+
+@dataclass(frozen=True)
+class Site:
+    """A member of a federation.
+
+    Args:
+        agreement: what all members have in common.
+        fingerprint: of that.
+        training: configuration, with this site's cubes.
+        cases: of the manifest.
+        output: folder.
+    """
+
+    agreement: Agreement
+    fingerprint: str
+    training: TrainingSettings
+    cases: Sequence[Case]
+    output: Path
+
+    @classmethod
+    def of(cls, federation: Federation, own: SiteSettings) -> Site:
+        """The site that a TOML file describes.
+
+        Raises:
+            InputError: the manifest cannot be read.
+        """
+        training = federation.training
+        here = training.data.model_copy(update={"cubes": str(own.output / "cubes")})
+        return cls(
+            agreement=federation.federation,
+            fingerprint=federation.fingerprint(),
+            training=training.model_copy(update={"data": here}),
+            cases=read_manifest(own.manifest, own.data),
+            output=own.output,
+        )
+
+    def working(self) -> AbstractContextManager[None]:
+        """Hold the folder, so that an answer that takes too long is not overtaken by the next question."""
+        return held(self.output)
+
+    def train(self, network: str, number: int, arrays: Arrays) -> LocalRound:
+        """Learn for round ``number`` from the common weights on."""
+        local = train_round(self.agreement, self.training, self.cases, network, number, arrays, self.output)
+        self.tell(f"{network}: round {number} learnt")
+        return local
+
+    def score(self, network: str, number: int, arrays: Arrays) -> tuple[dict[str, float], int]:
+        """Metrics of the common weights after round ``number`` on the own validation people, and how many scans they have."""
+        metrics, count = score(self.training, self.cases, network, arrays, self.output)
+        with SummaryWriter(str(self.output / network / "tensorboard")) as board:
+            for name, value in metrics.items():
+                board.add_scalar(f"common weights, own validation people/{name}", value, number)
+        told = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
+        self.tell(f"{network}: common weights of round {number}: {told} on {count} scans here")
+        return metrics, count
+
+    def keep(self, card: str, arrays: Arrays) -> None:
+        """Keep final weights of a network with their card, for ``--weights``."""
+        described = WeightCard.model_validate_json(card)
+        network = build_network(described.name, self.training)
+        take(network, arrays)
+        save_network(self.output / WEIGHTS, network, described.model_dump(exclude={"sha256"}))
+
+    def tell(self, line: str) -> None:
+        """Note what was done, for the people of this site."""
+        append_line(self.output / EVENTS, line)
+
+    def finish(self, text: str) -> None:
+        """Note that the federation is over."""
+        write_text(self.output / FINISHED, f"{text}\n")
