@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import traceback
 from collections.abc import Callable
 
-from flwr.app import Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.mod import fixedclipping_mod
 from flwr.common.constant import ErrorCode
@@ -28,6 +29,7 @@ from veridice.federated.records import (
 )
 from veridice.federated.settings import load_federation
 from veridice.federated.site import Site
+from veridice.quality.common_scores import SiteScores
 
 Answer = Callable[[Site, Message], RecordDict]
 app = ClientApp()
@@ -75,6 +77,28 @@ def keep(message: Message, _context: Context) -> Message:
         return RecordDict()
 
     return answered(message, kept)
+
+
+@app.query("scores")
+def scores(message: Message, _context: Context) -> Message:
+    """Sorted scores of the site's masks."""
+
+    def shared(site: Site, _question: Message) -> RecordDict:
+        return RecordDict({SAID: ConfigRecord({TEXT: json.dumps([one.model_dump() for one in site.scores()])})})
+
+    return answered(message, shared)
+
+
+@app.query("decide")
+def decide(message: Message, _context: Context) -> Message:
+    """Keep the common decision."""
+
+    def decided(site: Site, question: Message) -> RecordDict:
+        content = json.loads(str(question.content[SAID][TEXT]))
+        site.decide([SiteScores.model_validate(one) for one in content["scores"]], int(content["sites"]))
+        return RecordDict()
+
+    return answered(message, decided)
 
 
 @app.query("finish")

@@ -17,8 +17,9 @@ ARRAYS, SAID, METRICS = "arrays", "config", "metrics"
 EXAMPLES = "num-examples"
 """Flower's name of how much a site counts."""
 FINGERPRINT, NETWORK, ROUND, TEXT = "fingerprint", "network", "round", "text"
-KEEP, FINISH = "query.keep", "query.finish"
-"""Questions beside training and evaluation: keep these final weights; nothing more will be asked."""
+KEEP, SCORES, DECIDE, FINISH = "query.keep", "query.scores", "query.decide", "query.finish"
+"""Questions beside training and evaluation: keep these final weights; share the scores of your masks; keep this decision; that
+was all."""
 
 
 def federation_file() -> Path:

@@ -40,6 +40,8 @@ CREDENTIALS = {"certificate": "server.pem", "key": "server.key", "authority": "a
 POLL_S = 1.0
 ASKED_EVERY = 5
 """Polls between two questions to the server what became of its program."""
+TRIES, BETWEEN_TRIES_S, LIVED_S = 5, 5.0, 60.0
+"""A site asks so often to be let in, with pauses, each time anew after it was in for a while."""
 LAST_ANSWER_S = 10.0
 """A site's process goes on so long after its last work, for the answer to leave."""
 
@@ -91,20 +93,24 @@ def run_client(config: Path, tell: Tell) -> Path:
     own.output.mkdir(parents=True, exist_ok=True)
     (own.output / FINISHED).unlink(missing_ok=True)
     variables = environment(config, own.output)
-    with held(own.output / "node"), ending_on_signals(), supernode(own, variables) as process:
+    shown, refused = Follower(own.output / EVENTS), 0
+    with held(own.output / "node"), ending_on_signals():
         tell(f"{federation.federation.name}: {len(cases)} scans here, asking {own.server} for work")
-        shown = Follower(own.output / EVENTS)
-        for _ in forever():
-            shown.tell_new(tell)
-            if (own.output / FINISHED).exists():
-                time.sleep(LAST_ANSWER_S)
-                return own.output / WEIGHTS
-            if process.poll() is not None:
-                raise ConfigError(
-                    f"the server at {own.server} cannot be reached, or does not let this site in; the log is site.log in the "
-                    "output folder"
-                )
-    raise AssertionError("unreachable")
+        while refused < TRIES:
+            begun = time.monotonic()
+            with supernode(own, variables) as process:
+                while process.poll() is None:
+                    shown.tell_new(tell)
+                    if (own.output / FINISHED).exists():
+                        time.sleep(LAST_ANSWER_S)
+                        return own.output / WEIGHTS
+                    time.sleep(POLL_S)
+            # A server that has just begun knows its sites a little later; one that is away lets the process wait by itself.
+            refused = refused + 1 if time.monotonic() - begun < LIVED_S else 1
+            time.sleep(BETWEEN_TRIES_S)
+    raise ConfigError(
+        f"the server at {own.server} cannot be reached, or does not let this site in; the log is site.log in the output folder"
+    )
 
 
 def run_simulation(config: Path, tell: Tell) -> Path:

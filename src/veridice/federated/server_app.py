@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -18,10 +20,12 @@ from veridice.federated.common_state import CommonState
 from veridice.federated.local_training import arrays_of, build_network, network_arguments, take
 from veridice.federated.records import (
     ARRAYS,
+    DECIDE,
     FINGERPRINT,
     FINISH,
     KEEP,
     SAID,
+    SCORES,
     TEXT,
     federation_file,
     to_record,
@@ -29,13 +33,18 @@ from veridice.federated.records import (
 from veridice.federated.settings import WEIGHTS, Federation, load_federation
 from veridice.federated.strategy import Checked, averaging
 from veridice.inference.weights import load_network, save_network
+from veridice.io.atomic import write_json
 from veridice.io.weight_cards import WeightCard, bundled_weights, read_card
+from veridice.quality.common_scores import SiteScores, joined_scores, site_reports
+from veridice.quality.decision import MAX_MISSED
 from veridice.training.provenance import source_commit
 
+FEWEST_SITES = 2
+LARGEST_SHARED = 16 * 2**20
 FAILED_IN_A_ROW = 3
 """Rounds without enough answers after which a federation ends; what was reached stays."""
 PAUSE_S = 5.0
-FINISH_WAIT_S = 600.0
+ANSWER_WAIT_S = 3600.0
 app = ServerApp()
 
 
@@ -52,6 +61,8 @@ def main(grid: Grid, _context: Context) -> None:
     for network in federation.federation.networks:
         card, arrays = read_card(state.folder / WEIGHTS, network), arrays_of(load_network(state.folder / WEIGHTS, network)[0])
         ask_all(grid, federation, state, KEEP, card.model_dump_json(), arrays)
+    if federation.federation.min_dice:
+        decide_together(grid, federation, state)
     ask_all(grid, federation, state, FINISH, f"{federation.federation.name}: {', '.join(federation.federation.networks)}")
     state.tell("finished")
 
@@ -152,6 +163,48 @@ def card_of(federation: Federation, state: CommonState, network: str, strategy: 
     return described.model_dump(exclude={"sha256"})
 
 
+def decide_together(grid: Grid, federation: Federation, state: CommonState) -> None:
+    """Collect scores, join them, tell which site differs, and hand the decision to all sites."""
+    by_site = {}
+    for reply in ask_all(grid, federation, state, SCORES, ""):
+        name = state.site_name(reply.metadata.src_node_id)
+        try:
+            by_site[name] = read_shared(str(reply.content[SAID][TEXT]), federation.federation.min_dice)
+        except (ValueError, KeyError):
+            state.tell(f"scores: {name}: refused: not what was agreed on")
+    if len(by_site) < FEWEST_SITES:
+        state.tell(f"scores: {len(by_site)} sites shared some, and {FEWEST_SITES} are needed: no common decision")
+        return
+    common, reports = [], {}
+    for number, needed in enumerate(federation.federation.min_dice):
+        of_sites = {name: shared[number] for name, shared in by_site.items()}
+        common.append(joined_scores(list(of_sites.values())))
+        found = site_reports(of_sites, MAX_MISSED)
+        reports[f"{needed:g}"] = {name: report.model_dump() for name, report in found.items()}
+        for name in (name for name, report in found.items() if report.differs):
+            state.tell(
+                f"scores: {name} differs: at a Dice of {needed:g} the decision of the others accepts "
+                f"{found[name].accepted_bad:.0%} of its bad masks, and {MAX_MISSED:.0%} are promised"
+            )
+    content = {"sites": len(by_site), "scores": [scores.model_dump() for scores in common]}
+    write_json(state.folder / "decision.json", {**content, "by_site": reports})
+    ask_all(grid, federation, state, DECIDE, json.dumps(content))
+
+
+def read_shared(text: str, needed: Sequence[float]) -> list[SiteScores]:
+    """Scores that a site shared.
+
+    Raises:
+        ValueError: they are none, too many, or for other needed Dice.
+    """
+    if len(text) > LARGEST_SHARED:
+        raise ValueError("more than any site has")
+    found = [SiteScores.model_validate(one) for one in json.loads(text)]
+    if [one.min_dice for one in found] != list(needed):
+        raise ValueError("for other needed Dice")
+    return found
+
+
 def ask_all(
     grid: Grid,
     federation: Federation,
@@ -166,7 +219,7 @@ def ask_all(
         said[ARRAYS] = to_record(arrays)
     sites = list(grid.get_node_ids())
     messages = [Message(content=said, message_type=question, dst_node_id=site) for site in sites]
-    replies = list(grid.send_and_receive(messages, timeout=FINISH_WAIT_S))
+    replies = list(grid.send_and_receive(messages, timeout=ANSWER_WAIT_S))
     answered = [reply for reply in replies if not reply.has_error()]
     for site in set(sites) - {reply.metadata.src_node_id for reply in answered}:
         state.tell(f"{question}: {state.site_name(site)}: no answer")

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from veridice.config import LARGEST_SEED, Settings, load_settings
 from veridice.errors import ConfigError
+from veridice.io.weight_cards import bundled_weights, read_card
 from veridice.training.settings import TrainingSettings, load_training_settings
 
 FederatedNetwork = Literal["segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error"]
@@ -136,6 +137,7 @@ def load_federation(path: Path, role: Literal["server", "site", "simulation"]) -
 
     Raises:
         ConfigError: no such file, a section or field is missing or wrong, or a file that it names is absent.
+        WeightsError: a common decision is asked for a task without a judge.
     """
     if not path.is_file():
         raise ConfigError(f"{path}: no such file; give the federation's TOML file to --config")
@@ -150,7 +152,9 @@ def load_federation(path: Path, role: Literal["server", "site", "simulation"]) -
         if name != "output" and not value.exists():
             raise ConfigError(f"{path}: field '{role}.{name}': {value} does not exist")
     absolute = Federation.model_validate(content)
-    absolute.fingerprint()
+    data = absolute.training.data
+    if absolute.federation.min_dice and (grid := read_card(bundled_weights(data.task.name), "segmenter").grid) != data.grid:
+        raise ConfigError(f"{path}: the judge of masks is for a cube of {grid}, not {data.grid}; set min_dice = []")
     return absolute
 
 

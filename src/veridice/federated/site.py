@@ -12,10 +12,15 @@ from torch.utils.tensorboard import SummaryWriter
 from veridice.case import Case
 from veridice.federated.local_training import Arrays, LocalRound, build_network, score, take, train_round
 from veridice.federated.settings import WEIGHTS, Agreement, Federation, SiteSettings
+from veridice.federated.site_calibration import complete_weights, site_calibration
 from veridice.inference.weights import save_network
 from veridice.io.atomic import append_line, held, write_text
 from veridice.io.datasets import read_manifest
 from veridice.io.weight_cards import WeightCard
+from veridice.quality.calibration import CalibrationSet, write_calibration
+from veridice.quality.common_scores import SiteScores, share_scores
+from veridice.quality.decision import GROSS
+from veridice.quality.model import CALIBRATION
 from veridice.training.settings import TrainingSettings
 
 EVENTS, FINISHED = "events.txt", "finished.txt"
@@ -83,6 +88,28 @@ class Site:
         network = build_network(described.name, self.training)
         take(network, arrays)
         save_network(self.output / WEIGHTS, network, described.model_dump(exclude={"sha256"}))
+
+    def scores(self) -> list[SiteScores]:
+        """What the site shares of its masks for the common decision, one for each needed Dice."""
+        made = self._calibration()
+        shared = [share_scores(made, needed, GROSS, self.agreement.quantiles) for needed in self.agreement.min_dice]
+        for one in shared:
+            people = f"{one.bad.people} people with bad masks, {one.good.people} with good ones"
+            self.tell(f"scores at a Dice of {one.min_dice:g}: {people}")
+        return shared
+
+    def decide(self, common: list[SiteScores], sites: int) -> None:
+        """Keep the common decision with the own masks, for ``--calibration``."""
+        made = self._calibration()
+        needed = ", ".join(f"{one.min_dice:g}" for one in common)
+        source = f"{made.source}; decisions at {needed} rest on masks of {sites} sites of federation {self.agreement.name}"
+        write_calibration(self.output / CALIBRATION, made.model_copy(update={"common": tuple(common), "source": source}))
+        self.tell(f"decision for a Dice of {needed} -> {CALIBRATION}")
+
+    def _calibration(self) -> CalibrationSet:
+        weights = self.output / WEIGHTS
+        complete_weights(weights, self.training.data.task.name)
+        return site_calibration(self.training, self.cases, weights, self.output / "masks")
 
     def tell(self, line: str) -> None:
         """Note what was done, for the people of this site."""

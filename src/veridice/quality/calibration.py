@@ -14,6 +14,7 @@ from pydantic import Field, model_validator
 from veridice.config import Frozen
 from veridice.errors import InputError
 from veridice.io.atomic import write_json
+from veridice.quality.common_scores import SiteScores
 from veridice.types import Array, Numbers
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ class CalibrationSet(Frozen):
     )
     unfamiliarity: tuple[float, ...] = Field((), description="how far each scan is from what the models know; empty: not told")
     weight: tuple[float, ...] = Field((), description="how much the person of each case counts; empty: all alike")
+    common: tuple[SiteScores, ...] = Field(
+        (), description="scores of masks of all sites of a federation, in whose place the cases here do not decide"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -87,6 +91,10 @@ class CalibrationSet(Frozen):
     @property
     def n(self) -> int:
         return len(self.dice)
+
+    def common_for(self, min_dice: float) -> SiteScores | None:
+        """Scores of a federation for one needed Dice, where there are any."""
+        return next((scores for scores in self.common if scores.min_dice == min_dice), None)
 
     @property
     def people(self) -> np.ndarray[tuple[int], np.dtype[np.int64]]:

@@ -15,6 +15,7 @@ from typing import Literal
 import numpy as np
 
 from veridice.quality.calibration import CalibrationSet, dice_intervals, fewest_cases
+from veridice.quality.common_scores import SIDES
 from veridice.types import Array, Numbers
 
 Verdict = Literal["accept", "review", "reject"]
@@ -104,6 +105,9 @@ def p_values(calibration: CalibrationSet, predicted: Numbers, spread: Numbers, m
         min_dice: what a mask needs to be of use.
     """
     margin = (np.asarray(predicted) - min_dice) / spread
+    if common := calibration.common_for(min_dice):
+        found = {kind: getattr(common, kind).p_values(sign * margin) for kind, sign in SIDES.items()}
+        return PValues(**found, max_gross=max(MAX_GROSS, 1 / (common.gross.people + 1)))
     usable = calibration.usable
     known = np.subtract(calibration.predicted, min_dice)[usable] / np.array(calibration.spread)[usable]
     dice, people, weights = np.array(calibration.dice)[usable], calibration.people[usable], calibration.weights_of_cases[usable]
@@ -195,6 +199,8 @@ def people_with_bad_masks(calibration: CalibrationSet, min_dice: float) -> float
 
     Those who count less than others are so many parts of one.
     """
+    if common := calibration.common_for(min_dice):
+        return float(common.bad.people)
     bad = calibration.usable & (np.array(calibration.dice) < min_dice)
     return _witnesses(calibration.people[bad], calibration.weights_of_cases[bad])
 

@@ -1,0 +1,274 @@
+"""What leaves a site is weights, counts and sorted scores; what spoils a round is refused; nobody's program is run."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.cli.build import build_fab_from_disk
+
+from veridice.errors import InputError
+from veridice.federated import client_app, guard, settings, site_calibration
+from veridice.federated.local_training import arrays_of, build_network
+from veridice.federated.records import (
+    ARRAYS,
+    CONFIG,
+    EXAMPLES,
+    FINGERPRINT,
+    METRICS,
+    NETWORK,
+    ROUND,
+    SAID,
+    SCORES,
+    TEXT,
+    to_record,
+)
+from veridice.federated.settings import Agreement, Federation, load_federation
+from veridice.federated.strategy import Checked, averaging
+from veridice.quality.common_scores import SiteScores
+
+FEDERATION = """
+[federation]
+name = "two"
+training = "tiny.toml"
+networks = ["segmenter"]
+rounds = 3
+steps = 2
+min_dice = []
+
+[site]
+server = "localhost:9092"
+authority = "tiny.toml"
+key = "tiny.toml"
+manifest = "manifest.csv"
+data = "."
+output = "site"
+"""
+PATIENT = "mueller-anna-1961"
+
+
+@pytest.fixture
+def member(study: Path, monkeypatch: pytest.MonkeyPatch) -> Federation:
+    """A site whose patients and folders have names that must not leave."""
+    rows = pd.read_csv(study / "manifest.csv")
+    rows["patient"] = rows["id"] = [f"{PATIENT}-{split}" for split in rows["split"]]
+    rows.to_csv(study / "manifest.csv", index=False)
+    (study / "site.toml").write_text(FEDERATION)
+    monkeypatch.setenv(CONFIG, str(study / "site.toml"))
+    return load_federation(study / "site.toml", "site")
+
+
+def asked(federation: Federation, kind: str, text: str = "", **more: object) -> Message:
+    """A question of the server."""
+    said = ConfigRecord({FINGERPRINT: federation.fingerprint(), NETWORK: "segmenter", ROUND: 1, TEXT: text, **more})
+    arrays = to_record(arrays_of(build_network("segmenter", federation.training)))
+    return Message(RecordDict({ARRAYS: arrays, SAID: said}), dst_node_id=1, message_type=kind)
+
+
+def reply_to(message: Message) -> Message:
+    """What the site answers, by the very program that Flower runs."""
+    return client_app.app(message, Context(1, 1, {}, RecordDict(), {}))
+
+
+def everything(message: Message) -> bytes:
+    """All bytes of a message, those of its arrays too."""
+    if message.has_error():
+        return f"{message.error.code} {message.error.reason}".encode()
+    found = [
+        repr({name: dict(record) for name, record in message.content.items() if not isinstance(record, ArrayRecord)}).encode()
+    ]
+    for record in message.content.array_records.values():
+        found += [name.encode() + array.data for name, array in record.items()]
+    return b"".join(found)
+
+
+def test_nothing_but_weights_and_a_count_leaves_a_round(member: Federation, study: Path) -> None:
+    reply = reply_to(asked(member, "train"))
+    assert not reply.has_error()
+    assert {name: type(record) for name, record in reply.content.items()} == {ARRAYS: ArrayRecord, METRICS: MetricRecord}
+    assert dict(reply.content[METRICS]) == {EXAMPLES: 1}
+    network = arrays_of(build_network("segmenter", member.training))
+    assert {name: array.shape for name, array in reply.content[ARRAYS].items()} == {
+        name: value.shape for name, value in network.items()
+    }
+    for secret in (PATIENT, str(study), "manifest", os.environ.get("USER") or "no user"):
+        assert secret.encode() not in everything(reply)
+
+
+def test_evaluation_tells_numbers_alone(member: Federation) -> None:
+    reply = reply_to(asked(member, "evaluate"))
+    assert set(reply.content) == {METRICS}
+    assert set(reply.content[METRICS]) == {EXAMPLES, "dice", "dice_median"}
+
+
+def test_an_error_names_nobody_and_no_folder(member: Federation, study: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    (study / "flair.nii.gz").write_bytes(b"broken")
+    reply = reply_to(asked(member, "train"))
+    assert reply.has_error()
+    assert "InputError" in reply.error.reason
+    for secret in (PATIENT, str(study), "flair"):
+        assert secret.encode() not in everything(reply)
+    # The people of the site can read why.
+    assert "flair.nii.gz" in capfd.readouterr().err
+
+
+def test_a_site_that_agreed_on_something_else_does_not_take_part(member: Federation) -> None:
+    question = asked(member, "train")
+    question.content[SAID][FINGERPRINT] = "other"
+    assert "agreed on something else" in reply_to(question).error.reason
+
+
+def test_a_private_site_sends_no_change_that_is_not_shortened(member: Federation, study: Path) -> None:
+    private = FEDERATION.replace("[site]", "[federation.privacy]\nclip = 0.01\nnoise = 1.0\n[site]")
+    (study / "site.toml").write_text(private)
+    member = load_federation(study / "site.toml", "site")
+    assert reply_to(asked(member, "train")).has_error()
+    reply = reply_to(asked(member, "train", clipping_norm=0.01))
+    common = arrays_of(build_network("segmenter", member.training))
+    moved = [np.square(array.numpy() - common[name]).sum() for name, array in reply.content[ARRAYS].items()]
+    assert np.sqrt(sum(moved)) <= 0.01 * (1 + 1e-3)
+    assert dict(reply.content[METRICS]) == {EXAMPLES: 1}
+
+
+def test_shared_scores_are_sorted_and_of_nobody(
+    study: Path, member: Federation, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The tiny judge in place of the one that ships, which is for another cube.
+    for module in (settings, site_calibration):
+        monkeypatch.setattr(module, "bundled_weights", lambda _task="": tiny_weights)
+    rows = pd.read_csv(study / "manifest.csv")
+    apart = rows.iloc[[0, 0]].assign(split="test", id=["t1", "t2"], patient=[f"{PATIENT}-1", f"{PATIENT}-2"])
+    pd.concat([rows, apart]).to_csv(study / "manifest.csv", index=False)
+    (study / "site.toml").write_text(FEDERATION.replace("min_dice = []", "min_dice = [0.5, 0.7]"))
+    member = load_federation(study / "site.toml", "site")
+    shutil.copytree(tiny_weights, study / "site" / "weights")
+    reply = reply_to(asked(member, SCORES))
+    assert not reply.has_error(), reply.error.reason
+    assert PATIENT.encode() not in everything(reply)
+    shared = [SiteScores.model_validate(one) for one in json.loads(str(reply.content[SAID][TEXT]))]
+    assert [one.min_dice for one in shared] == [0.5, 0.7]
+    assert all(list(scores.score) == sorted(scores.score) for one in shared for scores in (one.bad, one.good, one.gross))
+    assert all(one.bad.people <= 2 for one in shared)
+    text = json.dumps({"sites": 2, "scores": [one.model_dump() for one in shared]})
+    assert not reply_to(asked(member, "query.decide", text)).has_error()
+    kept = json.loads((study / "site" / "calibration.json").read_text())
+    assert [one["min_dice"] for one in kept["common"]] == [0.5, 0.7]
+
+
+COMMON = {"a": np.zeros((2, 3), np.float32), "b": np.ones(4, np.float32)}
+
+
+def answer(site: int, arrays: dict[str, np.ndarray], examples: float = 2, **more: object) -> Message:
+    """A site's answer to a round."""
+    question = Message(RecordDict(), dst_node_id=site, message_type="train")
+    content = {ARRAYS: ArrayRecord({name: Array(value) for name, value in arrays.items()})}
+    reply = Message(RecordDict({**content, METRICS: MetricRecord({EXAMPLES: examples}), **more}), reply_to=question)
+    reply.metadata.__dict__["_src_node_id"] = site
+    return reply
+
+
+def checked(minimum: int, told: list[tuple[int, str]], kept: dict[int, dict]) -> Checked:
+    agreement = Agreement(name="x", minimum_sites=minimum, min_dice=())
+    strategy = Checked(
+        inner=averaging(agreement, 3, 0),
+        network="segmenter",
+        fingerprint="f",
+        minimum=minimum,
+        done=0,
+        tell=lambda site, what: told.append((site, what)),
+        on_weights=kept.__setitem__,
+        on_metrics=lambda *_: None,
+    )
+    strategy._sent, strategy._asked = COMMON, {1, 2, 3, 4}
+    return strategy
+
+
+def test_a_round_goes_on_without_poisoned_answers() -> None:
+    told: list[tuple[int, str]] = []
+    kept: dict[int, dict] = {}
+    good = {name: value + np.float32(0.1) for name, value in COMMON.items()}
+    better = {name: value + np.float32(0.4) for name, value in COMMON.items()}
+    poisoned = {**COMMON, "b": np.array([1, np.nan, 1, 1], np.float32)}
+    arrays, _ = checked(2, told, kept).aggregate_train(1, [answer(1, good, 1), answer(2, poisoned), answer(3, better, 3)])
+    assert arrays is not None
+    # The mean, each site counting by its scans.
+    for name, array in arrays.items():
+        np.testing.assert_allclose(array.numpy(), (good[name] + 3 * better[name]) / 4, rtol=1e-6)
+    assert list(kept) == [1]
+    assert ("refused: weights that are not finite" in dict(told)[2]) and dict(told)[4] == "no answer in time"
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        answer(2, {"a": COMMON["a"]}),
+        answer(2, {**COMMON, "b": np.ones(9, np.float32)}),
+        answer(2, COMMON, 1e9),
+        answer(2, COMMON, more=ConfigRecord({"scan": b"voxels"})),
+        Message(Error(1, "broken"), reply_to=Message(RecordDict(), dst_node_id=2, message_type="train")),
+    ],
+)
+def test_a_round_with_too_few_answers_does_not_count(bad: Message) -> None:
+    kept: dict[int, dict] = {}
+    strategy = checked(2, [], kept)
+    assert strategy.aggregate_train(1, [answer(1, COMMON), bad]) == (None, None)
+    assert strategy.done == 0
+    assert not kept
+
+
+def test_privacy_is_counted_over_all_rounds_those_before_an_interruption_too() -> None:
+    private = Agreement(name="x", privacy={"clip": 1.0, "noise": 1.0}, quantiles=10, minimum_sites=3)
+    spent = [averaging(private, 3, done).privacy_spent() for done in (0, 1, 10)]
+    assert spent[0].epsilon == 0
+    assert 0 < spent[1].epsilon < spent[2].epsilon
+    # Ten times the Gaussian mechanism with noise 1: Mironov 2017 gives 10 a / 2 + log(1 / delta) / (a - 1) at its best order a.
+    orders = np.linspace(1.1, 60, 2000)
+    upper = (10 * orders / 2 + np.log(1e5) / (orders - 1)).min()
+    assert 0.8 * upper < spent[2].epsilon <= upper * 1.01
+
+
+def test_a_program_from_elsewhere_is_not_installed(tmp_path: Path) -> None:
+    installed: list[bytes] = []
+    install = guard.own_program_alone(lambda content, **_: installed.append(content))
+    install(build_fab_from_disk(guard.app_folder()), skip_prompt=True)
+    assert len(installed) == 1
+    other = tmp_path / "app"
+    shutil.copytree(guard.app_folder(), other)
+    (other / "evil.py").write_text("print('here')\n")
+    with pytest.raises(InputError, match="another program"):
+        install(build_fab_from_disk(other), skip_prompt=True)
+    assert len(installed) == 1
+
+
+@pytest.mark.parametrize(
+    ("client", "path", "expected"),
+    [
+        ("127.0.0.1", "/v1/control/start-run", 200),
+        ("10.0.0.5", "/v1/control/start-run", 200),
+        ("192.0.2.1", "/v1/control/start-run", 403),
+        ("192.0.2.1", "/v1/runtime/acquire-task", 403),
+        ("192.0.2.1", "/docs", 403),
+        ("192.0.2.1", "/v1/fleet/pull-messages", 200),
+        ("not an address", "/v1/control/start-run", 403),
+    ],
+)
+def test_other_computers_reach_the_door_for_sites_alone(client: str, path: str, expected: int) -> None:
+    statuses: list[int] = []
+
+    async def inner(_scope: object, _receive: object, send: object) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def send(event: dict) -> None:
+        if "status" in event:
+            statuses.append(event["status"])
+
+    scope = {"type": "http", "client": (client, 1), "server": ("10.0.0.5", 9092), "path": path}
+    asyncio.run(guard.ControlFromHere(inner)(scope, None, send))
+    assert statuses == [expected]
