@@ -16,7 +16,7 @@ from flwr.cli.build import build_fab_from_disk
 
 from veridice.errors import InputError
 from veridice.federated import client_app, guard, settings, site_calibration
-from veridice.federated.local_training import arrays_of, build_network
+from veridice.federated.common_networks import arrays_of, build_network
 from veridice.federated.records import (
     ARRAYS,
     CONFIG,
@@ -157,7 +157,7 @@ def test_shared_scores_are_sorted_and_of_nobody(
     assert all(list(scores.score) == sorted(scores.score) for one in shared for scores in (one.bad, one.good, one.gross))
     assert all(one.bad.people <= 2 for one in shared)
     text = json.dumps({"sites": 2, "scores": [one.model_dump() for one in shared]})
-    assert not reply_to(asked(member, "query.decide", text)).has_error()
+    assert not reply_to(asked(member, "query.finish", text)).has_error()
     kept = json.loads((study / "site" / "calibration.json").read_text())
     assert [one["min_dice"] for one in kept["common"]] == [0.5, 0.7]
 

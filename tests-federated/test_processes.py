@@ -135,7 +135,8 @@ def test_sites_and_server_are_killed_and_go_on(study: Path, begin: Begin) -> Non
     rounds = pd.read_csv(members / "server" / "rounds.csv")
     # A server that is killed between a round and what sites say of it goes on with the next.
     assert {1, 3} <= set(rounds["round"]) <= {1, 2, 3}
-    assert state.rounds_done("segmenter") == 3 > done >= 2
+    assert state.rounds_done("segmenter") == 3
+    assert done >= 2
     final = (members / "server" / "weights" / "segmenter.safetensors").read_bytes()
     wait_for(lambda: all((members / name / "finished.txt").exists() for name in "abc"), 30, told)
     assert all((members / name / "weights" / "segmenter.safetensors").read_bytes() == final for name in "abc")

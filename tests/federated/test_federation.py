@@ -12,17 +12,9 @@ from shared import TINY_CONFIG
 from torch import nn
 
 from veridice.errors import ConfigError, WeightsError
+from veridice.federated.common_networks import arrays_of, build_network, take
 from veridice.federated.common_state import CommonState
-from veridice.federated.local_training import (
-    arrays_of,
-    build_network,
-    network_arguments,
-    pull_back,
-    rate_of_round,
-    score,
-    take,
-    train_round,
-)
+from veridice.federated.local_training import pull_back, rate_of_round, score, train_round
 from veridice.federated.settings import ORDER, Agreement, load_federation
 from veridice.federated.site import Site
 from veridice.federated.updates import far_from_others, what_is_wrong
@@ -117,7 +109,7 @@ def keep_fresh(site: Site, network: str) -> None:
     """Final weights that have learnt nothing, as the server hands them out."""
     numbers = {"steps": 0, "best_step": 0, "seed": 0, "grid": site.training.data.grid, "metrics": {}, "people": {}}
     words = dict.fromkeys(("sha256", "configuration", "data", "commit", "created", "version"), "")
-    card = {**numbers, **words, "name": network, "kind": network, "arguments": network_arguments(network, site.training)}
+    card = {**numbers, **words, "name": network, "kind": network, "arguments": site.training.arguments_of(network)}
     site.keep(json.dumps(card), arrays_of(build_network(network, site.training)))
 
 

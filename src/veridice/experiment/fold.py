@@ -42,8 +42,7 @@ from veridice.networks.probabilistic_unet import ProbabilisticUnet
 from veridice.progress import counted
 from veridice.training import unets
 from veridice.training.generative import train_image_generator, train_probabilistic_unet
-from veridice.training.regressor_examples import CHANNELS
-from veridice.training.settings import TrainingSettings, on_whole_cubes, with_steps
+from veridice.training.settings import CHANNELS, TrainingSettings, on_whole_cubes, with_steps
 
 ATLAS, DISTANCE, CLASS_NETWORK = "reverse_classification", "feature_distance", "class_network"
 CLASS_CHANCES = "classes.csv"

@@ -14,9 +14,8 @@ from torch import Tensor
 from veridice.case import Case
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.quality_classes import CLASSES
-from veridice.training.regressor_examples import CHANNELS
 from veridice.training.regressors import fit_classifier, fit_regressor, new_regressor
-from veridice.training.settings import TrainingSettings
+from veridice.training.settings import CHANNELS, TrainingSettings
 from veridice.types import Numbers
 
 Files = Mapping[str, Path]

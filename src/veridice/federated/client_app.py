@@ -89,24 +89,15 @@ def scores(message: Message, _context: Context) -> Message:
     return answered(message, shared)
 
 
-@app.query("decide")
-def decide(message: Message, _context: Context) -> Message:
-    """Keep the common decision."""
-
-    def decided(site: Site, question: Message) -> RecordDict:
-        content = json.loads(str(question.content[SAID][TEXT]))
-        site.decide([SiteScores.model_validate(one) for one in content["scores"]], int(content["sites"]))
-        return RecordDict()
-
-    return answered(message, decided)
-
-
 @app.query("finish")
 def finish(message: Message, _context: Context) -> Message:
-    """Nothing more will be asked."""
+    """Keep the common decision, where there is one; nothing more will be asked."""
 
     def finished(site: Site, question: Message) -> RecordDict:
-        site.finish(str(question.content[SAID][TEXT]))
+        content = json.loads(str(question.content[SAID][TEXT]))
+        if content["scores"]:
+            site.decide([SiteScores.model_validate(one) for one in content["scores"]], int(content["sites"]))
+        site.finish()
         return RecordDict()
 
     return answered(message, finished)

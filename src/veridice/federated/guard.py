@@ -44,7 +44,9 @@ def write_commands(folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name in (*COMMANDS, *REFUSED):
         file = folder / name
-        file.write_text(f"#!{sys.executable}\nfrom veridice.federated.guard import main\nmain({name!r})\n", encoding="utf-8")
+        # Python runs the file again in processes that a training starts; they are no further command.
+        run = f"from veridice.federated.guard import main\n\nif __name__ == '__main__':\n    main({name!r})\n"
+        file.write_text(f"#!{sys.executable}\n{run}", encoding="utf-8")
         file.chmod(0o700)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from math import cos, pi
@@ -10,28 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from torch import nn
 
 from veridice.case import Case
-from veridice.errors import WeightsError
+from veridice.federated.common_networks import Arrays, arrays_of, build_network, take
 from veridice.federated.settings import WEIGHTS, Agreement
-from veridice.inference.weights import ARCHITECTURES
 from veridice.training.examples import validation_examples
 from veridice.training.loop import BEST, CHECKPOINT, evaluate
 from veridice.training.provenance import by_split
-from veridice.training.regressors import fit_regressor, quality_checks, quality_files, regressor_arguments, regressor_metrics
+from veridice.training.regressors import fit_regressor, quality_checks, quality_files, regressor_metrics
 from veridice.training.settings import TrainingSettings, for_round
 from veridice.training.unets import (
     fit_reconstructor,
     fit_segmenter,
     reconstructor_metrics,
-    segmenter_arguments,
     segmenter_metrics,
     split_material,
 )
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
 SEEDS_APART = 1_000
 LAST_RATE = 0.05
 """Of the learning rate, in the last round; it falls along half a cosine, and within each round along a cycle of its own."""
@@ -48,36 +44,6 @@ class LocalRound:
 
     arrays: dict[str, np.ndarray[Any, Any]]
     examples: int
-
-
-def network_arguments(name: str, settings: TrainingSettings) -> dict[str, Any]:
-    """Arguments of the class of network ``name``."""
-    if name == "segmenter":
-        return segmenter_arguments(settings)
-    return settings.reconstructor.arguments if name == "reconstructor" else regressor_arguments(_pair(name), settings)
-
-
-def build_network(name: str, settings: TrainingSettings) -> nn.Module:
-    """A network that has learnt nothing; the same at every site for the same seed."""
-    torch.manual_seed(settings.seed)
-    return ARCHITECTURES[name.split("-")[0]](**network_arguments(name, settings))
-
-
-def arrays_of(network: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
-    """Weights as float32 arrays."""
-    return {name: value.detach().float().cpu().numpy() for name, value in network.state_dict().items()}
-
-
-def take(network: nn.Module, arrays: Arrays) -> None:
-    """Put arrays into a network.
-
-    Raises:
-        WeightsError: they are of another network.
-    """
-    try:
-        network.load_state_dict({name: torch.from_numpy(np.array(value)) for name, value in arrays.items()})
-    except RuntimeError as error:
-        raise WeightsError("the common weights are of another network than the configuration of this site") from error
 
 
 def train_round(

@@ -43,7 +43,7 @@ def environment(file: Path, output: Path) -> dict[str, str]:
         "FLWR_HOME": str(home),
         "FLWR_TELEMETRY_ENABLED": "0",
         "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "VERIDICE_PROGRESS": "0",
+        "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "PYTHONUNBUFFERED": "1",
     }
 
@@ -171,6 +171,12 @@ def ended(program: str, variables: Mapping[str, str]) -> bool:
                 return True
             raise ConfigError(f"the federation ended early: {run['status-details']}")
     return False
+
+
+def traffic(variables: Mapping[str, str]) -> dict[str, int]:
+    """Bytes that crossed in all programs of this server, those before an interruption too: ``inbound`` and ``outbound``."""
+    runs = flower(["list"], variables).get("runs", [])
+    return {side: sum(int(run["network-traffic"][f"{side}-bytes"]) for run in runs) for side in ("inbound", "outbound")}
 
 
 def stop_runs(variables: Mapping[str, str]) -> None:

@@ -17,9 +17,9 @@ ARRAYS, SAID, METRICS = "arrays", "config", "metrics"
 EXAMPLES = "num-examples"
 """Flower's name of how much a site counts."""
 FINGERPRINT, NETWORK, ROUND, TEXT = "fingerprint", "network", "round", "text"
-KEEP, SCORES, DECIDE, FINISH = "query.keep", "query.scores", "query.decide", "query.finish"
-"""Questions beside training and evaluation: keep these final weights; share the scores of your masks; keep this decision; that
-was all."""
+KEEP, SCORES, FINISH = "query.keep", "query.scores", "query.finish"
+"""Questions beside training and evaluation: keep these final weights; share the scores of your masks; this is the common
+decision, and that was all."""
 
 
 def federation_file() -> Path:

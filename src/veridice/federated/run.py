@@ -28,21 +28,23 @@ from veridice.federated.processes import (
     stop_runs,
     superlink,
     supernode,
+    traffic,
     wait_until_ready,
 )
 from veridice.federated.settings import WEIGHTS, Federation, Simulation, load_federation
 from veridice.federated.site import FINISHED
-from veridice.io.atomic import held, make_folder
+from veridice.io.atomic import held, make_folder, write_json
 from veridice.io.datasets import read_manifest
 
 Tell = Callable[[str], None]
 CREDENTIALS = {"certificate": "server.pem", "key": "server.key", "authority": "authority.pem"}
+TRAFFIC, MB = "traffic.json", 1e6
 POLL_S = 1.0
 ASKED_EVERY = 5
 """Polls between two questions to the server what became of its program."""
 TRIES, BETWEEN_TRIES_S, LIVED_S = 5, 5.0, 60.0
 """A site asks so often to be let in, with pauses, each time anew after it was in for a while."""
-LAST_ANSWER_S = 10.0
+LAST_ANSWER_S = 6.0
 """A site's process goes on so long after its last work, for the answer to leave."""
 
 
@@ -73,6 +75,9 @@ def run_server(config: Path, tell: Tell) -> Path:
                 raise ConfigError("the server's process ended; its log is server.log in the output folder")
             if count % ASKED_EVERY == 0 and ended(program, variables):
                 shown.tell_new(tell)
+                crossed = traffic(variables)
+                write_json(own.output / TRAFFIC, crossed)
+                tell(f"{crossed['inbound'] / MB:.1f} MB came from the sites, {crossed['outbound'] / MB:.1f} MB went to them")
                 return own.output / WEIGHTS
     raise AssertionError("unreachable")
 
@@ -126,14 +131,19 @@ def run_simulation(config: Path, tell: Tell) -> Path:
     assert asked is not None  # noqa: S101
     make_folder(asked.output)
     server, *sites = write_members(federation, asked)
+    # Processes with several threads each that wait for each other by spinning slow all of them down.
+    threads = str(max(1, (os.cpu_count() or 1) // len(sites)))
+    variables = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
     with held(asked.output), ending_on_signals(), ExitStack() as members:
 
         def begun(role: str, file: Path) -> subprocess.Popen[bytes]:
             command = [sys.executable, "-m", "veridice", "federate", role, "--config", str(file)]
-            return members.enter_context(running(command, os.environ, file.with_suffix(".log")))
+            return members.enter_context(running(command, variables, file.with_suffix(".log")))
 
         leading = begun("server", server)
         shown = Follower(server.with_suffix(".log"))
+        while leading.poll() is None and not shown.tell_new(tell):
+            time.sleep(POLL_S)
         working = {file.stem: begun("client", file) for file in sites}
         for _ in forever():
             shown.tell_new(tell)
@@ -216,16 +226,17 @@ class Follower:
         self.file = file
         self.seen = file.stat().st_size if file.exists() else 0
 
-    def tell_new(self, tell: Tell) -> None:
-        """Tell what is new and whole."""
+    def tell_new(self, tell: Tell) -> bool:
+        """Tell what is new and whole; returns whether there was anything."""
         if not self.file.exists():
-            return
+            return False
         with self.file.open("rb") as stream:
             stream.seek(self.seen)
             whole = stream.read().rpartition(b"\n")[0]
         self.seen += len(whole) + bool(whole)
         for line in whole.decode().splitlines():
             tell(line)
+        return bool(whole)
 
 
 @contextmanager

@@ -16,11 +16,10 @@ from torch.utils.tensorboard import SummaryWriter
 
 from veridice._version import __version__
 from veridice.errors import ConfigError
+from veridice.federated.common_networks import arrays_of, build_network, take
 from veridice.federated.common_state import CommonState
-from veridice.federated.local_training import arrays_of, build_network, network_arguments, take
 from veridice.federated.records import (
     ARRAYS,
-    DECIDE,
     FINGERPRINT,
     FINISH,
     KEEP,
@@ -43,6 +42,7 @@ FEWEST_SITES = 2
 LARGEST_SHARED = 16 * 2**20
 FAILED_IN_A_ROW = 3
 """Rounds without enough answers after which a federation ends; what was reached stays."""
+NO_DECISION: dict[str, Any] = {"sites": 0, "scores": []}
 PAUSE_S = 5.0
 ANSWER_WAIT_S = 3600.0
 app = ServerApp()
@@ -61,9 +61,8 @@ def main(grid: Grid, _context: Context) -> None:
     for network in federation.federation.networks:
         card, arrays = read_card(state.folder / WEIGHTS, network), arrays_of(load_network(state.folder / WEIGHTS, network)[0])
         ask_all(grid, federation, state, KEEP, card.model_dump_json(), arrays)
-    if federation.federation.min_dice:
-        decide_together(grid, federation, state)
-    ask_all(grid, federation, state, FINISH, f"{federation.federation.name}: {', '.join(federation.federation.networks)}")
+    decision = decide_together(grid, federation, state) if federation.federation.min_dice else NO_DECISION
+    ask_all(grid, federation, state, FINISH, json.dumps(decision))
     state.tell("finished")
 
 
@@ -144,7 +143,7 @@ def card_of(federation: Federation, state: CommonState, network: str, strategy: 
     described = WeightCard(
         name=network,
         kind=network.split("-")[0],
-        arguments=network_arguments(network, training),
+        arguments=training.arguments_of(network),
         task=training.data.task.name,
         grid=training.data.grid,
         sha256="",
@@ -163,8 +162,8 @@ def card_of(federation: Federation, state: CommonState, network: str, strategy: 
     return described.model_dump(exclude={"sha256"})
 
 
-def decide_together(grid: Grid, federation: Federation, state: CommonState) -> None:
-    """Collect scores, join them, tell which site differs, and hand the decision to all sites."""
+def decide_together(grid: Grid, federation: Federation, state: CommonState) -> dict[str, Any]:
+    """Collect scores, join them, and tell which site differs; returns the decision for all sites."""
     by_site = {}
     for reply in ask_all(grid, federation, state, SCORES, ""):
         name = state.site_name(reply.metadata.src_node_id)
@@ -174,7 +173,7 @@ def decide_together(grid: Grid, federation: Federation, state: CommonState) -> N
             state.tell(f"scores: {name}: refused: not what was agreed on")
     if len(by_site) < FEWEST_SITES:
         state.tell(f"scores: {len(by_site)} sites shared some, and {FEWEST_SITES} are needed: no common decision")
-        return
+        return NO_DECISION
     common, reports = [], {}
     for number, needed in enumerate(federation.federation.min_dice):
         of_sites = {name: shared[number] for name, shared in by_site.items()}
@@ -186,9 +185,9 @@ def decide_together(grid: Grid, federation: Federation, state: CommonState) -> N
                 f"scores: {name} differs: at a Dice of {needed:g} the decision of the others accepts "
                 f"{found[name].accepted_bad:.0%} of its bad masks, and {MAX_MISSED:.0%} are promised"
             )
-    content = {"sites": len(by_site), "scores": [scores.model_dump() for scores in common]}
+    content: dict[str, Any] = {"sites": len(by_site), "scores": [scores.model_dump() for scores in common]}
     write_json(state.folder / "decision.json", {**content, "by_site": reports})
-    ask_all(grid, federation, state, DECIDE, json.dumps(content))
+    return content
 
 
 def read_shared(text: str, needed: Sequence[float]) -> list[SiteScores]:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SIDES = {"bad": 1, "gross": 1, "good": -1}
 """Kinds of masks, and on which side of the needed Dice a score speaks against a mask's being of that kind."""
+UPPER = 0.8
 UNLIKE = 0.05
 """Chance below which a site's error rate is said to lie outside the promise."""
 
@@ -39,8 +40,8 @@ class Scores(Frozen):
         Args:
             score: any finite numbers.
             people: whose each is.
-            quantiles: share so many blocks instead of all scores; each stands at its highest score, so that p-values can only
-                grow. 0: all.
+            quantiles: share at most so many blocks instead of all scores; half of them halve what is left above four fifths,
+                since decisions are made there. Each stands at its highest score, so that p-values can only grow. 0: all.
         """
         if not len(score):
             return cls(score=(), share=(), people=0)
@@ -48,8 +49,10 @@ class Scores(Frozen):
         order = np.argsort(score)
         values, shares = np.asarray(score)[order], (1.0 / count)[member][order]
         if quantiles and len(values) > quantiles:
-            done = np.cumsum(shares) / shares.sum()
-            block = np.minimum((done * quantiles * (1 - 1e-12)).astype(int), quantiles - 1)
+            upper = (quantiles + 1) // 2
+            halved = 1 - (1 - UPPER) * 0.5 ** np.arange(1, upper)
+            ends = [*np.linspace(0, UPPER, quantiles - upper + 1)[1:], *halved, 1.0]
+            block = np.searchsorted(ends, np.cumsum(shares) / shares.sum() * (1 - 1e-12))
             last = np.flatnonzero(np.diff(block, append=quantiles))
             values, shares = values[last], np.diff(np.cumsum(shares)[last], prepend=0.0)
         return cls(score=tuple(values.round(4).tolist()), share=tuple(shares.round(6).tolist()), people=len(count))

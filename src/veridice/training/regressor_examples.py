@@ -22,16 +22,6 @@ from veridice.training.mask_errors import damage_mask
 from veridice.training.settings import RegressorSettings
 from veridice.types import Mask, Voxels
 
-CHANNELS: dict[str, tuple[str, ...]] = {
-    "image": ("flair", "t1", "segmentation"),
-    "uncertainty": ("entropy", "segmentation"),
-    "error": ("error", "segmentation"),
-    "generated": ("generated_error", "segmentation"),
-    "generated_plain": ("generated_plain_error", "segmentation"),
-}
-"""What each regression network sees, the segmentation last (paper, Reg-net). The last two are of an experiment alone: the error
-of an image that was generated from the mask, with a discriminator and without."""
-
 
 @dataclass(frozen=True)
 class Segmenters:
@@ -118,7 +108,7 @@ class QualityDataset(Dataset[Example]):
 
     Args:
         files: from :func:`make_quality_cases`.
-        channels: names of the maps, see :data:`CHANNELS`.
+        channels: names of the maps, see :data:`.settings.CHANNELS`.
         seed: of order and mirroring; None gives every file once, as it is.
         length: number of items.
     """

@@ -6,7 +6,6 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -28,9 +27,9 @@ from veridice.training.cubes import Example, plain_pass
 from veridice.training.examples import ExampleStream
 from veridice.training.loop import Goal, Progression, evaluate, train_network
 from veridice.training.provenance import claim_folder, describe_training
-from veridice.training.regressor_examples import CHANNELS, QualityDataset, Segmenters, make_quality_cases
-from veridice.training.settings import TrainingSettings
-from veridice.training.unets import segmenter_arguments, split_material
+from veridice.training.regressor_examples import QualityDataset, Segmenters, make_quality_cases
+from veridice.training.settings import CHANNELS, TrainingSettings
+from veridice.training.unets import split_material
 
 
 def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path) -> list[WeightCard]:
@@ -48,7 +47,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
     files = quality_files(settings, cases, run, weights)
     cards = []
     for pair in stage.inputs:
-        arguments = regressor_arguments(pair, settings)
+        arguments = settings.arguments_of(f"regressor-{pair}")
         network = new_regressor(pair, settings)
         state, metrics = fit_regressor(network, pair, files, settings, run / pair)
         card = describe_training(f"regressor-{pair}", arguments, settings, cases, state, metrics)
@@ -56,16 +55,10 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
     return cards
 
 
-def regressor_arguments(pair: str, settings: TrainingSettings) -> dict[str, Any]:
-    """Arguments of the class of the regression network of one input pair."""
-    stage = settings.regressor
-    return {"in_channels": len(CHANNELS[pair]), "widths": list(stage.widths), "pool": stage.pool}
-
-
 def new_regressor(pair: str, settings: TrainingSettings) -> RegressionNet:
     """A regression network that has learnt nothing; the same for the same seed."""
     torch.manual_seed(settings.seed)
-    return RegressionNet(**regressor_arguments(pair, settings))
+    return RegressionNet(**settings.arguments_of(f"regressor-{pair}"))
 
 
 def fit_regressor(
@@ -181,7 +174,7 @@ def out_of_fold(settings: TrainingSettings, output: Path) -> dict[int, tuple[nn.
     for group, folder in fold_folders(settings, output).items():
         networks = [load_network(folder / "weights", "segmenter")[0]]
         for file in sorted((folder / "segmenter").glob("step-*.safetensors")):
-            network = McUnet(**segmenter_arguments(settings))
+            network = McUnet(**settings.arguments_of("segmenter"))
             network.load_state_dict(load_file(file))
             networks.append(network)
         found[group] = tuple(networks)

@@ -11,6 +11,15 @@ from veridice.config import LARGEST_SEED, Settings, Task, load_settings, load_ta
 from veridice.errors import ConfigError
 
 RegressorInput = Literal["image", "uncertainty", "error"]
+CHANNELS: dict[str, tuple[str, ...]] = {
+    "image": ("flair", "t1", "segmentation"),
+    "uncertainty": ("entropy", "segmentation"),
+    "error": ("error", "segmentation"),
+    "generated": ("generated_error", "segmentation"),
+    "generated_plain": ("generated_plain_error", "segmentation"),
+}
+"""What each regression network sees, the segmentation last (paper, Reg-net). The last two are of an experiment alone: the error
+of an image that was generated from the mask, with a discriminator and without."""
 Positive = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -179,6 +188,16 @@ class TrainingSettings(Settings):
     regressor: RegressorSettings = RegressorSettings()
     predictor: PredictorSettings = PredictorSettings()
     endless: EndlessSettings = EndlessSettings()
+
+    def arguments_of(self, network: str) -> dict[str, Any]:
+        """Arguments of the class of a network, named as its weights are; the segmenter has as many maps as the target parts."""
+        if network == "segmenter":
+            count = self.data.task.count
+            return self.segmenter.arguments | ({"classes": count} if count > 1 else {})
+        if network == "reconstructor":
+            return self.reconstructor.arguments
+        stage, pair = self.regressor, network.removeprefix("regressor-")
+        return {"in_channels": len(CHANNELS[pair]), "widths": list(stage.widths), "pool": stage.pool}
 
     @model_validator(mode="after")
     def _levels_fit(self) -> Self:

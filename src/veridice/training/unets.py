@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +41,7 @@ def train_segmenter(
     Where the target of the data is the brain, the same network and loss learn that, and the weights are named so.
     """
     name: NetworkKind = "brain" if settings.data.target == "brain" else "segmenter"
-    arguments = segmenter_arguments(settings)
+    arguments = settings.arguments_of("segmenter")
     torch.manual_seed(settings.seed)
     network = McUnet(**arguments)
     origin = _begin(network, start, name)
@@ -50,12 +49,6 @@ def train_segmenter(
     state = fit_segmenter(network, settings, cases, run)
     card = describe_training(name, arguments, settings, cases, state, {"dice": state.best or 0.0}, origin)
     return [save_network(weights, network, card)]
-
-
-def segmenter_arguments(settings: TrainingSettings) -> dict[str, Any]:
-    """Arguments of the segmenter's class: those of the configuration, and as many maps as the target has parts."""
-    count = settings.data.task.count
-    return settings.segmenter.arguments | ({"classes": count} if count > 1 else {})
 
 
 def fit_segmenter(network: nn.Module, settings: TrainingSettings, cases: Sequence[Case], run: Path) -> Progression:
@@ -89,7 +82,7 @@ def train_reconstructor(
     settings: TrainingSettings, cases: Sequence[Case], run: Path, weights: Path, start: Path | None = None
 ) -> list[WeightCard]:
     """Train the reconstruction U-net (SSIM loss, paper Eq. 5-8) to fill the *true* mask; weights as above."""
-    arguments = settings.reconstructor.arguments
+    arguments = settings.arguments_of("reconstructor")
     torch.manual_seed(settings.seed)
     network = ReconstructionUnet(**arguments)
     origin = _begin(network, start, "reconstructor")
