@@ -20,6 +20,7 @@ from pydantic_core import PydanticUndefined
 from veridice import cli
 from veridice.config import InferenceSettings, Task
 from veridice.experiment.protocol import ExperimentSettings
+from veridice.federated.federation import Federation
 from veridice.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[1]
@@ -99,6 +100,7 @@ def _settings() -> Iterator[str]:
         ("Judging a scan", InferenceSettings),
         ("Training", TrainingSettings),
         ("The experiment", ExperimentSettings),
+        ("A federation", Federation),
     )
     for title, model in groups:
         yield f"## {title}\n"

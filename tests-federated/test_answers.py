@@ -15,9 +15,10 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, 
 from flwr.cli.build import build_fab_from_disk
 
 from veridice.errors import InputError
-from veridice.federated import client_app, guard, settings, site_calibration
+from veridice.federated import client_app, federation, own_programs, site_calibration
 from veridice.federated.common_networks import arrays_of, build_network
-from veridice.federated.records import (
+from veridice.federated.federation import Agreement, Federation, load_federation
+from veridice.federated.messages import (
     ARRAYS,
     CONFIG,
     EXAMPLES,
@@ -30,7 +31,6 @@ from veridice.federated.records import (
     TEXT,
     to_record,
 )
-from veridice.federated.settings import Agreement, Federation, load_federation
 from veridice.federated.strategy import Checked, averaging
 from veridice.quality.common_scores import SiteScores
 
@@ -141,7 +141,7 @@ def test_shared_scores_are_sorted_and_of_nobody(
     study: Path, member: Federation, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The tiny judge in place of the one that ships, which is for another cube.
-    for module in (settings, site_calibration):
+    for module in (federation, site_calibration):
         monkeypatch.setattr(module, "bundled_weights", lambda _task="": tiny_weights)
     rows = pd.read_csv(study / "manifest.csv")
     apart = rows.iloc[[0, 0]].assign(split="test", id=["t1", "t2"], patient=[f"{PATIENT}-1", f"{PATIENT}-2"])
@@ -175,9 +175,9 @@ def answer(site: int, arrays: dict[str, np.ndarray], examples: float = 2, **more
 
 
 def checked(minimum: int, told: list[tuple[int, str]], kept: dict[int, dict]) -> Checked:
-    agreement = Agreement(name="x", minimum_sites=minimum, min_dice=())
+    agreed = Agreement(name="x", minimum_sites=minimum, min_dice=())
     strategy = Checked(
-        inner=averaging(agreement, 3, 0),
+        inner=averaging(agreed, 3, 0),
         network="segmenter",
         fingerprint="f",
         minimum=minimum,
@@ -236,11 +236,11 @@ def test_privacy_is_counted_over_all_rounds_those_before_an_interruption_too() -
 
 def test_a_program_from_elsewhere_is_not_installed(tmp_path: Path) -> None:
     installed: list[bytes] = []
-    install = guard.own_program_alone(lambda content, **_: installed.append(content))
-    install(build_fab_from_disk(guard.app_folder()), skip_prompt=True)
+    install = own_programs.own_program_alone(lambda content, **_: installed.append(content))
+    install(build_fab_from_disk(own_programs.app_folder()), skip_prompt=True)
     assert len(installed) == 1
     other = tmp_path / "app"
-    shutil.copytree(guard.app_folder(), other)
+    shutil.copytree(own_programs.app_folder(), other)
     (other / "evil.py").write_text("print('here')\n")
     with pytest.raises(InputError, match="another program"):
         install(build_fab_from_disk(other), skip_prompt=True)
@@ -270,5 +270,5 @@ def test_other_computers_reach_the_door_for_sites_alone(client: str, path: str, 
             statuses.append(event["status"])
 
     scope = {"type": "http", "client": (client, 1), "server": ("10.0.0.5", 9092), "path": path}
-    asyncio.run(guard.ControlFromHere(inner)(scope, None, send))
+    asyncio.run(own_programs.ControlFromHere(inner)(scope, None, send))
     assert statuses == [expected]

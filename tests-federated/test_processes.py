@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 from veridice.federated.common_state import CommonState
-from veridice.federated.run import write_members
-from veridice.federated.settings import load_federation
+from veridice.federated.federation import load_federation
+from veridice.federated.members import write_members
 
 FEDERATION = """
 [federation]

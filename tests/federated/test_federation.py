@@ -14,8 +14,8 @@ from torch import nn
 from veridice.errors import ConfigError, WeightsError
 from veridice.federated.common_networks import arrays_of, build_network, take
 from veridice.federated.common_state import CommonState
+from veridice.federated.federation import ORDER, Agreement, load_federation
 from veridice.federated.local_training import pull_back, rate_of_round, score, train_round
-from veridice.federated.settings import ORDER, Agreement, load_federation
 from veridice.federated.site import Site
 from veridice.federated.updates import far_from_others, what_is_wrong
 from veridice.training.loop import CHECKPOINT

@@ -20,27 +20,27 @@ Config = Annotated[Path, typer.Option(help="The federation's TOML file with the 
 @federate.command("server")
 def server(config: Config) -> None:
     """Collect the weights of all sites, round by round; after an interruption give it again to go on."""
-    _run(config, lambda run: run.run_server)
+    _run(config, lambda members: members.run_server)
 
 
 @federate.command("client")
 def client(config: Config) -> None:
     """Take part with the scans of this site; after an interruption give it again to go on."""
-    _run(config, lambda run: run.run_client)
+    _run(config, lambda members: members.run_client)
 
 
 @federate.command("simulate")
 def simulate(config: Config) -> None:
     """A server and all sites on this computer, as real processes; after an interruption give it again to go on."""
-    _run(config, lambda run: run.run_simulation)
+    _run(config, lambda members: members.run_simulation)
 
 
 def _run(config: Path, member: Callable[[ModuleType], Callable[[Path, Callable[[str], None]], Path]]) -> None:
     try:
-        from veridice.federated import run
+        from veridice.federated import members
     except ModuleNotFoundError as error:
         raise InputError(
             f"'{error.name}' is not installed here; federations have an environment of their own: make setup-federated"
         ) from error
-    folder = member(run)(config, lambda line: err.print(escape(line)))
+    folder = member(members)(config, lambda line: err.print(escape(line)))
     err.print(escape(f"finished -> {folder}"))

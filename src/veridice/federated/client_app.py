@@ -14,7 +14,8 @@ from flwr.common.constant import ErrorCode
 from flwr.supercore.differential_privacy import KEY_CLIPPING_NORM
 
 from veridice.errors import ConfigError, OutputError, VeridiceError
-from veridice.federated.records import (
+from veridice.federated.federation import load_federation
+from veridice.federated.messages import (
     ARRAYS,
     EXAMPLES,
     FINGERPRINT,
@@ -27,7 +28,6 @@ from veridice.federated.records import (
     from_record,
     to_record,
 )
-from veridice.federated.settings import load_federation
 from veridice.federated.site import Site
 from veridice.quality.common_scores import SiteScores
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from veridice.case import Case
 from veridice.federated.common_networks import Arrays, arrays_of, build_network, take
-from veridice.federated.settings import WEIGHTS, Agreement
+from veridice.federated.federation import WEIGHTS, Agreement
 from veridice.training.examples import validation_examples
 from veridice.training.loop import BEST, CHECKPOINT, evaluate
 from veridice.training.provenance import by_split

@@ -16,9 +16,9 @@ from typing import Any
 import tomli_w
 
 from veridice.errors import ConfigError
-from veridice.federated.guard import PARENT, app_folder, write_commands
-from veridice.federated.records import CONFIG
-from veridice.federated.settings import ServerSettings, SiteSettings
+from veridice.federated.federation import ServerSettings, SiteSettings
+from veridice.federated.messages import CONFIG
+from veridice.federated.own_programs import PARENT, app_folder, write_commands
 
 HIDDEN = ".flower"
 """Folder of what Flower keeps, within a member's own."""

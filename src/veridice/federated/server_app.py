@@ -18,7 +18,8 @@ from veridice._version import __version__
 from veridice.errors import ConfigError
 from veridice.federated.common_networks import arrays_of, build_network, take
 from veridice.federated.common_state import CommonState
-from veridice.federated.records import (
+from veridice.federated.federation import WEIGHTS, Federation, load_federation
+from veridice.federated.messages import (
     ARRAYS,
     FINGERPRINT,
     FINISH,
@@ -29,7 +30,6 @@ from veridice.federated.records import (
     federation_file,
     to_record,
 )
-from veridice.federated.settings import WEIGHTS, Federation, load_federation
 from veridice.federated.strategy import Checked, averaging
 from veridice.inference.weights import load_network, save_network
 from veridice.io.atomic import write_json

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from veridice.case import Case
 from veridice.federated.common_networks import Arrays, build_network, take
-from veridice.federated.settings import WEIGHTS, Agreement, Federation, SiteSettings
+from veridice.federated.federation import WEIGHTS, Agreement, Federation, SiteSettings
 from veridice.inference.weights import save_network
 from veridice.io.atomic import append_line, held, write_text
 from veridice.io.datasets import read_manifest

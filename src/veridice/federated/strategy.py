@@ -12,8 +12,8 @@ from flwr.serverapp.strategy import DifferentialPrivacyClientSideFixedClipping, 
 from flwr.supercore.privacy_accounting import GaussianPrivacyEvent, NeighboringRelation, PrivacyConfig, SamplingMethod
 from flwr.supercore.privacy_accounting.rdp_accountant import RdpAccountant
 
-from veridice.federated.records import ARRAYS, EXAMPLES, FINGERPRINT, METRICS, NETWORK, ROUND, from_record
-from veridice.federated.settings import Agreement
+from veridice.federated.federation import Agreement
+from veridice.federated.messages import ARRAYS, EXAMPLES, FINGERPRINT, METRICS, NETWORK, ROUND, from_record
 from veridice.federated.updates import far_from_others, what_is_wrong
 
 Tell = Callable[[int, str], None]

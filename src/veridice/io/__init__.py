@@ -6,7 +6,7 @@ May be imported by every room above: all but imaging, networks and metrics.
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "atomic": "held is_new make_folder replaced staged_output write_json write_text",
+    "atomic": "append_line held is_new make_folder replaced staged_output write_json write_text",
     "bids": (
         "ASSESSMENT_SUFFIX MAPS RATING_SUFFIX REPORT_SUFFIX THUMBNAIL_SUFFIX case_name file_stem neutral_cell read_assessment "
         "read_table refuse_overwriting write_dataset_files write_maps write_table"

@@ -7,10 +7,12 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "bad_bound": "CONFIDENCE most_bad",
-    "calibration": "CalibrationSet dice_intervals expected_shortfall farther_than fewest_cases read_calibration",
+    "calibration": "CalibrationSet dice_intervals expected_shortfall farther_than fewest_cases read_calibration "
+    "write_calibration",
+    "common_scores": "SiteScores joined_scores share_scores site_reports",
     "critic_evidence": "critic_evidence error_maps",
-    "decision": "AGREEMENT_WEIGHT CAP HARDER MAX_GROSS MIN_DICE TAIL Flags Limits PValues StudyDecision Verdict "
-    "decide_empty decide_study fewest_people intervals_for_review p_values people_with_bad_masks",
+    "decision": "AGREEMENT_WEIGHT CAP GROSS HARDER MAX_GROSS MAX_MISSED MIN_DICE TAIL Flags Limits PValues StudyDecision "
+    "Verdict decide_empty decide_study fewest_people intervals_for_review p_values people_with_bad_masks",
     "image_checks": "image_doubts image_warnings",
     "image_features": "DESCRIPTORS describe_scan",
     "lesion_changes": "match_lesions",

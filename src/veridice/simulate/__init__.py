@@ -7,7 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "anatomy": "turn",
-    "cohorts": "COHORTS Cohort custom_cohort write_cohort",
+    "cohorts": "COHORTS TRUTH Cohort custom_cohort write_cohort",
     "cube_fields": "Noise affine_places dilated from_slices sample soften to_slices",
     "cube_patient": "cube_patient",
     "donors": "Donor choose_donors donor_names donors_by_name load_lesions people_of",

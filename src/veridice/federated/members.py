@@ -19,6 +19,7 @@ import tomli_w
 from veridice.errors import ConfigError, InputError
 from veridice.federated.common_state import EVENTS, CommonState
 from veridice.federated.credentials import make_certificate, make_key
+from veridice.federated.federation import WEIGHTS, Federation, Simulation, load_federation
 from veridice.federated.processes import (
     begin,
     ended,
@@ -31,7 +32,6 @@ from veridice.federated.processes import (
     traffic,
     wait_until_ready,
 )
-from veridice.federated.settings import WEIGHTS, Federation, Simulation, load_federation
 from veridice.federated.site import FINISHED
 from veridice.io.atomic import held, make_folder, write_json
 from veridice.io.datasets import read_manifest

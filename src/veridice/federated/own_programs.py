@@ -45,7 +45,7 @@ def write_commands(folder: Path) -> None:
     for name in (*COMMANDS, *REFUSED):
         file = folder / name
         # Python runs the file again in processes that a training starts; they are no further command.
-        run = f"from veridice.federated.guard import main\n\nif __name__ == '__main__':\n    main({name!r})\n"
+        run = f"from veridice.federated.own_programs import main\n\nif __name__ == '__main__':\n    main({name!r})\n"
         file.write_text(f"#!{sys.executable}\n{run}", encoding="utf-8")
         file.chmod(0o700)
 

@@ -1,0 +1,230 @@
+"""What is gained by training together? The seven scanner groups of paper-sim as hospitals, on simulated patients.
+
+.venv-federated/bin/python benchmarks/federated_sites.py -o runs/federated [--results FOLDER]
+
+Hospitals have 20, 20, 20, 5, 5, 5 and 30 patients, a fifth of them to be stopped by; ten others of each scanner test. Brains
+and lesions of the three splits are of different people. Every network begins from nothing and makes the same number of
+optimiser steps, in a small size. `pooled` has all scans in one place. `fedavg` and `fedprox` are federations of real
+processes (`veridice federate simulate`), whose steps are shared by the hospitals. `alone` is one network a hospital.
+`without` is a federation of the others, for each hospital. Give it again after an interruption to go on.
+
+In the table: mean Dice on the test patients of all hospitals, of the own hospital (alone) and of the hospital that was left
+out (without); and how well the mean pairwise Dice of 20 stochastic passes ranks the masks by their Dice (Spearman). Intervals
+are 95 % bootstrap intervals over patients.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from veridice.config import InferenceSettings
+from veridice.federated.simulated_sites import write_site
+from veridice.inference.passes import choose_backend, stochastic_passes
+from veridice.inference.weights import load_network
+from veridice.io.datasets import read_manifest
+from veridice.metrics.failure_detection import bootstrap, spearman
+from veridice.metrics.overlap import dice
+from veridice.metrics.scores import mean_pairwise_dice
+from veridice.progress import counted
+from veridice.simulate.scanners import SCANNERS
+from veridice.training.examples import CubeCase, prepare_material
+from veridice.training.settings import load_training_settings
+
+TEST, SEED, PASSES = 10, 9000, 20
+ROUNDS, STEPS = 10, 10
+"""Of each federation; a round's steps are of each hospital."""
+TRAINING = """
+name = "federated-experiment"
+[data]
+grid = 128
+simulated_patients = 0
+simulated_validation = 0
+simulated_fraction = 0.0
+soft_labels = true
+resample_t1 = true
+cubes = "{cubes}"
+[segmenter]
+features = 8
+depth = 4
+stem = 2
+crop = 64
+batch_size = 4
+batch_dice = true
+learning_rate = 4e-3
+validate_every = 100
+keep_at = []
+workers = 0
+"""
+FEDERATION = """
+[federation]
+name = "{name}"
+training = "training.toml"
+rounds = {rounds}
+steps = {steps}
+proximal = {proximal}
+minimum_sites = {sites}
+min_dice = []
+[simulation]
+output = "{name}"
+"""
+PROXIMAL = 0.01
+
+
+def main() -> int:
+    """Make what is missing, then the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("-o", "--output", type=Path, default=Path("runs/federated"))
+    parser.add_argument("--results", type=Path, default=Path("results/federated"))
+    options = parser.parse_args()
+    folder: Path = options.output.absolute()
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "training.toml").write_text(TRAINING.format(cubes=folder / "cubes"))
+    write_hospitals(folder)
+    weights = dict(trained(folder))
+    cases = judged(folder, weights)
+    options.results.mkdir(parents=True, exist_ok=True)
+    cases.to_csv(options.results / "cases.csv", index=False, float_format="%.5f")
+    summary = summarised(cases)
+    summary.to_csv(options.results / "summary.csv", index=False, float_format="%.4f")
+    for name in ("fedavg", "fedprox"):
+        shutil.copy(folder / name / "server" / "rounds.csv", options.results / f"{name}-rounds.csv")
+    crossed = {name: json.loads((folder / name / "server" / "traffic.json").read_text()) for name in ("fedavg", "fedprox")}
+    (options.results / "traffic.json").write_text(json.dumps(crossed, indent=2) + "\n")
+    sys.stdout.write(f"{summary.to_string()}\n")
+    return 0
+
+
+def write_hospitals(folder: Path) -> None:
+    """Scans of every hospital, and a manifest of all together."""
+    total = sum(scanner.patients + TEST for scanner in SCANNERS.values())
+    rows = []
+    with counted("simulated patients", total) as on_step:
+        for number, (name, scanner) in enumerate(SCANNERS.items()):
+            apart = max(1, scanner.patients // 5)
+            patients = {"train": scanner.patients - apart, "validation": apart, "test": TEST}
+            table = pd.read_csv(write_site(folder / "data" / name, name, patients, SEED + 10 * number, 2, on_step))
+            for column in ("flair", "t1", "mask"):
+                table[column] = [f"{name}/{file}" for file in table[column]]
+            rows.append(table.assign(dataset=name))
+    pd.concat(rows).to_csv(folder / "data" / "pooled.csv", index=False)
+
+
+def trained(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every network: its name and the folder of its weights."""
+    steps = ROUNDS * STEPS * len(SCANNERS)
+    yield "pooled", train(folder, "pooled", folder / "data" / "pooled.csv", folder / "data", steps)
+    for name, proximal in (("fedavg", 0.0), ("fedprox", PROXIMAL)):
+        yield name, federate(folder, name, list(SCANNERS), STEPS, proximal)
+    for name in SCANNERS:
+        site = folder / "data" / name
+        yield f"alone {name}", train(folder, f"alone-{name}", site / "manifest.csv", site, steps)
+    for name in SCANNERS:
+        others = [other for other in SCANNERS if other != name]
+        yield f"without {name}", federate(folder, f"without-{name}", others, round(STEPS * len(SCANNERS) / len(others)), 0.0)
+
+
+def train(folder: Path, name: str, manifest: Path, data: Path, steps: int) -> Path:
+    """One network on the scans of one manifest."""
+    output = folder / name
+    if not (output / "weights" / "segmenter.json").exists():
+        options = {"manifest": manifest, "data": data, "config": folder / "training.toml", "output": output, "steps": steps}
+        run(["train", "segmenter", *[f"--{key}={value}" for key, value in options.items()]])
+    return output / "weights"
+
+
+def federate(folder: Path, name: str, sites: list[str], steps: int, proximal: float) -> Path:
+    """One federation of some hospitals."""
+    weights = folder / name / "server" / "weights"
+    if not (folder / name / "server" / "traffic.json").exists():
+        text = FEDERATION.format(name=name, rounds=ROUNDS, steps=steps, proximal=proximal, sites=len(sites))
+        for site in sites:
+            data = folder / "data" / site
+            text += f'[simulation.sites.{site}]\nmanifest = "{data / "manifest.csv"}"\ndata = "{data}"\n'
+        config = folder / f"{name}.toml"
+        config.write_text(text)
+        run(["federate", "simulate", "--config", str(config)])
+    return weights
+
+
+def run(arguments: list[str]) -> None:
+    """One command of ours, as a user gives it."""
+    subprocess.run([sys.executable, "-m", "veridice", *arguments], check=True, env=dict(os.environ))
+
+
+def judged(folder: Path, weights: dict[str, Path]) -> pd.DataFrame:
+    """Dice and mean pairwise Dice of every network on every test patient, on the cube; stored ones are kept."""
+    settings = load_training_settings(str(folder / "training.toml"))
+    known = [case for case in read_manifest(folder / "data" / "pooled.csv", folder / "data") if case.split == "test"]
+    material = prepare_material(known, [], settings.data, folder / "cubes", lambda: None)
+    scanner = {case.id: case.dataset for case in known}
+    tables = []
+    for name, place in weights.items():
+        file = folder / "judged" / f"{name.replace(' ', '-')}.csv"
+        if not file.exists():
+            file.parent.mkdir(exist_ok=True)
+            network = load_network(place, "segmenter")[0]
+            with counted(name, len(material.real)) as on_step:
+                rows = []
+                for case in material.real:
+                    rows.append({"method": name, "hospital": scanner[case.id], "patient": case.id, **judge(network, case)})
+                    on_step()
+            pd.DataFrame(rows).to_csv(file, index=False)
+        tables.append(pd.read_csv(file))
+    return pd.concat(tables, ignore_index=True)
+
+
+def judge(network: object, case: CubeCase) -> dict[str, float]:
+    """One scan by one network."""
+    example = case.read()
+    passes = stochastic_passes(network, example["images"].numpy(), choose_backend(InferenceSettings()), PASSES, 0)  # type: ignore[arg-type]
+    truth, valid = example["target"][0].numpy() >= 0.5, example["ignored"][0].numpy() < 0.5
+    return {
+        "dice": dice((passes.mean >= 0.5) & valid, truth & valid).dice,
+        "pairwise_dice": mean_pairwise_dice(passes.sample_masks),
+    }
+
+
+def summarised(cases: pd.DataFrame) -> pd.DataFrame:
+    """Rows of method and measure with value and interval; differences to `fedavg` are of the same patients."""
+    wide = cases.pivot(index=["hospital", "patient"], columns="method", values="dice")
+    alone = wide[[f"alone {name}" for name in SCANNERS]]
+    own = pd.Series([row[f"alone {hospital}"] for (hospital, _), row in wide.iterrows()], wide.index)
+    out = pd.Series([row[f"without {hospital}"] for (hospital, _), row in wide.iterrows()], wide.index)
+    columns = {
+        "pooled": wide["pooled"],
+        "fedavg": wide["fedavg"],
+        "fedprox": wide["fedprox"],
+        "mean hospital alone": alone.mean(axis=1),
+        "own hospital alone": own,
+        "without the hospital": out,
+    }
+    rows = []
+    for name, values in columns.items():
+        rows.append(row_of(name, "Dice", values.to_numpy()))
+        if name != "fedavg":
+            rows.append(row_of(f"fedavg - {name}", "Dice", (wide["fedavg"] - values).to_numpy()))
+    for name, part in cases.groupby("method"):
+        found = bootstrap(lambda a, b: spearman(a, b).r, part["pairwise_dice"], part["dice"])
+        value = spearman(part["pairwise_dice"].to_numpy(), part["dice"].to_numpy()).r
+        rows.append({"of": name, "measure": "Spearman of pairwise Dice", "value": value, "low": found.low, "high": found.high})
+    return pd.DataFrame(rows)
+
+
+def row_of(name: str, measure: str, values: np.ndarray) -> dict[str, object]:
+    """Mean of values of patients, with its interval."""
+    found = bootstrap(lambda v: float(v.mean()), values)
+    return {"of": name, "measure": measure, "value": float(values.mean()), "low": found.low, "high": found.high}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
