@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.cli.build import build_fab_from_disk
+from shared import FEDERATION
 
 from veridice.errors import InputError
 from veridice.federated import client_app, federation, own_programs, site_calibration
@@ -34,23 +35,6 @@ from veridice.federated.messages import (
 from veridice.federated.strategy import Checked, averaging
 from veridice.quality.common_scores import SiteScores
 
-FEDERATION = """
-[federation]
-name = "two"
-training = "tiny.toml"
-networks = ["segmenter"]
-rounds = 3
-steps = 2
-min_dice = []
-
-[site]
-server = "localhost:9092"
-authority = "tiny.toml"
-key = "tiny.toml"
-manifest = "manifest.csv"
-data = "."
-output = "site"
-"""
 PATIENT = "mueller-anna-1961"
 
 

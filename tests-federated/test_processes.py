@@ -109,9 +109,12 @@ def test_sites_and_server_are_killed_and_go_on(study: Path, begin: Begin) -> Non
         return "\n".join(f"{log}:\n{log.read_text()[-2000:]}" for log in logs)
 
     leading = begin("server", server)
-    working = {file.stem: begin("client", file) for file in sites[:2]}
+    # First in, so that it is asked in every round.
     begin("client", sites[2], PYTHONPATH=str(poison))
-    wait_for(lambda: state.rounds_done("segmenter") >= 1, 120, told)
+    log = members / "c" / "site.log"
+    wait_for(lambda: log.exists() and "SuperNode ID" in log.read_text(), 90, told)
+    working = {file.stem: begin("client", file) for file in sites[:2]}
+    wait_for(lambda: state.rounds_done("segmenter") >= 1, 180, told)
 
     # A site dies, with everything that it started; it comes back.
     working["a"].send_signal(signal.SIGKILL)

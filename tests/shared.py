@@ -226,6 +226,26 @@ workers = 0
 """
 
 
+FEDERATION = """
+[federation]
+name = "two"
+training = "tiny.toml"
+networks = ["segmenter"]
+rounds = 3
+steps = 2
+min_dice = []
+
+[site]
+server = "localhost:9092"
+authority = "tiny.toml"
+key = "tiny.toml"
+manifest = "manifest.csv"
+data = "."
+output = "site"
+"""
+"""A member of a federation that learns as TINY_CONFIG says, beside the files of :func:`study`."""
+
+
 @pytest.fixture
 def study(tiny_scan: dict[str, Volume], tmp_path: Path) -> Path:
     """A folder with two labelled scans and its manifest."""

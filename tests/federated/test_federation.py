@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from shared import TINY_CONFIG
+from shared import FEDERATION, TINY_CONFIG
 from torch import nn
 
 from veridice.errors import ConfigError, WeightsError
@@ -19,24 +19,6 @@ from veridice.federated.local_training import pull_back, rate_of_round, score, t
 from veridice.federated.site import Site
 from veridice.federated.updates import far_from_others, what_is_wrong
 from veridice.training.loop import CHECKPOINT
-
-FEDERATION = """
-[federation]
-name = "two"
-training = "tiny.toml"
-networks = ["segmenter"]
-rounds = 3
-steps = 2
-min_dice = []
-
-[site]
-server = "localhost:9092"
-authority = "tiny.toml"
-key = "tiny.toml"
-manifest = "manifest.csv"
-data = "."
-output = "site"
-"""
 
 
 @pytest.fixture

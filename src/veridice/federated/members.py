@@ -20,6 +20,7 @@ from veridice.errors import ConfigError, InputError
 from veridice.federated.common_state import EVENTS, CommonState
 from veridice.federated.credentials import make_certificate, make_key
 from veridice.federated.federation import WEIGHTS, Federation, Simulation, load_federation
+from veridice.federated.own_programs import PARENT, end_with_parent
 from veridice.federated.processes import (
     begin,
     ended,
@@ -133,7 +134,7 @@ def run_simulation(config: Path, tell: Tell) -> Path:
     server, *sites = write_members(federation, asked)
     # Processes with several threads each that wait for each other by spinning slow all of them down.
     threads = str(max(1, (os.cpu_count() or 1) // len(sites)))
-    variables = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **os.environ}
+    variables = {"OMP_NUM_THREADS": threads, "OMP_WAIT_POLICY": "PASSIVE", **os.environ, PARENT: str(os.getpid())}
     with held(asked.output), ending_on_signals(), ExitStack() as members:
 
         def begun(role: str, file: Path) -> subprocess.Popen[bytes]:
@@ -160,10 +161,10 @@ def run_simulation(config: Path, tell: Tell) -> Path:
 
 
 def write_members(federation: Federation, asked: Simulation) -> list[Path]:
-    """Write credentials and the TOML file of the server and of each site, in this order, where they are not there yet."""
+    """Write credentials and the TOML file of the server and of each site, in this order; sites keep their keys."""
     folder, keys = asked.output, asked.output / "keys"
-    if not (keys / "server.pem").exists():
-        make_certificate(keys)
+    # Anew each time: they are valid for days, and a simulation may be gone on with later.
+    make_certificate(keys)
     common = {"federation": federation.federation.model_dump(mode="json", exclude_none=True)}
     port, *site_ports = free_ports(1 + len(asked.sites))
     for name in asked.sites:
@@ -241,11 +242,12 @@ class Follower:
 
 @contextmanager
 def ending_on_signals() -> Iterator[None]:
-    """Let a request to end (SIGTERM) end as Ctrl-C does, so that nothing that was started is left."""
+    """Let a request to end (SIGTERM), and the end of who started this, end as Ctrl-C does, so that nothing is left."""
 
     def stop(_number: int, _frame: FrameType | None) -> None:
         raise KeyboardInterrupt
 
+    end_with_parent()
     before = signal.signal(signal.SIGTERM, stop)
     try:
         yield

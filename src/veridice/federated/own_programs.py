@@ -52,8 +52,7 @@ def write_commands(folder: Path) -> None:
 
 def main(command: str) -> None:
     """Run one of Flower's commands, guarded."""
-    if parent := os.environ.get(PARENT):
-        start_parent_process_monitor(int(parent))
+    end_with_parent()
     if command in INSTALLING:
         module: Any = import_module(INSTALLING[command])
         # The package hands a function of the same name on, so the module is asked for by its own.
@@ -79,6 +78,12 @@ def main(command: str) -> None:
     else:
         sys.stderr.write(f"veridice: {command} was asked for over the network; refused\n")
         raise SystemExit(3)
+
+
+def end_with_parent() -> None:
+    """End, as Ctrl-C does, when the process that :data:`PARENT` names is gone, however it ended."""
+    if parent := os.environ.get(PARENT):
+        start_parent_process_monitor(int(parent))
 
 
 def own_program_alone(install: Any) -> Any:

@@ -111,11 +111,15 @@ class Checked(Strategy):
         """Answers that are no errors; who gave none, or an error, is told."""
         answers = []
         for reply in replies:
-            self._asked.discard(reply.metadata.src_node_id)
-            if reply.has_error():
-                self.tell(reply.metadata.src_node_id, reply.error.reason)
-            else:
+            site = reply.metadata.src_node_id
+            if not reply.has_error():
                 answers.append(reply)
+            elif site in self._asked:
+                self.tell(site, reply.error.reason)
+            else:
+                # The server's own word for a site that is away, under a number of its own.
+                continue
+            self._asked.discard(site)
         for site in sorted(self._asked):
             self.tell(site, "no answer in time")
         return answers
