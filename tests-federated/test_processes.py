@@ -43,16 +43,16 @@ data = "."
 """
 POISON = """
 import numpy as np
-from veridice.federated import site
+from veridice.federated.site import Site
 
-learnt = site.train_round
+learnt = Site.train
 
-def poisoned(*arguments):
-    found = learnt(*arguments)
+def poisoned(self, *arguments):
+    found = learnt(self, *arguments)
     found.arrays.update({name: value * np.float32("nan") for name, value in found.arrays.items()})
     return found
 
-site.train_round = poisoned
+Site.train = poisoned
 """
 Begin = Callable[..., subprocess.Popen[bytes]]
 

@@ -148,6 +148,22 @@ def test_every_lesion_has_its_place(passes: np.ndarray, flair: Volume, transform
     assert 1 > confidence[0] > confidence[1] > confidence[2] > 0
 
 
+def test_a_critic_has_a_word_in_every_lesion(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
+    analysis = analysis_of(passes, flair, transform)
+    labels, count = label_lesions(analysis.own)
+    chance = np.random.default_rng(3).random(flair.shape).astype(np.float32)
+    found = describe_lesions(labels, count, flair.voxels, analysis, chance)
+    for lesion in found:
+        assert lesion.critic_chance == pytest.approx(chance[labels == lesion.number].mean(), rel=1e-5)
+    plain = describe_lesions(labels, count, flair.voxels, analysis)
+    assert all(lesion.critic_chance is None for lesion in plain)
+    # A model without the critic says the same of both; one with it listens to it alone here.
+    without = LesionModel(-2.0, (2.0, 1.0, 1.0, 0.0, 0.0))
+    assert without.confidence(found) == without.confidence(plain)
+    listening = LesionModel(0.0, (0.0,) * 5 + (4.0,)).confidence(found)
+    assert np.argsort(listening).tolist() == np.argsort([lesion.critic_chance for lesion in found]).tolist()
+
+
 def test_what_the_mask_misses(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:
     analysis = analysis_of(passes, flair, transform)
     labels, _ = label_lesions(analysis.own)

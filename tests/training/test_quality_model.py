@@ -17,7 +17,7 @@ from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import Backend
 from veridice.quality import predictor
-from veridice.quality.predictor import FEATURES
+from veridice.quality.predictor import FEATURES, WITH_CRITIC
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.ood_scans import CORRUPTIONS
 from veridice.simulate.plan import PatientPlan
@@ -91,6 +91,9 @@ def test_from_scans_to_a_judge(
     assert models.quality is not None
     apart = pd.read_csv(output / "predictor" / "calibration-masks.csv.gz")
     assert len(apart) == 5 * (1 + DAMAGED + GRADED) and models.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
+    # The tiny weights have a critic, which is listened to.
+    assert models.quality.predictor.features == WITH_CRITIC
+    assert len(models.quality.lesions.weights) == 6
     assert 0 < models.quality.calibration.patients <= 5
     assert "simulated patients" in models.quality.calibration.source
     assert models.cards["predictor"].learnt_from["segmenter"] == models.cards["segmenter"].sha256
@@ -127,3 +130,12 @@ def test_confidence_in_lesions_follows_what_is_known() -> None:
     lesions = [Lesion(**row) for row in table.drop(columns="real").to_dict("records")]
     confidence = np.array(model.confidence(lesions))
     assert confidence[mean > 0.7].min() > 0.5 > confidence[mean < 0.3].max()
+    # With a critic that knows, it is the critic that is followed.
+    judged = table.assign(real=rng.random(count) > 0.5)
+    judged["critic_chance"] = np.where(judged["real"], 0.8, 0.2) + rng.normal(0, 0.05, count)
+    model = fit_lesion_model(judged)
+    confidence = np.array(model.confidence([Lesion(**row) for row in judged.drop(columns="real").to_dict("records")]))
+    assert len(model.weights) == 6
+    assert ((confidence > 0.5) == judged["real"]).all()
+    # Tables of masks without a critic have an empty column.
+    assert len(fit_lesion_model(judged.assign(critic_chance=np.nan)).weights) == 5

@@ -39,7 +39,7 @@ from veridice.quality.critic_evidence import error_maps
 from veridice.quality.lesion_places import by_place, places_of
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions, missed_mask
-from veridice.types import Mask, Numbers
+from veridice.types import Mask, Numbers, ProbabilityMap
 
 
 def assess_scan(
@@ -116,7 +116,7 @@ def assess_masks(
     lesions = _Lesions()
     if models.task.scattered:
         with clock.stage("lesions"):
-            lesions, native["lesion_numbers"] = _listed(best.mask, analysis)
+            lesions, native["lesion_numbers"] = _listed(best, analysis)
     doubtful = calibration_warnings(calibration, settings, limits)
     notices = (*analysis.warnings, *doubts, *best.warnings, *unusual, *doubtful)
     assessment = Assessment(
@@ -170,9 +170,9 @@ class _Lesions:
         return by_place(self.places[: len(self.found)], [lesion.volume_ml for lesion in self.found]) if self.places else {}
 
 
-def _listed(mask: Mask, analysis: ScanAnalysis) -> tuple[_Lesions, Volume]:
+def _listed(best: MaskAnalysis, analysis: ScanAnalysis) -> tuple[_Lesions, Volume]:
     """The lesions, and the map of their numbers."""
-    numbers, found, missed = list_lesions(mask, analysis)
+    numbers, found, missed = list_lesions(best.mask, analysis, best.chance)
     places = lesion_places(numbers, len(found) + len(missed), analysis)
     return _Lesions(found, missed, places), Volume(numbers, analysis.geometry)
 
@@ -214,12 +214,20 @@ def _volumes_ml(judged: MaskAnalysis, analysis: ScanAnalysis, missed: Sequence[L
     return {**volumes, "looks_missed": sum(lesion.volume_ml for lesion in missed)} if task.scattered else volumes
 
 
-def list_lesions(mask: Mask, analysis: ScanAnalysis) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:
-    """Label map (int16, FLAIR's grid), lesions of the mask, and places that look missed, numbered after them."""
+def list_lesions(
+    mask: Mask, analysis: ScanAnalysis, chance: ProbabilityMap | None = None
+) -> tuple[np.ndarray[Any, np.dtype[np.int16]], list[Lesion], list[Lesion]]:
+    """Label map (int16, FLAIR's grid), lesions of the mask, and places that look missed, numbered after them.
+
+    Args:
+        mask: (x, y, z).
+        analysis: of the scan.
+        chance: of a lesion in each voxel, by the critic, which saw this mask; None without one.
+    """
     labels, count = label_lesions(mask)
     missed, missed_count = label_lesions(missed_mask(mask, analysis))
     numbers = np.where(missed > 0, missed + count, labels)
-    found = describe_lesions(numbers, count + missed_count, analysis.scan.flair.voxels, analysis)
+    found = describe_lesions(numbers, count + missed_count, analysis.scan.flair.voxels, analysis, chance)
     return numbers.astype(np.int16), found[:count], found[count:]
 
 

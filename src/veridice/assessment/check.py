@@ -36,7 +36,7 @@ from veridice.io.mask_values import MaskLabel
 from veridice.io.nifti import write_image
 from veridice.io.scan_reader import read_given_mask, read_given_parts, read_scan
 from veridice.io.weight_cards import bundled_weights
-from veridice.metrics.catalogue import LESION_COLUMNS
+from veridice.metrics.catalogue import CRITIC_COLUMN, LESION_COLUMNS
 from veridice.progress import Clock, OnStep
 from veridice.quality.calibration import CalibrationSet, read_calibration
 from veridice.report.scan_page import write_report
@@ -294,7 +294,9 @@ def _store(result: AssessmentResult, stage: Path, clock: Clock) -> Assessment:
         files = write_maps(stage, case, result.volumes, provenance, task)
         tables = {}
         if task.scattered:
-            tables["lesions"] = write_table(stage, case, "lesions", result.lesion_rows(), LESION_COLUMNS)
+            seen = result.assessment.scores.get("critic_dice") is not None
+            columns = LESION_COLUMNS | (CRITIC_COLUMN if seen else {})
+            tables["lesions"] = write_table(stage, case, "lesions", result.lesion_rows(), columns)
     update = {"maps": files, "tables": tables, "seconds": {**clock.seconds, **result.assessment.seconds}}
     assessment = result.assessment.model_copy(update=update)
     with clock.stage("report"):

@@ -9,6 +9,9 @@ from __future__ import annotations
 import ipaddress
 import os
 import sys
+import threading
+import time
+from contextlib import suppress
 from importlib import import_module, resources
 from pathlib import Path
 from typing import Any
@@ -30,6 +33,7 @@ REFUSED = ("flwr-agentapp", "flwr-connector", "flwr-model", "flwr-simulation")
 """Other programs that Flower can start when it is told to over the network; they stay shut."""
 PARENT = "VERIDICE_PARENT"
 """Environment variable with the process without which nothing of a member goes on, however it ended."""
+GRACE_S = 5.0
 FROM_OUTSIDE = ("/v1/fleet", "/health")
 """What other computers may reach: the door for sites, and whether the server is there."""
 
@@ -52,7 +56,7 @@ def write_commands(folder: Path) -> None:
 
 def main(command: str) -> None:
     """Run one of Flower's commands, guarded."""
-    end_with_parent()
+    end_with_parent(GRACE_S)
     if command in INSTALLING:
         module: Any = import_module(INSTALLING[command])
         # The package hands a function of the same name on, so the module is asked for by its own.
@@ -80,10 +84,26 @@ def main(command: str) -> None:
         raise SystemExit(3)
 
 
-def end_with_parent() -> None:
-    """End, as Ctrl-C does, when the process that :data:`PARENT` names is gone, however it ended."""
-    if parent := os.environ.get(PARENT):
-        start_parent_process_monitor(int(parent))
+def end_with_parent(grace_s: float | None = None) -> None:
+    """End, as Ctrl-C does, when the process that :data:`PARENT` names is gone, however it ended.
+
+    Args:
+        grace_s: after so many seconds by force, since Flower's programs tell a server of their end that may be gone too.
+    """
+    if not (parent := os.environ.get(PARENT)):
+        return
+    start_parent_process_monitor(int(parent))
+
+    def force(seconds: float) -> None:
+        with suppress(ProcessLookupError):
+            while True:
+                os.kill(int(parent), 0)
+                time.sleep(0.5)
+        time.sleep(seconds)
+        os._exit(1)
+
+    if grace_s is not None:
+        threading.Thread(target=force, args=(grace_s,), daemon=True).start()
 
 
 def own_program_alone(install: Any) -> Any:

@@ -6,7 +6,7 @@ May be imported by every room above: all but imaging, networks and io.
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "catalogue": "LESION_COLUMNS MEASURES Measure PAGE_SCORES PLACE_NAMES STUDY_COLUMNS label",
+    "catalogue": "CRITIC_COLUMN LESION_COLUMNS MEASURES Measure PAGE_SCORES PLACE_NAMES STUDY_COLUMNS label",
     "failure_detection": "Flags failing_below failure_dice fit_dice_map percentiles spearman",
     "maps": "GridMaps PackedMasks StochasticMaps packed_parts union unpacked",
     "overlap": "dice expected_dice",

@@ -194,3 +194,5 @@ LESION_COLUMNS = {
     "brightness": "Mean FLAIR minus the brain's median, in interquartile ranges of the brain",
 }
 """Of ``*_lesions.tsv``, with what they mean."""
+CRITIC_COLUMN = {"critic_chance": "Mean chance of a lesion over its voxels, by the critic"}
+"""The same, where the weights have a critic."""

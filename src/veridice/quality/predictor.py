@@ -46,6 +46,8 @@ FEATURES = (
     "predicted_dice_error",
 )
 """Scores that the prediction is made from."""
+WITH_CRITIC = (*FEATURES, "critic_dice")
+"""The same, where the weights have a critic."""
 TREES, SMALLEST_LEAF = 200, 3
 ENDS = 0.02
 """A Dice of 0 counts as this when odds are taken, one of 1 as 1 minus this."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from veridice.imaging.components import bounding_box, label_components
 from veridice.quality.scan_analysis import ScanAnalysis
-from veridice.types import Mask, Voxels
+from veridice.types import Mask, ProbabilityMap, Voxels
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -20,7 +20,7 @@ MOST_LESIONS = 10_000
 LIKELY = 0.5
 """Probability from which on a voxel that is not in the mask looks missed."""
 FEATURES = ("mean_probability", "highest_probability", "share_of_passes", "log_volume", "brightness")
-"""What the confidence in a lesion is computed from; see :class:`LesionModel`."""
+"""What the confidence in a lesion is computed from, and ``critic_chance`` where there is a critic; see :class:`LesionModel`."""
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Lesion:
         mean_probability, highest_probability: of our network, over its voxels.
         share_of_passes: in how many of our passes any of its voxels is a lesion.
         brightness: mean FLAIR against the brain's median, in its interquartile ranges.
+        critic_chance: mean chance of a lesion over its voxels, by the critic; None without one.
     """
 
     number: int
@@ -45,16 +46,17 @@ class Lesion:
     highest_probability: float
     share_of_passes: float
     brightness: float
+    critic_chance: float | None = None
 
     def features(self) -> list[float]:
-        """In the order of :data:`FEATURES`."""
+        """In the order of :data:`FEATURES`, the critic's last."""
         row = {**asdict(self), "log_volume": float(np.log(self.volume_ml))}
-        return [row[name] for name in FEATURES]
+        return [*(row[name] for name in FEATURES), *([] if self.critic_chance is None else [self.critic_chance])]
 
 
 @dataclass(frozen=True)
 class LesionModel:
-    """Confidence that a lesion is one: a logistic function of :data:`FEATURES`.
+    """Confidence that a lesion is one: a logistic function of :meth:`Lesion.features`.
 
     Args:
         intercept: of the logit.
@@ -66,7 +68,8 @@ class LesionModel:
 
     def confidence(self, lesions: Sequence[Lesion]) -> list[float]:
         """Of each lesion, between 0 and 1."""
-        logits = [self.intercept + float(np.dot(self.weights, lesion.features())) for lesion in lesions]
+        count = len(self.weights)
+        logits = [self.intercept + float(np.dot(self.weights, lesion.features()[:count])) for lesion in lesions]
         return [float(1 / (1 + np.exp(-np.clip(logit, -50, 50)))) for logit in logits]
 
 
@@ -74,13 +77,12 @@ def fit_lesion_model(known: pd.DataFrame) -> LesionModel:
     """Logistic regression (scikit-learn) on lesions of which it is known whether they are real.
 
     Args:
-        known: the fields of :class:`Lesion` and ``real``, one row a lesion.
+        known: the fields of :class:`Lesion` and ``real``, one row a lesion; ``critic_chance`` of all or of none.
     """
     from sklearn.linear_model import LogisticRegression
 
-    features = np.array(
-        [Lesion(**{f.name: row[f.name] for f in fields(Lesion)}).features() for row in known.to_dict("records")]
-    )
+    names = [field.name for field in fields(Lesion) if field.name in known and known[field.name].notna().all()]
+    features = np.array([Lesion(**{name: row[name] for name in names}).features() for row in known.to_dict("records")])
     mean, deviation = features.mean(axis=0), features.std(axis=0)
     scaled = (features - mean) / np.where(deviation > 0, deviation, 1.0)
     fitted = LogisticRegression(max_iter=1000).fit(scaled, known["real"].astype(bool))
@@ -103,7 +105,11 @@ def label_lesions(mask: Mask) -> tuple[np.ndarray[Any, np.dtype[np.int32]], int]
 
 
 def describe_lesions(
-    labels: np.ndarray[Any, np.dtype[np.int32]], count: int, flair: Voxels, analysis: ScanAnalysis
+    labels: np.ndarray[Any, np.dtype[np.int32]],
+    count: int,
+    flair: Voxels,
+    analysis: ScanAnalysis,
+    chance: ProbabilityMap | None = None,
 ) -> list[Lesion]:
     """What is known of each part of a label map (native grid), in the order of its numbers.
 
@@ -112,6 +118,7 @@ def describe_lesions(
         count: how many there are.
         flair: the scan in its own intensities.
         analysis: of the same scan.
+        chance: of a lesion in each voxel, by the critic (native grid); None without one.
     """
     places = np.unravel_index(np.flatnonzero(labels), labels.shape)
     which = labels[places] - 1
@@ -127,6 +134,8 @@ def describe_lesions(
     passes = _share_of_passes(labels, count, analysis)
     volumes = sizes * analysis.geometry.voxel_volume_ml
     columns = (volumes, *millimetres[:3], mean, highest, passes, bright)
+    if chance is not None:
+        columns = (*columns, np.bincount(which, chance[places].astype(float), minlength=count) / sizes)
     return [Lesion(number + 1, *(float(column[number]) for column in columns)) for number in range(count)]
 
 

@@ -35,7 +35,7 @@ from veridice.simulate.plan import PatientPlan
 from veridice.training.graded_masks import GRADED, NativeMaterial, draw_graded, graded_mask
 from veridice.training.mask_errors import Material, draw_kinds, make_mask
 from veridice.training.settings import DataSettings
-from veridice.types import Mask
+from veridice.types import Mask, ProbabilityMap
 
 OWN_KIND = "own"
 WITH = "dice_with_"
@@ -177,7 +177,7 @@ def assessed_masks(
         with_earlier = {f"{WITH}{other}": dice(mask, earlier).dice for other, earlier in made}
         made.append((kind, mask))
         masks.append({**names, **facts, **mask_analysis.scores, **with_earlier})
-        lesions += [{**names, **row} for row in _lesion_rows(mask, known, analysis)] if scattered else []
+        lesions += [{**names, **row} for row in _lesion_rows(mask, known, analysis, mask_analysis.chance)] if scattered else []
     appearances = {"descriptors": analysis.descriptors, "features": [round(float(value), 5) for value in analysis.features]}
     return {
         "masks": masks,
@@ -231,9 +231,9 @@ class _MaskMaker:
         return GivenMask(kind, union, parts=parts if len(parts) > 1 else ())
 
 
-def _lesion_rows(mask: Mask, known: KnownScan, analysis: ScanAnalysis) -> list[dict[str, Any]]:
+def _lesion_rows(mask: Mask, known: KnownScan, analysis: ScanAnalysis, chance: ProbabilityMap | None) -> list[dict[str, Any]]:
     labels, count = label_lesions(mask)
-    found: list[Lesion] = describe_lesions(labels, count, known.scan.flair.voxels, analysis)[:LESIONS_KEPT]
+    found: list[Lesion] = describe_lesions(labels, count, known.scan.flair.voxels, analysis, chance)[:LESIONS_KEPT]
     inside = np.bincount(labels[known.truth], minlength=count + 1)[1:]
     # What nobody judged is no example either way.
     unlabelled = np.bincount(labels[~known.valid], minlength=count + 1)[1:]

@@ -24,8 +24,9 @@ from veridice.io.weight_cards import WeightCard
 from veridice.progress import counted
 from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import OodDetector
-from veridice.quality.predictor import Predictor, fit_predictor
-from veridice.quality.single_lesions import FEATURES, LesionModel, fit_lesion_model
+from veridice.quality.predictor import FEATURES, WITH_CRITIC, Predictor, fit_predictor
+from veridice.quality.single_lesions import FEATURES as LESION_FEATURES
+from veridice.quality.single_lesions import LesionModel, fit_lesion_model
 from veridice.simulate.cohorts import COHORTS, Cohort
 from veridice.training.assessed_masks import (
     AssessedMasks,
@@ -48,7 +49,7 @@ from veridice.training.settings import TrainingSettings
 from veridice.types import Mask
 
 HALF = 0.5
-NO_LESION_MODEL = LesionModel(0.0, (0.0,) * len(FEATURES))
+NO_LESION_MODEL = LesionModel(0.0, (0.0,) * len(LESION_FEATURES))
 """Of a target that is not in many pieces."""
 
 
@@ -79,7 +80,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     shapes = other_patients(models.grid_shape[0]) if models.task.name == LESION.name else other_targets(settings, cases)
     judge = partial(_judge, settings=settings, shapes=shapes)
     known = judge(_to_learn(settings, cases, models, folds, output), stage.masks, stage.graded_masks, folder=run / "train")
-    predictor = fit_predictor(known.drawn, settings.seed, trees=stage.trees)
+    predictor = fit_predictor(known.drawn, settings.seed, FEATURES if models.critic is None else WITH_CRITIC, stage.trees)
     lesion_model = fit_lesion_model(known.lesions) if models.task.scattered else NO_LESION_MODEL
     if simulated:
         checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
