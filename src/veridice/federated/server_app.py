@@ -112,7 +112,8 @@ def note(
         values = {site: metrics[name] for site, metrics in by_site.items()}
         board.add_scalars(name, {**values, "mean over sites": float(np.mean(list(values.values())))}, number)
     board.flush()
-    state.tell(f"{network}: round {number} of {rounds}")
+    if number:
+        state.tell(f"{network}: round {number} of {rounds}")
 
 
 def initial_arrays(federation: Federation, network: str) -> dict[str, np.ndarray[Any, Any]]:
