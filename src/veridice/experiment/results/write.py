@@ -11,6 +11,7 @@ import pandas as pd
 from veridice.experiment.results import evaluation, figures, paper, tables
 from veridice.experiment.results.classes import class_report, confusion
 from veridice.experiment.results.findings import findings
+from veridice.experiment.results.intervals import interval_table
 from veridice.metrics.failure_detection import failing_below, failure_dice
 
 CASES = "cases.csv"
@@ -73,11 +74,12 @@ def _write_tables(folder: Path) -> pd.DataFrame:
         "gains": evaluation.paired_gains(judged),
         "groups": evaluation.by_group(judged),
         "shift": shift,
+        "intervals": interval_table(cases),
         "table1": paper.table1(folds),
         "findings": findings(judged),
         "judged": judged,
     }
-    shown = ["ladder", "table1", "findings", "groups"]
+    shown = ["ladder", "table1", "findings", "groups", "intervals"]
     if (folder / CLASSES).exists():
         limits = stored_setting(folder, "class_limits", [0.5, 0.75])
         chances = tables.read_classes(folder / CLASSES)
