@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from importlib import import_module
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -13,6 +15,7 @@ from rich.progress import Progress
 
 from veridice import progress
 from veridice.config import LARGEST_SEED, InferenceSettings
+from veridice.errors import InputError
 
 if TYPE_CHECKING:
     from veridice.io.mask_values import MaskLabel
@@ -64,6 +67,25 @@ def one_of(known: tuple[str, ...], value: str, option: str) -> Any:
     if value not in known:
         raise typer.BadParameter(f"'{value}' is none of {', '.join(known)}", param_hint=option)
     return value
+
+
+def from_extra(module: str, command: str, mend: str) -> ModuleType:
+    """A module that needs libraries of an extra.
+
+    Args:
+        module: its name.
+        command: that needs it, for the message.
+        mend: how the libraries come.
+
+    Raises:
+        InputError: one of them is not installed.
+    """
+    try:
+        return import_module(module)
+    except ModuleNotFoundError as error:
+        if (error.name or "").startswith("veridice"):
+            raise
+        raise InputError(f"{command} needs {error.name}: {mend}") from error
 
 
 def read_mask_label(text: str | None) -> MaskLabel | None:

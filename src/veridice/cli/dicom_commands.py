@@ -6,7 +6,6 @@ import json
 import re
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,6 +28,7 @@ from veridice.cli.common import (
     Seed,
     Weights,
     err,
+    from_extra,
     inference_settings,
     out,
     passes_bar,
@@ -75,7 +75,7 @@ def dicom(
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
     if mask and (mask_series or segment):
         raise typer.BadParameter("give a file or a series, not both", param_hint="--mask, --mask-series, --segment")
-    study = _needs_extra(lambda: __import__("veridice.gateway.study", fromlist=["judge_study"]))
+    study = from_extra("veridice.gateway.study", "veridice dicom and gateway", EXTRA)
     from veridice.io.dicom_headers import files_below
 
     files = files_below(study_dir)
@@ -191,7 +191,7 @@ def start(
     settings = inference_settings(passes, seed, min_dice, max_missed, max_wasted, coverage, device, engine)
     if not caller and not poll:
         raise typer.BadParameter("say who may send, or which archive to ask", param_hint="--from, --poll")
-    serve = _needs_extra(lambda: __import__("veridice.gateway.supervisor", fromlist=["serve"]))
+    serve = from_extra("veridice.gateway.supervisor", "veridice dicom and gateway", EXTRA)
     from veridice.gateway.send import TITLE
 
     for title in (aet, *(caller or ())):
@@ -242,7 +242,7 @@ def status(
     as_json: AsJson = False,
 ) -> None:
     """What became of each study. Studies are named by a hash; --study finds the one with a UID."""
-    serve = _needs_extra(lambda: __import__("veridice.gateway.supervisor", fromlist=["statuses"]))
+    serve = from_extra("veridice.gateway.supervisor", "veridice dicom and gateway", EXTRA)
     rows = serve.statuses(inbox, study)
     if as_json:
         names = ("key", "state", "images", "verdict", "predicted_dice", "reason", "changed")
@@ -266,21 +266,7 @@ def retry(
     segment: Segment = None,
 ) -> None:
     """Judge a study once more, with series that a person chose."""
-    serve = _needs_extra(lambda: __import__("veridice.gateway.supervisor", fromlist=["retry"]))
+    serve = from_extra("veridice.gateway.supervisor", "veridice dicom and gateway", EXTRA)
     asked = {"flair_series": flair_series, "t1_series": t1_series, "mask_series": mask_series, "segment": segment}
     serve.retry(inbox, study, {name: value for name, value in asked.items() if value is not None})
     err.print(escape(f"{study}: will be judged again by the gateway of this inbox"))
-
-
-def _needs_extra(load: Callable[[], Any]) -> Any:
-    """What ``load`` imports.
-
-    Raises:
-        InputError: the extra is not installed.
-    """
-    try:
-        return load()
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("veridice"):
-            raise
-        raise InputError(f"veridice dicom and gateway need {error.name}: {EXTRA}") from error

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import webbrowser
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from veridice.cli.common import Weights, err, one_of, out
+from veridice.cli.common import Weights, err, from_extra, one_of, out
 from veridice.errors import InputError
 
 COMMANDS = ("open", "export", "import")
@@ -87,23 +87,8 @@ def open_desk(
         if open_browser:
             webbrowser.open(next(iter(links.values())))
 
-    serve = _served()
-    serve(study_out, bids_dir, options, host, port, allow_host or (), webhook, new_links, tell)
-
-
-def _served() -> Any:
-    """What serves the desk.
-
-    Raises:
-        InputError: the extra is not installed.
-    """
-    try:
-        from veridice.review.serve import serve
-    except ModuleNotFoundError as error:
-        if (error.name or "").startswith("veridice"):
-            raise
-        raise InputError(f"veridice review needs {error.name}: {EXTRA}") from error
-    return serve
+    serving = from_extra("veridice.review.serve", "veridice review", EXTRA)
+    serving.serve(study_out, bids_dir, options, host, port, allow_host or (), webhook, new_links, tell)
 
 
 def _tell(links: dict[str, str], scans: int, study: Path, host: str) -> None:

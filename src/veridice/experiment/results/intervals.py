@@ -40,12 +40,12 @@ def interval_table(cases: pd.DataFrame, coverage: float = COVERAGE) -> pd.DataFr
         width = np.minimum(said + half, 1.0) - np.maximum(said - half, 0.0)
         held = (np.abs(said - true) <= half).astype(float)
         found.append(pd.DataFrame({"method": method, "patient": test["patient"].to_numpy(), "held": held, "width": width}))
-    rows = []
-    for method, part in pd.concat(found).groupby("method", sort=True):
+    table = []
+    for name, part in pd.concat(found).groupby("method", sort=True):
         ends = fd.bootstrap(lambda values: float(values.mean()), part["held"], clusters=part["patient"], resamples=1000)
-        held = {"held": part["held"].mean(), "held_low": ends.low, "held_high": ends.high}
-        rows.append({"method": method, "n": len(part), **held, "width": part["width"].mean()})
-    return pd.DataFrame(rows).sort_values(["width", "method"], ignore_index=True)
+        share = {"held": part["held"].mean(), "held_low": ends.low, "held_high": ends.high}
+        table.append({"method": name, "n": len(part), **share, "width": part["width"].mean()})
+    return pd.DataFrame(table).sort_values(["width", "method"], ignore_index=True)
 
 
 def half_width(validation: pd.DataFrame, coverage: float) -> float:
