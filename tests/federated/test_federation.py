@@ -72,9 +72,9 @@ def test_privacy_with_all_scores_is_refused() -> None:
 
 @pytest.mark.parametrize("network", ORDER)
 def test_every_network_learns_for_a_round_and_is_scored(site: Site, network: str) -> None:
-    if network.startswith("regressor"):
-        for needed in ("segmenter", "reconstructor"):
-            keep_fresh(site, needed)
+    needs = {"critic": ["segmenter"], "regressor": ["segmenter", "reconstructor"]}
+    for needed in needs.get(network.split("-")[0], ()):
+        keep_fresh(site, needed)
     before = arrays_of(build_network(network, site.training))
     local = site.train(network, 1, before)
     assert local.examples == 1

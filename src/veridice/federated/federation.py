@@ -15,11 +15,14 @@ from veridice.errors import ConfigError
 from veridice.io.weight_cards import bundled_weights, read_card
 from veridice.training.settings import TrainingSettings, load_training_settings
 
-FederatedNetwork = Literal["segmenter", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error"]
+FederatedNetwork = Literal[
+    "segmenter", "critic", "reconstructor", "regressor-image", "regressor-uncertainty", "regressor-error"
+]
 WEIGHTS = "weights"
 """Folder of the common weights at a site and at the server."""
 ORDER: tuple[FederatedNetwork, ...] = (
     "segmenter",
+    "critic",
     "reconstructor",
     "regressor-image",
     "regressor-uncertainty",

@@ -15,6 +15,9 @@ from torch import nn
 from veridice.case import Case
 from veridice.federated.common_networks import Arrays, arrays_of, build_network, take
 from veridice.federated.federation import WEIGHTS, Agreement
+from veridice.inference.weights import load_network
+from veridice.training.critic import critic_metrics, fit_critic
+from veridice.training.endless_tasks import CriticTask
 from veridice.training.examples import validation_examples
 from veridice.training.loop import BEST, CHECKPOINT, evaluate
 from veridice.training.provenance import by_split
@@ -73,12 +76,14 @@ def train_round(
     take(network, arrays)
     if agreement.proximal:
         pull_back(network, agreement.proximal)
-    stage = name.split("-")[0]
+    stage = "segmenter" if name == "critic" else name.split("-")[0]
     rate = getattr(settings, stage).learning_rate * rate_of_round(number, agreement.rounds)
     local = for_round(settings, stage, agreement.steps, rate, settings.seed + SEEDS_APART * number)
     run = output / name / f"round-{number:04d}"
     if name == "segmenter":
         fit_segmenter(network, local, cases, run)
+    elif name == "critic":
+        fit_critic(network, _common(output, "segmenter"), local, cases, run)
     elif name == "reconstructor":
         fit_reconstructor(network, local, cases, run)
     else:
@@ -102,17 +107,22 @@ def score(
         checks = quality_checks(_pair(name), _segmented(settings, cases, output))
         return evaluate(network, partial(regressor_metrics, checks=checks)), count
     scans = validation_examples(split_material(settings, cases, "validation"))
-    validate = (
-        partial(segmenter_metrics, checks=scans)
-        if name == "segmenter"
-        else partial(reconstructor_metrics, checks=scans, stage=settings.reconstructor)
-    )
-    return evaluate(network, validate), count
+    if name == "critic":
+        task = CriticTask(settings, _common(output, "segmenter"))
+        return evaluate(network, partial(critic_metrics, task=task, checks=scans)), count
+    if name == "reconstructor":
+        return evaluate(network, partial(reconstructor_metrics, checks=scans, stage=settings.reconstructor)), count
+    return evaluate(network, partial(segmenter_metrics, checks=scans)), count
 
 
 def _pair(name: str) -> str:
     """What a regression network sees."""
     return name.removeprefix("regressor-")
+
+
+def _common(output: Path, name: str) -> nn.Module:
+    """Final common weights that the site keeps."""
+    return load_network(output / WEIGHTS, name)[0]
 
 
 def _segmented(settings: TrainingSettings, cases: Sequence[Case], output: Path) -> dict[str, list[Path]]:

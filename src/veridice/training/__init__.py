@@ -7,6 +7,8 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "assessed_masks": "ScanToJudge assess_all other_patients real_scan",
+    "critic": "critic_metrics fit_critic",
+    "endless_tasks": "CriticTask",
     "examples": "validation_examples",
     "generative": "train_image_generator train_probabilistic_unet",
     "loop": "BEST CHECKPOINT evaluate",

@@ -194,6 +194,8 @@ class TrainingSettings(Settings):
         if network == "segmenter":
             count = self.data.task.count
             return self.segmenter.arguments | ({"classes": count} if count > 1 else {})
+        if network == "critic":
+            return self.segmenter.arguments
         if network == "reconstructor":
             return self.reconstructor.arguments
         stage, pair = self.regressor, network.removeprefix("regressor-")
