@@ -16,14 +16,18 @@ from flwr.cli.build import build_fab_from_disk
 from shared import FEDERATION
 
 from veridice.errors import InputError
-from veridice.federated import client_app, federation, own_programs, site_calibration
+from veridice.federated import client_app, conductor, federation, own_programs, site, site_calibration
 from veridice.federated.common_networks import arrays_of, build_network
+from veridice.federated.common_state import CommonState
 from veridice.federated.federation import Agreement, Federation, load_federation
 from veridice.federated.messages import (
     ARRAYS,
+    BUSY,
     CONFIG,
     EXAMPLES,
     FINGERPRINT,
+    FINISH,
+    LACKS,
     METRICS,
     NETWORK,
     ROUND,
@@ -33,6 +37,7 @@ from veridice.federated.messages import (
     to_record,
 )
 from veridice.federated.strategy import Checked, averaging
+from veridice.io.weight_cards import read_card
 from veridice.quality.common_scores import SiteScores
 
 PATIENT = "mueller-anna-1961"
@@ -125,7 +130,7 @@ def test_shared_scores_are_sorted_and_of_nobody(
     study: Path, member: Federation, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The tiny judge in place of the one that ships, which is for another cube.
-    for module in (federation, site_calibration):
+    for module in (federation, site, site_calibration):
         monkeypatch.setattr(module, "bundled_weights", lambda _task="": tiny_weights)
     rows = pd.read_csv(study / "manifest.csv")
     apart = rows.iloc[[0, 0]].assign(split="test", id=["t1", "t2"], patient=[f"{PATIENT}-1", f"{PATIENT}-2"])
@@ -133,17 +138,29 @@ def test_shared_scores_are_sorted_and_of_nobody(
     (study / "site.toml").write_text(FEDERATION.replace("min_dice = []", "min_dice = [0.5, 0.7]"))
     member = load_federation(study / "site.toml", "site")
     shutil.copytree(tiny_weights, study / "site" / "weights")
-    reply = reply_to(asked(member, SCORES))
+    stale = reply_to(asked(member, SCORES, json.dumps({"segmenter": "0" * 64})))
+    assert stale.error.reason == LACKS
+    final = json.dumps({"segmenter": read_card(study / "site" / "weights", "segmenter").sha256})
+    reply = reply_to(asked(member, SCORES, final))
     assert not reply.has_error(), reply.error.reason
     assert PATIENT.encode() not in everything(reply)
     shared = [SiteScores.model_validate(one) for one in json.loads(str(reply.content[SAID][TEXT]))]
     assert [one.min_dice for one in shared] == [0.5, 0.7]
     assert all(list(scores.score) == sorted(scores.score) for one in shared for scores in (one.bad, one.good, one.gross))
     assert all(one.bad.people <= 2 for one in shared)
-    text = json.dumps({"sites": 2, "scores": [one.model_dump() for one in shared]})
-    assert not reply_to(asked(member, "query.finish", text)).has_error()
+    report = {"bad_people": 1, "accepted_bad": 0.0, "max_missed": 0.05, "chance": 1.0, "differs": False}
+    content = {"sites": 2, "scores": [one.model_dump() for one in shared], "report": {"0.5": report, "0.7": report}}
+    assert not reply_to(asked(member, FINISH, json.dumps(content))).has_error()
     kept = json.loads((study / "site" / "calibration.json").read_text())
     assert [one["min_dice"] for one in kept["common"]] == [0.5, 0.7]
+
+
+def test_a_site_ends_whatever_the_last_word_is(member: Federation, study: Path) -> None:
+    assert not reply_to(asked(member, FINISH, json.dumps({"sites": 0, "scores": [], "report": {}}))).has_error()
+    assert (study / "site" / "finished.txt").exists()
+    (study / "site" / "finished.txt").unlink()
+    assert reply_to(asked(member, FINISH, json.dumps({"sites": 2, "scores": [{"min_dice": 7}], "report": {}}))).has_error()
+    assert (study / "site" / "finished.txt").exists()
 
 
 COMMON = {"a": np.zeros((2, 3), np.float32), "b": np.ones(4, np.float32)}
@@ -158,17 +175,18 @@ def answer(site: int, arrays: dict[str, np.ndarray], examples: float = 2, **more
     return reply
 
 
-def checked(minimum: int, told: list[tuple[int, str]], kept: dict[int, dict]) -> Checked:
+def checked(minimum: int, told: list[tuple[int, str]], kept: dict[int, dict], said: dict[int, dict] | None = None) -> Checked:
     agreed = Agreement(name="x", minimum_sites=minimum, min_dice=())
     strategy = Checked(
         inner=averaging(agreed, 3, 0),
         network="segmenter",
         fingerprint="f",
         minimum=minimum,
+        private=False,
         done=0,
         tell=lambda site, what: told.append((site, what)),
         on_weights=kept.__setitem__,
-        on_metrics=lambda *_: None,
+        on_metrics=lambda _, metrics: None if said is None else said.update(metrics),
     )
     strategy._sent, strategy._asked = COMMON, {1, 2, 3, 4}
     return strategy
@@ -205,6 +223,104 @@ def test_a_round_with_too_few_answers_does_not_count(bad: Message) -> None:
     assert strategy.aggregate_train(1, [answer(1, COMMON), bad]) == (None, None)
     assert strategy.done == 0
     assert not kept
+
+
+def broken(array: bytes) -> ArrayRecord:
+    """Weights whose bytes are no array."""
+    record = ArrayRecord({name: Array(value) for name, value in COMMON.items()})
+    next(iter(record.values())).data = array
+    return record
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {ARRAYS: broken(b"no array"), METRICS: MetricRecord({EXAMPLES: 1})},
+        {ARRAYS: ConfigRecord({"a": 1}), METRICS: MetricRecord({EXAMPLES: 1})},
+        {METRICS: MetricRecord({EXAMPLES: 1})},
+        {ARRAYS: ArrayRecord({name: Array(value) for name, value in COMMON.items()})},
+        {},
+    ],
+)
+def test_no_answer_of_a_site_ends_the_federation(content: dict) -> None:
+    question = Message(RecordDict(), dst_node_id=2, message_type="train")
+    reply = Message(RecordDict(content), reply_to=question)
+    reply.metadata.__dict__["_src_node_id"] = 2
+    told: list[tuple[int, str]] = []
+    arrays, _ = checked(1, told, {}).aggregate_train(1, [answer(1, COMMON), reply])
+    assert arrays is not None
+    assert "refused" in dict(told)[2]
+
+
+def test_evaluations_are_read_for_what_they_are_asked_for() -> None:
+    def evaluation(site: int, metrics: dict) -> Message:
+        reply = Message(RecordDict({METRICS: MetricRecord(metrics)} if metrics else {}), reply_to=question)
+        reply.metadata.__dict__["_src_node_id"] = site
+        return reply
+
+    question = Message(RecordDict(), dst_node_id=1, message_type="evaluate")
+    said: dict[int, dict] = {}
+    replies = [
+        evaluation(1, {EXAMPLES: 1, "dice": 0.5, "=cmd()": 1.0}),
+        evaluation(2, {}),
+        evaluation(3, {EXAMPLES: 0, "dice": [0.1, 0.2]}),
+        evaluation(4, {EXAMPLES: 1, "dice": float("nan"), "dice_median": 0.4}),
+    ]
+    assert checked(1, [], {}, said).aggregate_evaluate(1, replies) is None
+    assert said == {1: {"dice": 0.5}, 4: {"dice_median": 0.4}}
+
+
+class FakeGrid:
+    """Sites that answer as they are told to, one list of answers each."""
+
+    def __init__(self, answers: dict[int, list[Message | str]]) -> None:
+        self.answers = answers
+        self.asked: list[tuple[str, int]] = []
+
+    def get_node_ids(self) -> list[int]:
+        return list(self.answers)
+
+    def send_and_receive(self, messages: list[Message], timeout: float) -> list[Message]:  # noqa: ARG002
+        replies = []
+        for message in messages:
+            site = message.metadata.dst_node_id
+            self.asked.append((message.metadata.message_type, site))
+            said = self.answers[site].pop(0) if self.answers[site] else RecordDict()
+            content = {"reply_to": message}
+            reply = Message(Error(1, said), **content) if isinstance(said, str) else Message(said, **content)
+            reply.metadata.__dict__["_src_node_id"] = site
+            replies.append(reply)
+        return replies
+
+
+def test_a_busy_site_is_asked_again_and_a_broken_one_is_told(
+    member: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(conductor, "PAUSE_S", 0.0)
+    state = CommonState(tmp_path / "server")
+    state.claim("x")
+    state.name_sites({number: {"name": name, "key": ""} for number, name in ((1, "a"), (2, "b"), (3, "c"))})
+    grid = FakeGrid({1: [], 2: [BUSY, BUSY], 3: ["this site failed"]})
+    found = conductor.Conductor(grid, member, state, 3).ask("query.keep", "text")  # type: ignore[arg-type]
+    assert set(found) == {1, 2}
+    assert grid.asked.count(("query.keep", 2)) == 3
+    assert (tmp_path / "server" / "events.txt").read_text() == "query.keep: c: this site failed\n"
+
+
+def test_what_is_no_list_of_scores_is_refused(member: Federation, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    agreed = member.federation.model_copy(update={"min_dice": (0.7,)})
+    federation = member.model_copy(update={"federation": agreed})
+    monkeypatch.setattr(conductor, "read_card", lambda *_: type("Card", (), {"sha256": "0"}))
+    state = CommonState(tmp_path / "server")
+    state.claim("x")
+    one = {"score": [0.5], "share": [1.0], "people": 1}
+    good = json.dumps([{"min_dice": 0.7, "bad": one, "gross": one, "good": one}])
+    said = ["null", "[" * 100_000, "{}", good.replace("0.7", "0.8"), good.replace('"people": 1', '"people": 9'), "x", good]
+    grid = FakeGrid({number: [RecordDict({SAID: ConfigRecord({TEXT: text})})] for number, text in enumerate(said, 1)})
+    grid.answers[99] = [RecordDict()]
+    found = conductor.Conductor(grid, federation, state, 3).collect_scores()  # type: ignore[arg-type]
+    assert list(found) == [len(said)]
+    assert (tmp_path / "server" / "events.txt").read_text().count("refused") == len(said)
 
 
 def test_privacy_is_counted_over_all_rounds_those_before_an_interruption_too() -> None:

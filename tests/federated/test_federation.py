@@ -11,13 +11,20 @@ import torch
 from shared import FEDERATION, TINY_CONFIG
 from torch import nn
 
-from veridice.errors import ConfigError, WeightsError
+from veridice.case import Case
+from veridice.errors import ConfigError, InputError, WeightsError
+from veridice.federated.common_card import card_of
 from veridice.federated.common_networks import arrays_of, build_network, take
 from veridice.federated.common_state import CommonState
-from veridice.federated.federation import ORDER, Agreement, load_federation
+from veridice.federated.federation import ORDER, Agreement, Federation, load_federation
 from veridice.federated.local_training import pull_back, rate_of_round, score, train_round
-from veridice.federated.site import Site
+from veridice.federated.site import NetworksLackError, Site, refuse_known_people
 from veridice.federated.updates import far_from_others, what_is_wrong
+from veridice.io.weight_cards import WeightCard, bundled_weights, read_card
+from veridice.quality.calibration import CalibrationSet, read_calibration, write_calibration
+from veridice.quality.common_scores import Scores, joined_scores, share_scores
+from veridice.quality.decision import GROSS
+from veridice.quality.site_reports import SiteReport
 from veridice.training.loop import CHECKPOINT
 
 
@@ -93,6 +100,53 @@ def keep_fresh(site: Site, network: str) -> None:
     words = dict.fromkeys(("sha256", "configuration", "data", "commit", "created", "version"), "")
     card = {**numbers, **words, "name": network, "kind": network, "arguments": site.training.arguments_of(network)}
     site.keep(json.dumps(card), arrays_of(build_network(network, site.training)))
+
+
+@pytest.mark.parametrize("network", ["critic", "regressor-image"])
+def test_what_lacks_is_said_so(site: Site, network: str) -> None:
+    with pytest.raises(NetworksLackError):
+        site.train(network, 1, {})
+    with pytest.raises(NetworksLackError):
+        site.scores({"segmenter": "0" * 64})
+
+
+def test_people_whom_shipped_weights_know_are_not_judged(site: Site) -> None:
+    known = read_card(bundled_weights(), "segmenter").people["train"][0]
+    for split, refused in (("train", False), ("validation", True), ("test", True)):
+        case = Case(id="x", patient=known, split=split)
+        if refused:
+            with pytest.raises(InputError, match="learnt from this person"):
+                refuse_known_people([*site.cases, case], "lesion")
+        else:
+            refuse_known_people([*site.cases, case], "lesion")
+
+
+def test_a_site_goes_by_its_own_masks_where_it_differs(site: Site) -> None:
+    own = CalibrationSet(source="own", simulated=True, patients=2, predicted=(0.5, 0.8), spread=(0.1, 0.1), dice=(0.4, 0.9))
+    site.output.mkdir()
+    common = [joined_scores([share_scores(own, needed, GROSS)] * 3) for needed in (0.7, 0.75)]
+    report = {"bad_people": 1, "accepted_bad": 0.2, "max_missed": 0.05, "chance": 0.5}
+    reports = {"0.7": SiteReport(**report, differs=False), "0.75": SiteReport(**report, differs=True)}
+    site.decide(common, reports, 3)
+    assert not (site.output / "calibration.json").exists()
+    write_calibration(site.output / "calibration.json", own)
+    site.decide(common, reports, 3)
+    assert [one.min_dice for one in read_calibration(site.output / "calibration.json").common] == [0.7]
+    events = (site.output / "events.txt").read_text()
+    assert "no common decision" in events and "this site differs: at a Dice of 0.75" in events
+    with pytest.raises(InputError, match="fewer people"):
+        site.decide([common[0].model_copy(update={"bad": Scores(score=(), share=(), people=0)})], reports, 3)
+
+
+def test_the_card_of_a_federation_without_any_metrics_is_a_card(site: Site, tmp_path: Path) -> None:
+    federation = Federation(federation=site.agreement)
+    state = CommonState(tmp_path / "server")
+    state.claim("x")
+    card = WeightCard(**{**card_of(federation, state, "segmenter", None), "sha256": "x"})
+    assert card.metrics == {} and card.people == {}
+    state.note("segmenter", 2, {"a": {"dice": 0.5}, "b": {"dice": 0.7}})
+    card = WeightCard(**{**card_of(federation, state, "segmenter", None), "sha256": "x"})
+    assert card.metrics == {"dice": 0.6} and "2 sites" in card.data
 
 
 def test_a_round_is_the_same_wherever_it_runs(site: Site, tmp_path: Path) -> None:
@@ -182,11 +236,12 @@ def test_the_server_goes_on_from_the_last_whole_round(tmp_path: Path) -> None:
     state.note("segmenter", 3, {"a": {"dice": 0.2}, "b": {"dice": 0.3}})
     # A server that was killed does a round again; its row is not doubled.
     state.note("segmenter", 3, {"a": {"dice": 0.4}})
-    assert state.metrics()["dice"].tolist() == [0.1, 0.4]
+    state.note("segmenter", 4, {})
+    assert state.metrics("segmenter")["dice"].tolist() == [0.1, 0.4]
+    assert state.metrics("critic").empty
     with pytest.raises(ConfigError, match="another federation"):
         state.claim("something else")
-    state.name_sites({5: "utrecht"})
-    state.name_sites({6: "singapore"})
+    state.name_sites({5: {"name": "utrecht", "key": "k"}, 6: {"name": "singapore", "key": "l"}})
     assert [state.site_name(number) for number in (5, 6, 7)] == ["utrecht", "singapore", "site 7"]
 
 

@@ -17,8 +17,10 @@ from veridice.errors import ConfigError, OutputError, VeridiceError
 from veridice.federated.federation import load_federation
 from veridice.federated.messages import (
     ARRAYS,
+    BUSY,
     EXAMPLES,
     FINGERPRINT,
+    LACKS,
     METRICS,
     NETWORK,
     ROUND,
@@ -28,8 +30,9 @@ from veridice.federated.messages import (
     from_record,
     to_record,
 )
-from veridice.federated.site import Site
+from veridice.federated.site import NetworksLackError, Site
 from veridice.quality.common_scores import SiteScores
+from veridice.quality.site_reports import SiteReport
 
 Answer = Callable[[Site, Message], RecordDict]
 app = ClientApp()
@@ -83,8 +86,9 @@ def keep(message: Message, _context: Context) -> Message:
 def scores(message: Message, _context: Context) -> Message:
     """Sorted scores of the site's masks."""
 
-    def shared(site: Site, _question: Message) -> RecordDict:
-        return RecordDict({SAID: ConfigRecord({TEXT: json.dumps([one.model_dump() for one in site.scores()])})})
+    def shared(site: Site, question: Message) -> RecordDict:
+        found = site.scores(json.loads(str(question.content[SAID][TEXT])))
+        return RecordDict({SAID: ConfigRecord({TEXT: json.dumps([one.model_dump() for one in found])})})
 
     return answered(message, shared)
 
@@ -95,9 +99,12 @@ def finish(message: Message, _context: Context) -> Message:
 
     def finished(site: Site, question: Message) -> RecordDict:
         content = json.loads(str(question.content[SAID][TEXT]))
-        if content["scores"]:
-            site.decide([SiteScores.model_validate(one) for one in content["scores"]], int(content["sites"]))
-        site.finish()
+        try:
+            common = [SiteScores.model_validate(one) for one in content["scores"]]
+            reports = {needed: SiteReport.model_validate(one) for needed, one in content["report"].items()}
+            site.decide(common, reports, int(content["sites"]))
+        finally:
+            site.finish()
         return RecordDict()
 
     return answered(message, finished)
@@ -118,7 +125,9 @@ def answered(message: Message, answer: Answer) -> Message:
             return Message(answer(site, message), reply_to=message)
     except OutputError:
         traceback.print_exc()
-        return refused(message, "this site is busy, or cannot write; see its own log")
+        return refused(message, BUSY)
+    except NetworksLackError:
+        return refused(message, LACKS)
     except Exception as error:
         traceback.print_exc()
         kind = "an input of this site cannot be used" if isinstance(error, VeridiceError) else "this site failed"

@@ -21,6 +21,19 @@ Arrays = Mapping[str, np.ndarray[Any, Any]]
 ROUNDS, EVENTS, SITES, AGREED = "rounds.csv", "events.txt", "sites.json", "agreed.txt"
 
 
+def claim(folder: Path, fingerprint: str) -> None:
+    """Make the folder of a member; refuse one where something else was agreed.
+
+    Raises:
+        ConfigError: it holds another federation.
+    """
+    make_folder(folder)
+    stored = folder / AGREED
+    if stored.exists() and stored.read_text(encoding="utf-8").strip() != fingerprint:
+        raise ConfigError(f"{folder}: another federation was begun there; give another output, or delete this one")
+    write_text(stored, f"{fingerprint}\n")
+
+
 @dataclass(frozen=True)
 class CommonState:
     """The folder of a server.
@@ -37,11 +50,7 @@ class CommonState:
         Raises:
             ConfigError: it holds another federation.
         """
-        make_folder(self.folder)
-        stored = self.folder / AGREED
-        if stored.exists() and stored.read_text(encoding="utf-8").strip() != fingerprint:
-            raise ConfigError(f"{self.folder}: another federation was begun there; give another output, or delete this one")
-        write_text(stored, f"{fingerprint}\n")
+        claim(self.folder, fingerprint)
 
     def rounds_done(self, network: str) -> int:
         """Rounds whose common weights are there."""
@@ -68,33 +77,41 @@ class CommonState:
             old.unlink()
 
     def note(self, network: str, number: int, by_site: Mapping[str, Mapping[str, float]]) -> None:
-        """Keep the metrics that sites gave for the common weights after a round."""
-        rows = self.metrics()
+        """Keep the metrics that sites gave for the common weights after a round; nothing, where none gave any."""
+        if not by_site:
+            return
+        rows = self._rows()
         if not rows.empty:
             rows = rows[(rows["network"] != network) | (rows["round"] < number)]
         new = pd.DataFrame([{"network": network, "round": number, "site": site, **said} for site, said in by_site.items()])
         write_text(self.folder / ROUNDS, pd.concat([rows, new]).to_csv(index=False))
 
-    def metrics(self) -> pd.DataFrame:
-        """Rows of network, round and site with the metrics of that network."""
+    def metrics(self, network: str) -> pd.DataFrame:
+        """Rows of network, round and site with the metrics of one network."""
+        rows = self._rows()
+        return rows[rows["network"] == network].reset_index(drop=True)
+
+    def _rows(self) -> pd.DataFrame:
         file = self.folder / ROUNDS
-        return pd.read_csv(file) if file.exists() else pd.DataFrame()
+        return pd.read_csv(file) if file.exists() else pd.DataFrame({"network": [], "round": [], "site": []})
 
     def tell(self, line: str) -> None:
         """Note what happened, for the person at the server."""
         append_line(self.folder / EVENTS, line)
 
-    def name_sites(self, names: Mapping[int, str]) -> None:
-        """Keep which new site has which number at the server."""
-        write_json(self.folder / SITES, self._names() | {str(number): name for number, name in names.items()})
+    def name_sites(self, sites: Mapping[int, Mapping[str, str]]) -> None:
+        """Keep ``name`` and ``key`` of each site that is let in, by its number at the server."""
+        write_json(self.folder / SITES, {str(number): dict(site) for number, site in sites.items()})
+
+    def sites(self) -> dict[int, dict[str, str]]:
+        """What :meth:`name_sites` kept."""
+        file = self.folder / SITES
+        stored = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        return {int(number): site for number, site in stored.items()}
 
     def site_name(self, number: int) -> str:
         """Name of a site by its number at the server."""
-        return self._names().get(str(number), f"site {number}")
-
-    def _names(self) -> dict[str, str]:
-        file = self.folder / SITES
-        return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else {}
+        return self.sites().get(number, {}).get("name", f"site {number}")
 
     def finished(self, network: str) -> bool:
         """Whether the final weights of a network are there."""

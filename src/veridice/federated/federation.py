@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from veridice.config import LARGEST_SEED, Settings, load_settings
-from veridice.errors import ConfigError
+from veridice.errors import ConfigError, WeightsError
 from veridice.io.weight_cards import bundled_weights, read_card
 from veridice.training.settings import TrainingSettings, load_training_settings
 
@@ -29,6 +29,7 @@ ORDER: tuple[FederatedNetwork, ...] = (
     "regressor-error",
 )
 """In which networks are learnt: each may need those before it."""
+BUNDLED = "bundled"
 Needed = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -46,7 +47,7 @@ class Agreement(Settings):
     name: str = Field(pattern=r"^[A-Za-z0-9_-]+$", description="of the federation")
     training: str = Field("federated", description="training configuration: a TOML file, or one that ships")
     networks: tuple[FederatedNetwork, ...] = Field(("segmenter",), min_length=1, description="that are learnt, in this order")
-    start: str = Field("", description="'bundled' goes on from the weights that ship; empty: from nothing")
+    start: Literal["", "bundled"] = Field("", description="'bundled' goes on from the weights that ship; empty: from nothing")
     rounds: int = Field(10, ge=1, le=10_000, description="of each network")
     steps: int = Field(50, ge=1, description="optimiser steps of each site in a round")
     proximal: float = Field(0.0, ge=0, description="pull towards the common weights, FedProx's μ; 0 is FedAvg")
@@ -76,8 +77,16 @@ class ServerSettings(Settings):
     certificate: Path = Field(description="PEM file, valid for the server's name and for 127.0.0.1")
     key: Path = Field(description="PEM file")
     authority: Path = Field(description="PEM file of who signed the certificate")
-    sites: tuple[Path, ...] = Field(min_length=1, description="public key of each site that may take part")
+    sites: tuple[Path, ...] = Field(
+        min_length=1, description="public key of each site that may take part; the site is called after the file"
+    )
     output: Path = Field(description="folder of weights and metrics; gone on with when there")
+
+    @model_validator(mode="after")
+    def _names_differ(self) -> Self:
+        if len({key.stem for key in self.sites}) < len(self.sites):
+            raise ValueError("sites are called after the files of their keys, so these need different names")
+        return self
 
 
 class SiteSettings(Settings):
@@ -123,12 +132,23 @@ class Federation(Settings):
             for name in ("workers", "devices", "checkpoint_every"):
                 del training[stage][name]
         agreed = self.federation.model_dump(mode="json", exclude={"training"})
-        return hashlib.sha256(json.dumps([agreed, training], sort_keys=True).encode()).hexdigest()[:16]
+        parts = [agreed, training, shipped_cards(self.training.data.task.name)]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
 
     @property
     def training(self) -> TrainingSettings:
         """Of every site."""
         return load_training_settings(self.federation.training)
+
+
+def shipped_cards(task: str) -> dict[str, str]:
+    """Checksums of the weights that ship for a task; none, where none do. All members start from the same, and judge alike."""
+    try:
+        folder = bundled_weights(task)
+    except WeightsError:
+        return {}
+    names = [file.stem for file in sorted(folder.glob("*.json")) if file.stem != "calibration"]
+    return {name: read_card(folder, name).sha256 for name in names}
 
 
 def load_federation(path: Path, role: Literal["server", "site", "simulation"]) -> Federation:

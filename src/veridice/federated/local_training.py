@@ -16,6 +16,7 @@ from veridice.case import Case
 from veridice.federated.common_networks import Arrays, arrays_of, build_network, take
 from veridice.federated.federation import WEIGHTS, Agreement
 from veridice.inference.weights import load_network
+from veridice.io.weight_cards import read_card
 from veridice.training.critic import critic_metrics, fit_critic
 from veridice.training.endless_tasks import CriticTask
 from veridice.training.examples import validation_examples
@@ -127,7 +128,8 @@ def _common(output: Path, name: str) -> nn.Module:
 
 def _segmented(settings: TrainingSettings, cases: Sequence[Case], output: Path) -> dict[str, list[Path]]:
     """The site's scans segmented by the common segmenter, for the regression networks."""
-    return quality_files(settings, cases, output / "regressor", output / WEIGHTS)
+    makers = "-".join(read_card(output / WEIGHTS, name).sha256[:8] for name in ("segmenter", "reconstructor"))
+    return quality_files(settings, cases, output / f"segmented-{makers}", output / WEIGHTS)
 
 
 def rate_of_round(number: int, rounds: int) -> float:
@@ -142,5 +144,7 @@ def pull_back(network: nn.Module, strength: float) -> None:
     for parameter in network.parameters():
         anchor = parameter.detach().clone()
         parameter.register_hook(
-            lambda gradient, weights=parameter, anchor=anchor: gradient + strength * (weights.detach() - anchor)
+            lambda gradient, weights=parameter, anchor=anchor: (
+                gradient + strength * (weights.detach() - anchor.to(gradient.device))
+            )
         )

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import tomli_w
 
 from veridice.errors import ConfigError, InputError
-from veridice.federated.common_state import EVENTS, CommonState
+from veridice.federated.common_state import EVENTS, CommonState, claim
 from veridice.federated.credentials import make_certificate, make_key
 from veridice.federated.federation import WEIGHTS, Federation, Simulation, load_federation
 from veridice.federated.own_programs import PARENT, end_with_parent
@@ -33,7 +33,7 @@ from veridice.federated.processes import (
     traffic,
     wait_until_ready,
 )
-from veridice.federated.site import FINISHED
+from veridice.federated.site import FINISHED, refuse_known_people
 from veridice.io.atomic import held, make_folder, write_json
 from veridice.io.datasets import read_manifest
 
@@ -43,6 +43,7 @@ TRAFFIC, MB = "traffic.json", 1e6
 POLL_S = 1.0
 ASKED_EVERY = 5
 """Polls between two questions to the server what became of its program."""
+LAST_WAIT_S = 120.0
 TRIES, BETWEEN_TRIES_S, LIVED_S = 5, 5.0, 60.0
 """A site asks so often to be let in, with pauses, each time anew after it was in for a while."""
 LAST_ANSWER_S = 6.0
@@ -55,7 +56,8 @@ def run_server(config: Path, tell: Tell) -> Path:
     Returns the folder of the final weights.
 
     Raises:
-        ConfigError: the file cannot be used, the server does not start, or too few sites answered.
+        ConfigError: the file cannot be used, or the server does not start.
+        EarlyEndError: too few sites answered.
     """
     federation = load_federation(config, "server")
     own = federation.server
@@ -65,8 +67,8 @@ def run_server(config: Path, tell: Tell) -> Path:
     variables = environment(config, own.output)
     with held(own.output), ending_on_signals(), superlink(own, variables) as process:
         wait_until_ready(process, variables, own.output / "server.log")
-        state.name_sites(register(own, variables))
         stop_runs(variables)
+        state.name_sites(register(own, state.sites(), variables))
         shown = Follower(own.output / EVENTS)
         program = begin(variables)
         tell(f"{federation.federation.name}: waiting for {federation.federation.minimum_sites} sites on port {own.port}")
@@ -96,7 +98,8 @@ def run_client(config: Path, tell: Tell) -> Path:
     cases = read_manifest(own.manifest, own.data)
     if not {"train", "validation"} <= {case.split for case in cases}:
         raise InputError(f"{own.manifest}: needs people of the splits 'train' and 'validation'")
-    own.output.mkdir(parents=True, exist_ok=True)
+    refuse_known_people(cases, federation.training.data.task.name)
+    claim(own.output, federation.fingerprint())
     (own.output / FINISHED).unlink(missing_ok=True)
     variables = environment(config, own.output)
     shown, refused = Follower(own.output / EVENTS), 0
@@ -156,7 +159,9 @@ def run_simulation(config: Path, tell: Tell) -> Path:
         if leading.returncode:
             raise ConfigError("the server ended early; see server.log in the output folder")
         for process in working.values():
-            process.wait(60 + LAST_ANSWER_S)
+            # What does not end by itself is ended when the block is left.
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(LAST_WAIT_S)
     return asked.output / "server"
 
 

@@ -20,6 +20,9 @@ FINGERPRINT, NETWORK, ROUND, TEXT = "fingerprint", "network", "round", "text"
 KEEP, SCORES, FINISH = "query.keep", "query.scores", "query.finish"
 """Questions beside training and evaluation: keep these final weights; share the scores of your masks; this is the common
 decision, and that was all."""
+BUSY = "this site is busy, or cannot write; see its own log"
+LACKS = "this site has not got the networks that were learnt before"
+"""Reasons of errors that the server acts upon."""
 
 
 def federation_file() -> Path:

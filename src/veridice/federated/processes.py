@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import signal
@@ -15,7 +16,7 @@ from typing import Any
 
 import tomli_w
 
-from veridice.errors import ConfigError
+from veridice.errors import ConfigError, VeridiceError
 from veridice.federated.federation import ServerSettings, SiteSettings
 from veridice.federated.messages import CONFIG
 from veridice.federated.own_programs import PARENT, app_folder, write_commands
@@ -46,6 +47,10 @@ def environment(file: Path, output: Path) -> dict[str, str]:
         "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.2",
         "PYTHONUNBUFFERED": "1",
     }
+
+
+class EarlyEndError(VeridiceError):
+    """A federation's program that ended before its time."""
 
 
 @contextmanager
@@ -120,14 +125,17 @@ def flower(arguments: Sequence[str], variables: Mapping[str, str]) -> dict[str, 
         ConfigError: it failed.
     """
     program = Path(sys.executable).parent / "flwr"
-    done = subprocess.run(
-        [str(program), *arguments, CONNECTION, "--format", "json"],
-        env=dict(variables),
-        capture_output=True,
-        text=True,
-        timeout=COMMAND_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            [str(program), *arguments, CONNECTION, "--format", "json"],
+            env=dict(variables),
+            capture_output=True,
+            text=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise ConfigError(f"flwr {arguments[0]}: no answer from the server's process") from error
     try:
         said: dict[str, Any] = json.loads(done.stdout[done.stdout.index("{") :])
     except ValueError as error:
@@ -135,20 +143,35 @@ def flower(arguments: Sequence[str], variables: Mapping[str, str]) -> dict[str, 
     return said
 
 
-def register(own: ServerSettings, variables: Mapping[str, str]) -> dict[int, str]:
-    """Let in the sites whose public keys are named; returns the names of new ones, those of the key files, by number.
+def register(own: ServerSettings, known: dict[int, dict[str, str]], variables: Mapping[str, str]) -> dict[int, dict[str, str]]:
+    """Let in the sites whose public keys are named, and nobody else.
+
+    Args:
+        own: names the keys.
+        known: name and checksum of the key of each site that was let in before, by its number at the server.
+        variables: of the processes.
+
+    Returns:
+        The same of all that are let in now.
 
     Raises:
         ConfigError: a key is none.
     """
-    names = {}
-    for key in own.sites:
+    wanted = {hashlib.sha256(key.read_bytes()).hexdigest(): key for key in own.sites}
+    kept = {}
+    for node in flower(["supernode", "list"], variables).get("nodes", []):
+        number = int(node["node-id"])
+        if number in known and known[number]["key"] in wanted:
+            checksum = known[number]["key"]
+            kept[number] = {"name": wanted.pop(checksum).stem, "key": checksum}
+        elif node["status"] != "unregistered":
+            flower(["supernode", "unregister", str(number)], variables)
+    for checksum, key in wanted.items():
         said = flower(["supernode", "register", str(key)], variables)
-        if said.get("success"):
-            names[int(said["node-id"])] = key.stem
-        elif "already in use" not in (why := said.get("error-message", "")):
-            raise ConfigError(f"{key.name}: cannot be let in ({' '.join(why.split())[-200:]})")
-    return names
+        if not said.get("success"):
+            raise ConfigError(f"{key.name}: cannot be let in ({' '.join(said.get('error-message', '').split())[-200:]})")
+        kept[int(said["node-id"])] = {"name": key.stem, "key": checksum}
+    return kept
 
 
 def begin(variables: Mapping[str, str]) -> str:
@@ -160,16 +183,17 @@ def begin(variables: Mapping[str, str]) -> str:
 
 
 def ended(program: str, variables: Mapping[str, str]) -> bool:
-    """Whether a program is through.
+    """Whether a program is through; a moment in which the server does not answer is no end.
 
     Raises:
-        ConfigError: it ended before.
+        EarlyEndError: it ended before.
     """
-    for run in flower(["list"], variables).get("runs", []):
-        if run["run-id"] == program and run["status"].startswith("finished"):
-            if run["status"].endswith("completed"):
-                return True
-            raise ConfigError(f"the federation ended early: {run['status-details']}")
+    with suppress(ConfigError):
+        for run in flower(["list"], variables).get("runs", []):
+            if run["run-id"] == program and run["status"].startswith("finished"):
+                if run["status"].endswith("completed"):
+                    return True
+                raise EarlyEndError(f"the federation ended early: {run['status-details']}")
     return False
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -28,13 +29,13 @@ def complete_weights(weights: Path, task: str) -> None:
 
 
 def site_calibration(settings: TrainingSettings, cases: Sequence[Case], weights: Path, folder: Path) -> CalibrationSet:
-    """Judge masks of the people of the split ``test``: our own, damaged and graded ones; what lies in ``folder`` is kept.
+    """Judge masks of the people of the split ``test``: our own, damaged and graded ones; what these weights judged is kept.
 
     Args:
         settings: of the training.
         cases: of the site.
         weights: complete ones.
-        folder: one file a scan.
+        folder: of the site; masks go to a folder of these weights in it, one file a scan.
 
     Raises:
         InputError: there are no such people, or none of their masks can be judged.
@@ -48,9 +49,11 @@ def site_calibration(settings: TrainingSettings, cases: Sequence[Case], weights:
     assert models.quality is not None  # noqa: S101 (asked for)
     shapes = other_patients(models.grid_shape[0]) if task.name == LESION.name else other_targets(settings, cases)
     tasks = [ScanToJudge(case.id, partial(real_scan, case, settings.data, -1), models, ()) for case in apart]
+    checksums = {name: card.sha256 for name, card in models.cards.items()}
+    place = folder / f"masks-{hashlib.sha256(repr(sorted(checksums.items())).encode()).hexdigest()[:12]}"
     inference = InferenceSettings(passes=settings.predictor.passes)
     with counted("masks", len(tasks)) as on_step:
-        judged = assess_all(tasks, shapes, DAMAGED, settings.seed, inference, folder, 1, on_step, graded=GRADED)
+        judged = assess_all(tasks, shapes, DAMAGED, settings.seed, inference, place, 1, on_step, graded=GRADED)
     told = with_unfamiliarity(judged.masks, scan_table(judged.scans.to_dict("records")), models.quality.ood)
     made = people_calibration(models.quality.predictor, told, inference.passes, simulated=False)
-    return made.model_copy(update={"weights": {name: card.sha256 for name, card in models.cards.items()}})
+    return made.model_copy(update={"weights": checksums})

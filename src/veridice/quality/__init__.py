@@ -9,7 +9,7 @@ HANDED_ON = {
     "bad_bound": "CONFIDENCE most_bad",
     "calibration": "CalibrationSet dice_intervals expected_shortfall farther_than fewest_cases read_calibration "
     "write_calibration",
-    "common_scores": "SiteScores joined_scores share_scores site_reports",
+    "common_scores": "SiteScores joined_scores share_scores",
     "critic_evidence": "critic_evidence error_maps",
     "decision": "AGREEMENT_WEIGHT CAP GROSS HARDER MAX_GROSS MAX_MISSED MIN_DICE TAIL Flags Limits PValues StudyDecision "
     "Verdict decide_empty decide_study fewest_people intervals_for_review p_values people_with_bad_masks",
@@ -27,6 +27,7 @@ HANDED_ON = {
     "scan_analysis": "ScanAnalysis native_samples",
     "second_expert": "second_expert_dice",
     "single_lesions": "Lesion LesionModel MOST_LESIONS describe_lesions fit_lesion_model label_lesions missed_mask",
+    "site_reports": "SiteReport site_reports",
     "slice_checks": "slice_doubts",
     "tool_order": "KIND_ERROR Pair ToolMean compare_pairs tool_means",
     "volume_change": "VisitVolume",

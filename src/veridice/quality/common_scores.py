@@ -7,7 +7,7 @@ for masks that are bad, grossly bad and good, sorted, with no sign of who is who
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
 SIDES = {"bad": 1, "gross": 1, "good": -1}
 """Kinds of masks, and on which side of the needed Dice a score speaks against a mask's being of that kind."""
 UPPER = 0.8
-UNLIKE = 0.05
-"""Chance below which a site's error rate is said to lie outside the promise."""
+DIGITS = 4
+MOST_PEOPLE = 100_000
+"""More than any site has."""
 
 
 class Scores(Frozen):
@@ -31,7 +32,7 @@ class Scores(Frozen):
 
     score: tuple[float, ...] = Field(description="how far each lies on the side that is tested against, the smallest first")
     share: tuple[float, ...] = Field(description="how much of a person each stands for")
-    people: int = Field(ge=0, description="how many people they are of")
+    people: int = Field(ge=0, le=MOST_PEOPLE, description="how many people they are of")
 
     @classmethod
     def of(cls, score: Numbers, people: Array, quantiles: int = 0) -> Scores:
@@ -55,7 +56,9 @@ class Scores(Frozen):
             block = np.searchsorted(ends, np.cumsum(shares) / shares.sum() * (1 - 1e-12))
             last = np.flatnonzero(np.diff(block, append=quantiles))
             values, shares = values[last], np.diff(np.cumsum(shares)[last], prepend=0.0)
-        return cls(score=tuple(values.round(4).tolist()), share=tuple(shares.round(6).tolist()), people=len(count))
+        # Rounded up, since then p-values can only grow.
+        upward = np.ceil(values * 10**DIGITS) / 10**DIGITS
+        return cls(score=tuple(upward.tolist()), share=tuple(shares.tolist()), people=len(count))
 
     @model_validator(mode="after")
     def _fits(self) -> Scores:
@@ -63,6 +66,8 @@ class Scores(Frozen):
             raise ValueError("scores must be sorted, with as many shares")
         if not np.isfinite(self.score).all() or not all(0 < share <= self.people for share in self.share):
             raise ValueError("scores must be finite and shares positive")
+        if abs(sum(self.share) - self.people) > 1e-6 * (len(self.share) + 1):
+            raise ValueError("shares must be of all people, and of nobody else")
         return self
 
     def p_values(self, new: Numbers) -> Numbers:
@@ -112,39 +117,6 @@ def _joined(parts: Sequence[Scores]) -> Scores:
     score = np.concatenate([part.score for part in parts])
     order = np.argsort(score, kind="stable")
     share = np.concatenate([part.share for part in parts])
-    return Scores(
-        score=tuple(score[order].tolist()), share=tuple(share[order].tolist()), people=sum(part.people for part in parts)
-    )
-
-
-class SiteReport(Frozen):
-    """How the decision of the other sites does at one site."""
-
-    bad_people: int = Field(description="people of the site with bad masks")
-    accepted_bad: float = Field(description="share of the site's bad masks, a person each, that the others' test accepts")
-    chance: float = Field(description="that so many or more are, if the promise held there")
-    differs: bool = Field(description="whether the site's error rate lies outside the promise")
-
-
-def site_reports(sites: Mapping[str, SiteScores], max_missed: float) -> dict[str, SiteReport]:
-    """For each site: what share of its bad masks the test of all other sites would accept.
-
-    Masks of a person come together, so the test of the rate counts people (binomial, one-sided).
-
-    Args:
-        sites: scores by site, two or more.
-        max_missed: of the bad masks that may be accepted.
-    """
-    from scipy.stats import binom  # slow to import
-
-    reports = {}
-    for name, own in sites.items():
-        others = joined_scores([scores for other, scores in sites.items() if other != name])
-        accepted = others.bad.p_values(np.array(own.bad.score)) <= max_missed
-        missed = float(np.array(own.bad.share)[accepted].sum())
-        people = own.bad.people
-        chance = float(binom.sf(np.ceil(missed - 1e-6) - 1, people, max_missed)) if people else 1.0
-        reports[name] = SiteReport(
-            bad_people=people, accepted_bad=missed / people if people else 0.0, chance=chance, differs=chance < UNLIKE
-        )
-    return reports
+    people = sum(part.people for part in parts)
+    # Each part was checked; together they may be of more people than one site may have.
+    return Scores.model_construct(score=tuple(score[order].tolist()), share=tuple(share[order].tolist()), people=people)
