@@ -21,9 +21,10 @@ import pandas as pd
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.failure_detection import bootstrap
 from veridice.quality.calibration import CalibrationSet
-from veridice.quality.common_scores import SiteScores, joined_scores, share_scores, site_reports
+from veridice.quality.common_scores import SiteScores, joined_scores, share_scores
 from veridice.quality.decision import GROSS, MAX_MISSED, p_values
 from veridice.quality.model import load_quality_model
+from veridice.quality.site_reports import site_reports
 from veridice.training.people import people_calibration
 
 RESULTS = Path("results/judge")
@@ -85,8 +86,8 @@ def print_table(way: str, sets: dict[str, CalibrationSet], new: pd.DataFrame, ne
     }
     accepted = {name: accepted_by(which, new, needed) for name, which in deciding.items()}
     last = list(sets)[-1]
-    reports = site_reports({**shared, TWIN: share_scores(praised(sets[last]), needed, GROSS)}, MAX_MISSED)
-    without_twin = site_reports(shared, MAX_MISSED)
+    reports = site_reports({**shared, TWIN: share_scores(praised(sets[last]), needed, GROSS)}, MAX_MISSED, len(shared) + 1)
+    without_twin = site_reports(shared, MAX_MISSED, len(shared))
     heads = [f"{name}: bad accepted | power" for name in deciding]
     sys.stdout.write(f"\n{way}, needed Dice {needed:g}\n| hospital | people, with bad masks | {' | '.join(heads)} | told |\n")
     for name in [*sets, "all"]:
