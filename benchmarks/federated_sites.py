@@ -5,8 +5,9 @@
 Hospitals have 20, 20, 20, 5, 5, 5 and 30 patients, a fifth of them to be stopped by; ten others of each scanner test. Brains
 and lesions of the three splits are of different people. Every network begins from nothing and makes the same number of
 optimiser steps, in a small size. `pooled` has all scans in one place. `fedavg` and `fedprox` are federations of real
-processes (`veridice federate simulate`), whose steps are shared by the hospitals. `alone` is one network a hospital.
-`without` is a federation of the others, for each hospital. Give it again after an interruption to go on.
+processes (`veridice federate simulate`), whose steps are shared by the hospitals. `private` and `little-noise` are the same
+with differential privacy. `alone` is one network a hospital. `without` is a federation of the others, for each hospital. Give
+it again after an interruption to go on.
 
 In the table: mean Dice on the test patients of all hospitals, of the own hospital (alone) and of the hospital that was left
 out (without); and how well the mean pairwise Dice of 20 stochastic passes ranks the masks by their Dice (Spearman). Intervals
@@ -74,10 +75,18 @@ steps = {steps}
 proximal = {proximal}
 minimum_sites = {sites}
 min_dice = []
+{privacy}
 [simulation]
 output = "{name}"
 """
 PROXIMAL = 0.01
+PRIVATE = """
+[federation.privacy]
+clip = 1.0
+noise = {noise}
+"""
+NOISES = {"private": 1.0, "little-noise": 0.01}
+"""Standard deviation of the noise in units of the longest change; the second promises next to nothing."""
 
 
 def main() -> int:
@@ -125,6 +134,8 @@ def trained(folder: Path) -> Iterator[tuple[str, Path]]:
     yield "pooled", train(folder, "pooled", folder / "data" / "pooled.csv", folder / "data", steps)
     for name, proximal in (("fedavg", 0.0), ("fedprox", PROXIMAL)):
         yield name, federate(folder, name, list(SCANNERS), STEPS, proximal)
+    for name, noise in NOISES.items():
+        yield name, federate(folder, name, list(SCANNERS), STEPS, 0.0, PRIVATE.format(noise=noise))
     for name in SCANNERS:
         site = folder / "data" / name
         yield f"alone {name}", train(folder, f"alone-{name}", site / "manifest.csv", site, steps)
@@ -142,11 +153,11 @@ def train(folder: Path, name: str, manifest: Path, data: Path, steps: int) -> Pa
     return output / "weights"
 
 
-def federate(folder: Path, name: str, sites: list[str], steps: int, proximal: float) -> Path:
+def federate(folder: Path, name: str, sites: list[str], steps: int, proximal: float, privacy: str = "") -> Path:
     """One federation of some hospitals."""
     weights = folder / name / "server" / "weights"
     if not (folder / name / "server" / "traffic.json").exists():
-        text = FEDERATION.format(name=name, rounds=ROUNDS, steps=steps, proximal=proximal, sites=len(sites))
+        text = FEDERATION.format(name=name, rounds=ROUNDS, steps=steps, proximal=proximal, sites=len(sites), privacy=privacy)
         for site in sites:
             data = folder / "data" / site
             text += f'[simulation.sites.{site}]\nmanifest = "{data / "manifest.csv"}"\ndata = "{data}"\n'
@@ -204,6 +215,7 @@ def summarised(cases: pd.DataFrame) -> pd.DataFrame:
         "pooled": wide["pooled"],
         "fedavg": wide["fedavg"],
         "fedprox": wide["fedprox"],
+        **{name: wide[name] for name in NOISES},
         "mean hospital alone": alone.mean(axis=1),
         "own hospital alone": own,
         "without the hospital": out,
