@@ -16,7 +16,8 @@ from flwr.cli.build import build_fab_from_disk
 from shared import FEDERATION
 
 from veridice.errors import InputError
-from veridice.federated import client_app, conductor, federation, own_programs, site, site_calibration
+from veridice.federated import client_app, conductor, federation, own_programs, site_calibration
+from veridice.federated import site as site_module
 from veridice.federated.common_networks import arrays_of, build_network
 from veridice.federated.common_state import CommonState
 from veridice.federated.federation import Agreement, Federation, load_federation
@@ -130,7 +131,7 @@ def test_shared_scores_are_sorted_and_of_nobody(
     study: Path, member: Federation, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The tiny judge in place of the one that ships, which is for another cube.
-    for module in (federation, site, site_calibration):
+    for module in (federation, site_module, site_calibration):
         monkeypatch.setattr(module, "bundled_weights", lambda _task="": tiny_weights)
     rows = pd.read_csv(study / "manifest.csv")
     apart = rows.iloc[[0, 0]].assign(split="test", id=["t1", "t2"], patient=[f"{PATIENT}-1", f"{PATIENT}-2"])
@@ -332,6 +333,33 @@ def test_privacy_is_counted_over_all_rounds_those_before_an_interruption_too() -
     orders = np.linspace(1.1, 60, 2000)
     upper = (10 * orders / 2 + np.log(1e5) / (orders - 1)).min()
     assert 0.8 * upper < spent[2].epsilon <= upper * 1.01
+
+
+def test_private_rounds_are_noisy_and_need_everybody() -> None:
+    private = Agreement(name="x", privacy={"clip": 1.0, "noise": 1.0}, quantiles=10)
+
+    def round_of(answers: list[Message]) -> tuple[Checked, ArrayRecord | None]:
+        kept: dict[int, dict] = {}
+        strategy = checked(3, [], kept)
+        strategy.inner, strategy.private = averaging(private, 3, 0), True
+        grid = FakeGrid({1: [], 2: [], 3: []})
+        common = ArrayRecord({name: Array(value) for name, value in COMMON.items()})
+        asked_for = list(strategy.configure_train(1, common, ConfigRecord(), grid))  # type: ignore[arg-type]
+        assert {message.content[SAID]["clipping_norm"] for message in asked_for} == {1.0}
+        return strategy, strategy.aggregate_train(1, answers)[0]
+
+    strategy, arrays = round_of([answer(site, COMMON, 1) for site in (1, 2, 3)])
+    assert arrays is not None
+    noise = np.concatenate([(array.numpy() - COMMON[name]).ravel() for name, array in arrays.items()])
+    # A third of the noise that was asked for, since three sites share it.
+    assert 0.1 < noise.std() < 1.0
+    assert strategy.epsilon() is not None and strategy.epsilon() > 0
+    for few in (
+        [answer(site, COMMON, 1) for site in (1, 2)],
+        [answer(1, COMMON, 1), answer(2, COMMON, 1), answer(3, COMMON, 5)],
+    ):
+        strategy, arrays = round_of(few)
+        assert arrays is None and strategy.done == 0 and strategy.epsilon() == 0
 
 
 def test_a_program_from_elsewhere_is_not_installed(tmp_path: Path) -> None:
