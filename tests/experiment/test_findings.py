@@ -39,7 +39,7 @@ def judged() -> pd.DataFrame:
         for method, values in predicted.items()
     ]
     table = pd.concat(tables, ignore_index=True)
-    return table.assign(confidence=table["predicted_dice"], rejected=table["predicted_dice"] < 0.6)
+    return table.assign(confidence=table["predicted_dice"], rejected=table["predicted_dice"] < 0.6, failure_dice=0.75)
 
 
 def test_each_claim_gets_its_word(judged: pd.DataFrame) -> None:

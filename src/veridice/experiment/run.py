@@ -22,7 +22,6 @@ from veridice.experiment.results.tables import REFITS, write_cases, write_csv
 from veridice.experiment.results.tables import read_cases as read_case_table
 from veridice.experiment.results.write import CASES, CLASSES, write_results
 from veridice.io.atomic import held, write_text
-from veridice.metrics.failure_detection import failing_below
 from veridice.progress import counted
 from veridice.simulate.cohorts import COHORTS, write_cohort
 from veridice.simulate.donors import donors_by_name
@@ -85,10 +84,10 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
         write_csv(results / CLASSES, chances[chances["split"] == "test"].drop(columns="split"), digits=17)
     write_csv(results / TIMES, _times(folds))
     people, kind = len({case.patient or case.id for case in cases}), "simulated patients" if settings.cohort else "patients"
-    with failing_below(settings.failure_dice):
-        write_results(results)
-        figure1(folder / "fold-0" / SLICES, results)
-        write_summary(settings.name, f"{len(cases)} scans of {people} {kind}, {settings.folds} folds.", results)
+    write_results(results)
+    figure1(folder / "fold-0" / SLICES, results)
+    data = f"{len(cases)} scans of {people} {kind}, {settings.folds} folds."
+    write_summary(settings.name, data, results, settings.failure_dice)
     return results
 
 

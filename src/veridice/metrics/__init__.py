@@ -7,7 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "catalogue": "CRITIC_COLUMN LESION_COLUMNS MEASURES Measure PAGE_SCORES PLACE_NAMES STUDY_COLUMNS label",
-    "failure_detection": "Flags failing_below failure_dice fit_dice_map percentiles spearman",
+    "failure_detection": "FAILURE_DICE Flags fit_dice_map percentiles spearman",
     "maps": "GridMaps PackedMasks StochasticMaps packed_parts union unpacked",
     "overlap": "dice expected_dice",
     "parts": "label_map masks_from_probabilities mean_numbers together",

@@ -6,9 +6,7 @@ better; all arrays are (cases,).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,24 +18,8 @@ from veridice.types import Numbers
 
 Flags = np.ndarray[tuple[int], np.dtype[np.bool_]]
 
-_failure_dice = ContextVar("failure_dice", default=0.75)
-
-
-def failure_dice() -> float:
-    """A segmentation below this failed: 0.75 (paper, Quality control), or what :func:`failing_below` says."""
-    return _failure_dice.get()
-
-
-@contextmanager
-def failing_below(dice: float) -> Iterator[None]:
-    """Within it segmentations fail below another Dice: what is poor for one structure is good for another."""
-    token = _failure_dice.set(dice)
-    try:
-        yield
-    finally:
-        _failure_dice.reset(token)
-
-
+FAILURE_DICE = 0.75
+"""A segmentation below this failed (paper, Quality control), where nobody says otherwise."""
 COVERAGE = 0.95
 
 

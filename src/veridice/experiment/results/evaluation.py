@@ -90,8 +90,9 @@ def with_validation_of(cases: pd.DataFrame, others: pd.DataFrame) -> pd.DataFram
     return check_cases(pd.concat(parts, ignore_index=True))
 
 
-def judge(cases: pd.DataFrame) -> pd.DataFrame:
-    """Test rows with ``predicted_dice``, ``confidence`` and ``rejected`` by rules from the validation rows of their fold.
+def judge(cases: pd.DataFrame, failure_dice: float = fd.FAILURE_DICE) -> pd.DataFrame:
+    """Test rows with ``predicted_dice``, ``confidence`` and ``rejected`` by rules from the validation rows of their fold, and
+    ``failure_dice``, below which a segmentation failed.
 
     See :func:`~veridice.experiment.results.rules.fit_rule` for what is fitted, and :meth:`Rule.confidence` for ties.
 
@@ -100,14 +101,14 @@ def judge(cases: pd.DataFrame) -> pd.DataFrame:
     """
     parts = []
     for _, rows in check_cases(cases).groupby(["fold", "method"], sort=True):
-        rule, test = _fit(rows), rows[rows["split"] == "test"]
+        rule, test = _fit(rows, failure_dice), rows[rows["split"] == "test"]
         score = test["score"].to_numpy(float)
         verdict = {"confidence": rule.confidence(score), "rejected": rule.rejected(score)}
-        parts.append(test.assign(predicted_dice=rule.predicted_dice(score), **verdict))
+        parts.append(test.assign(predicted_dice=rule.predicted_dice(score), **verdict, failure_dice=failure_dice))
     return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True)
 
 
-def judge_unseen_groups(cases: pd.DataFrame) -> pd.DataFrame:
+def judge_unseen_groups(cases: pd.DataFrame, failure_dice: float = fd.FAILURE_DICE) -> pd.DataFrame:
     """As :func:`judge`, but the rules for each data set's test cases come from the validation cases of the others alone.
 
     A method that learns from training cases is there where it was fitted anew without the data set (:data:`UNSEEN`), under its
@@ -125,13 +126,14 @@ def judge_unseen_groups(cases: pd.DataFrame) -> pd.DataFrame:
         ours = table["dataset"] == group
         folds = set(table.loc[ours & test, "fold"]) & set(table.loc[~ours & ~test, "fold"])
         if folds:
-            parts.append(judge(table[table["fold"].isin(folds) & (ours == test)]))
+            parts.append(judge(table[table["fold"].isin(folds) & (ours == test)], failure_dice))
     return pd.concat(parts).sort_values(ORDER, kind="stable", ignore_index=True) if parts else table.iloc[:0]
 
 
-def _fit(rows: pd.DataFrame) -> Rule:
+def _fit(rows: pd.DataFrame, failure_dice: float = fd.FAILURE_DICE) -> Rule:
     validation = rows[rows["split"] == "validation"]
-    return fit_rule(validation["score"].to_numpy(float), validation["dice"].to_numpy(float), validation["kind"].iloc[0])
+    score, dice = validation["score"].to_numpy(float), validation["dice"].to_numpy(float)
+    return fit_rule(score, dice, validation["kind"].iloc[0], failure_dice)
 
 
 def choose_on_validation(cases: pd.DataFrame, candidates: Iterable[str]) -> pd.DataFrame:
@@ -182,7 +184,7 @@ def pool(rows: pd.DataFrame, whole: pd.DataFrame | None = None) -> Pool:
         error=rows["predicted_dice"].to_numpy(float) - dice,
         rejected=rows["rejected"].to_numpy(bool),
         dice=dice,
-        failed=dice < fd.failure_dice(),
+        failed=dice < rows["failure_dice"].to_numpy(float),
         worst=fd.worst_share(dice),
     )
 
@@ -298,18 +300,22 @@ def shift_table(judged: pd.DataFrame, unseen: pd.DataFrame, resamples: int = 200
     return pd.DataFrame(rows, columns=["method", "measure", "n", "seen", "unseen", "loss", "low", "high"])
 
 
-def judged_refits(refits: pd.DataFrame, method: str) -> tuple[pd.DataFrame, pd.DataFrame]:
+def judged_refits(
+    refits: pd.DataFrame, method: str, failure_dice: float = fd.FAILURE_DICE
+) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Predictions with and without the scanner seen, each as :func:`judge` gives them, for :func:`shift_table`.
 
     Args:
         refits: columns ``case``, ``patient``, ``dataset``, ``dice``, ``seen`` and ``unseen`` (predicted Dice).
         method: its name.
+        failure_dice: a segmentation below it failed.
     """
 
     def judged(column: str) -> pd.DataFrame:
         predicted = refits[column].astype(float).clip(0, 1)
-        failing = predicted < fd.failure_dice()
-        return refits.assign(method=method, fold=0, predicted_dice=predicted, confidence=predicted, rejected=failing)
+        failing = predicted < failure_dice
+        known = refits.assign(method=method, fold=0, failure_dice=failure_dice)
+        return known.assign(predicted_dice=predicted, confidence=predicted, rejected=failing)
 
     return judged("seen"), judged("unseen")
 

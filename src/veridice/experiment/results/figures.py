@@ -111,11 +111,12 @@ def _square(axes: Axes, limits: tuple[float, float]) -> None:
     axes.yaxis.set_major_locator(ticker.MultipleLocator(0.2))
 
 
-def _mark_failures(axes: Axes, across: bool = False) -> None:
+def _mark_failures(axes: Axes, judged: pd.DataFrame, across: bool = False) -> None:
     style: dict[str, Any] = {"color": GREY, "linewidth": 0.9, "linestyle": ":", "zorder": 1}
-    axes.axhline(fd.failure_dice(), label=f"{fd.failure_dice():g}, failed below", **style)
+    failure_dice = float(judged["failure_dice"].iloc[0])
+    axes.axhline(failure_dice, label=f"{failure_dice:g}, failed below", **style)
     if across:
-        axes.axvline(fd.failure_dice(), **style)
+        axes.axvline(failure_dice, **style)
 
 
 def figure2(judged: pd.DataFrame, folder: Path) -> None:
@@ -136,7 +137,7 @@ def figure2(judged: pd.DataFrame, folder: Path) -> None:
             _regression(axes, score, dice)
             linear = fd.pearson(score, dice)
             axes.set_title(f"r = {_number(linear.r)}, {_chance(linear.p)}, n = {len(rows)}")
-            _mark_failures(axes)
+            _mark_failures(axes, judged)
             axes.set(xlabel=label(method) + UNITS.get(method, ""), ylim=_dice_limits(judged["dice"]))
             axes.locator_params(axis="x", nbins=5)
             axes.xaxis.set_major_formatter(ticker.EngFormatter(sep=""))
@@ -189,7 +190,7 @@ def figure3(judged: pd.DataFrame, folder: Path) -> None:
             rows = _rows(judged, method)
             known = pool(rows)
             axes.plot([0, 1], [0, 1], color="#222222", linewidth=1)
-            _mark_failures(axes, across=True)
+            _mark_failures(axes, judged, across=True)
             _scatter(axes, rows, "predicted_dice")
             r, error = fd.pearson(known.prediction, known.dice).r, np.abs(known.error).mean()
             measures = f"r = {_number(r)}, MAE = {error:.3f}, n = {len(rows)}"
@@ -211,7 +212,8 @@ def risk_coverage(judged: pd.DataFrame, folder: Path, methods: Sequence[str]) ->
     if not methods:
         return
     with saved(folder, "risk-coverage", 1, (7.4, 4.2)) as (_, (axes,)):
-        dice = _rows(judged, methods[0])["dice"].to_numpy(float)
+        first = _rows(judged, methods[0])
+        dice = first["dice"].to_numpy(float)
         best = fd.risk_coverage(dice, dice)
         axes.axhline(best.risk[-1], color=GREY, linewidth=1, linestyle=":", label="random order: 1.00", zorder=3)
         for number, method in enumerate(methods):
@@ -222,7 +224,7 @@ def risk_coverage(judged: pd.DataFrame, folder: Path, methods: Sequence[str]) ->
         axes.plot(100 * best.coverage, best.risk, color=LIGHT, linewidth=2.5, label="optimal order: 0.00", zorder=1)
         axes.set(xlabel="accepted scans (%), most trusted first", ylabel="mean risk, 1 − Dice, of accepted", xlim=(0, 100))
         axes.set_ylim(bottom=0)
-        axes.set_title(f"n = {len(dice)}, {int((dice < fd.failure_dice()).sum())} of them failed")
+        axes.set_title(f"n = {len(dice)}, {int((dice < first['failure_dice']).sum())} of them failed")
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1), title="normalised area", alignment="left")
 
 

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from veridice.metrics.failure_detection import Flags, failure_dice, fit_dice_map, spearman
+from veridice.metrics.failure_detection import FAILURE_DICE, Flags, fit_dice_map, spearman
 from veridice.types import Numbers
 
 Kind = Literal["dice", "score"]
@@ -28,6 +28,7 @@ class Rule:
         direction: 1 where a higher score means a better segmentation, -1 otherwise.
         threshold: rejected is what lies below it, in the score times ``direction``; None: what is predicted to fail.
         centre, scale: median and interquartile range of the score times ``direction``.
+        failure_dice: a segmentation below it failed.
     """
 
     predicted_dice: Callable[[Numbers], Numbers]
@@ -35,6 +36,7 @@ class Rule:
     threshold: float | None
     centre: float
     scale: float
+    failure_dice: float = FAILURE_DICE
 
     def confidence(self, score: Numbers) -> Numbers:
         """Predicted Dice, and among equal ones the score itself; in (-1e-6, 1 + 1e-6).
@@ -50,31 +52,31 @@ class Rule:
 
     def rejected(self, score: Numbers) -> Flags:
         """Which cases are not to be trusted; one without a score is judged by its predicted Dice."""
-        predicted_to_fail = self.predicted_dice(score) < failure_dice()
+        predicted_to_fail = self.predicted_dice(score) < self.failure_dice
         if self.threshold is None:
             return np.asarray(predicted_to_fail)
         below = self.direction * score < self.threshold
         return np.asarray(np.where(np.isfinite(score), below, predicted_to_fail))
 
 
-def fit_rule(score: Numbers, dice: Numbers, kind: Kind) -> Rule:
+def fit_rule(score: Numbers, dice: Numbers, kind: Kind, failure_dice: float = FAILURE_DICE) -> Rule:
     """Fit a method on validation cases.
 
-    A predicted Dice is taken as it is and rejected below 0.75 (paper, Quality control). Any other score gets the sign of its
+    A predicted Dice is taken as it is and rejected below ``failure_dice``. Any other score gets the sign of its
     Spearman correlation with the Dice, an isotonic map to the Dice, and the threshold of :func:`youden_threshold`, or,
-    where the scored validation cases all failed or all did not, the map's 0.75.
+    where the scored validation cases all failed or all did not, the map's ``failure_dice``.
     """
     known = np.isfinite(score)
     if kind == "dice":
-        return Rule(_clipped(float(dice.mean())), 1.0, None, *_spread(score[known]))
+        return Rule(_clipped(float(dice.mean())), 1.0, None, *_spread(score[known]), failure_dice)
     direction = -1.0 if spearman(score[known], dice[known]).r < 0 else 1.0
     with warnings.catch_warnings():
         # scikit-learn warns wherever the direction is not significant, which sixteen cases seldom make it.
         warnings.simplefilter("ignore", UserWarning)
         warnings.simplefilter("ignore", stats.ConstantInputWarning)
         to_dice = fit_dice_map(score, dice)
-    threshold = youden_threshold(direction * score[known], dice[known] < failure_dice())
-    return Rule(to_dice, direction, threshold, *_spread(direction * score[known]))
+    threshold = youden_threshold(direction * score[known], dice[known] < failure_dice)
+    return Rule(to_dice, direction, threshold, *_spread(direction * score[known]), failure_dice)
 
 
 def _clipped(mean: float) -> Callable[[Numbers], Numbers]:

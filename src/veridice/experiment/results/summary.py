@@ -10,7 +10,6 @@ from typing import Any
 import pandas as pd
 
 from veridice.io.atomic import staged_output
-from veridice.metrics.failure_detection import failure_dice
 from veridice.report.pages import page_environment
 
 SUMMARY = "summary.html"
@@ -54,13 +53,14 @@ PICTURES = (
 IN_GROUPS = ("volume", "pairwise_dice", "combination", "veridice")
 
 
-def write_summary(name: str, data: str, results: Path) -> None:
+def write_summary(name: str, data: str, results: Path, failure_dice: float) -> None:
     """Write ``summary.html`` into ``results`` from the tables and figures there.
 
     Args:
         name: of the experiment.
         data: one sentence on which cases these are.
         results: folder of :func:`veridice.experiment.results.write.write_results`.
+        failure_dice: a segmentation below it failed.
     """
     template = page_environment("veridice.experiment.results").get_template("experiment.html.j2")
     tables = [(title, note, _shown(results / f"{file}.csv")) for title, note, file in TABLES]
@@ -69,7 +69,7 @@ def write_summary(name: str, data: str, results: Path) -> None:
         for title, note, file in PICTURES
         if (picture := results / f"{file}.png").exists()  # not where none of its methods was asked for
     ]
-    html = template.render(name=name, data=data, failure_dice=failure_dice(), tables=tables, pictures=pictures)
+    html = template.render(name=name, data=data, failure_dice=failure_dice, tables=tables, pictures=pictures)
     with staged_output(results) as stage:
         (stage / SUMMARY).write_text(html, encoding="utf-8")
 

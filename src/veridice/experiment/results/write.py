@@ -12,7 +12,7 @@ from veridice.experiment.results import evaluation, figures, paper, tables
 from veridice.experiment.results.classes import class_report, confusion
 from veridice.experiment.results.findings import findings
 from veridice.experiment.results.intervals import interval_table
-from veridice.metrics.failure_detection import failing_below, failure_dice
+from veridice.metrics.failure_detection import FAILURE_DICE
 
 CASES = "cases.csv"
 CLASSES = "classes.csv"
@@ -37,11 +37,10 @@ def write_results(folder: Path) -> None:
         OutputError: ``folder`` cannot be written.
     """
     judged = write_tables(folder)
-    with failing_below(stored_setting(folder, "failure_dice", failure_dice())):
-        figures.figure2(judged, folder)
-        figures.figure3(judged, folder)
-        figures.risk_coverage(judged, folder, DRAWN)
-        figures.calibration(judged, folder, CALIBRATED)
+    figures.figure2(judged, folder)
+    figures.figure3(judged, folder)
+    figures.risk_coverage(judged, folder, DRAWN)
+    figures.calibration(judged, folder, CALIBRATED)
 
 
 def stored_setting(folder: Path, name: str, otherwise: Any) -> Any:
@@ -52,21 +51,17 @@ def stored_setting(folder: Path, name: str, otherwise: Any) -> Any:
 
 def write_tables(folder: Path) -> pd.DataFrame:
     """The tables alone; returns the judged test cases. Raises as :func:`write_results` does."""
-    with failing_below(stored_setting(folder, "failure_dice", failure_dice())):
-        return _write_tables(folder)
-
-
-def _write_tables(folder: Path) -> pd.DataFrame:
+    failure_dice = float(stored_setting(folder, "failure_dice", FAILURE_DICE))
     cases = evaluation.check_cases(tables.read_cases(folder / CASES))
     refits = tables.read_refits(folder / tables.REFITS)
     names = sorted(cases["method"].unique())
     single = [name for name in names if not name.startswith(SEES_VALIDATION) and not name.endswith(evaluation.UNSEEN)]
     candidates = [name for name in single if name not in NO_CANDIDATES]
-    judged = evaluation.judge(evaluation.choose_on_validation(cases, candidates))
+    judged = evaluation.judge(evaluation.choose_on_validation(cases, candidates), failure_dice)
     folds = evaluation.fold_table(judged)
-    shift = evaluation.shift_table(judged, evaluation.judge_unseen_groups(cases))
+    shift = evaluation.shift_table(judged, evaluation.judge_unseen_groups(cases, failure_dice))
     if not refits.empty:
-        regressors = evaluation.shift_table(*evaluation.judged_refits(refits, REFITTED))
+        regressors = evaluation.shift_table(*evaluation.judged_refits(refits, REFITTED, failure_dice))
         shift = pd.concat([shift, regressors], ignore_index=True)
     written = {
         "folds": folds,
@@ -77,7 +72,7 @@ def _write_tables(folder: Path) -> pd.DataFrame:
         "intervals": interval_table(cases),
         "table1": paper.table1(folds),
         "findings": findings(judged),
-        "judged": judged,
+        "judged": judged.drop(columns="failure_dice"),
     }
     shown = ["ladder", "table1", "findings", "groups", "intervals"]
     if (folder / CLASSES).exists():
