@@ -16,7 +16,7 @@ from flwr.cli.build import build_fab_from_disk
 from shared import FEDERATION
 
 from veridice.errors import InputError
-from veridice.federated import client_app, conductor, federation, own_programs, site_calibration
+from veridice.federated import client_app, conductor, federation, own_programs
 from veridice.federated import site as site_module
 from veridice.federated.common_networks import arrays_of, build_network
 from veridice.federated.common_state import CommonState
@@ -131,7 +131,7 @@ def test_shared_scores_are_sorted_and_of_nobody(
     study: Path, member: Federation, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The tiny judge in place of the one that ships, which is for another cube.
-    for module in (federation, site_module, site_calibration):
+    for module in (federation, site_module):
         monkeypatch.setattr(module, "bundled_weights", lambda _task="": tiny_weights)
     rows = pd.read_csv(study / "manifest.csv")
     apart = rows.iloc[[0, 0]].assign(split="test", id=["t1", "t2"], patient=[f"{PATIENT}-1", f"{PATIENT}-2"])

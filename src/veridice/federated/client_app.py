@@ -120,6 +120,7 @@ def answered(message: Message, answer: Answer) -> Message:
         assert federation.site is not None  # noqa: S101 (load_federation made sure)
         site = Site.of(federation, federation.site)
         if message.content[SAID].get(FINGERPRINT) != site.fingerprint:
+            site.tell("no part taken: the server agreed on something else; compare agreed.txt and start again")
             return refused(message, "this site agreed on something else; compare the [federation] sections and configurations")
         with site.working():
             return Message(answer(site, message), reply_to=message)

@@ -62,10 +62,17 @@ class Conductor:
         for number, network in enumerate(networks):
             if not self.state.finished(network):
                 self.learn(network, networks[:number])
+        self.wait_for_sites()
         self.hand_out(networks)
         shared = self.collect_scores() if self.agreement.min_dice else {}
         self.finish(shared)
         self.state.tell("finished")
+
+    def wait_for_sites(self) -> None:
+        """Give sites that are away some time to come back, since a last word is said once."""
+        last = time.monotonic() + 60 * self.agreement.wait_minutes
+        while len(list(self.grid.get_node_ids())) < self.sites and time.monotonic() < last:
+            time.sleep(PAUSE_S)
 
     def learn(self, network: str, before: Sequence[str]) -> None:
         """All rounds of one network that are left, then its card.

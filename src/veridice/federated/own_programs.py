@@ -11,6 +11,7 @@ import os
 import sys
 import threading
 import time
+import traceback
 from contextlib import suppress
 from importlib import import_module, resources
 from pathlib import Path
@@ -112,7 +113,12 @@ def own_program_alone(install: Any) -> Any:
     def checked(content: Any, *arguments: Any, **options: Any) -> Any:
         if content != build_fab_from_disk(app_folder()):
             raise InputError("the server sent another program than the one that is installed here; install the same version")
-        return install(content, *arguments, **options)
+        try:
+            return install(content, *arguments, **options)
+        except Exception as error:
+            # Its text may name folders, and Flower would send it to the server.
+            traceback.print_exc()
+            raise RuntimeError(f"the program could not be set up ({type(error).__name__})") from None
 
     return checked
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from veridice.errors import InputError, WeightsError
 from veridice.federated.common_networks import Arrays, build_network, take
 from veridice.federated.federation import WEIGHTS, Agreement, Federation, SiteSettings, shipped_cards
 from veridice.inference.weights import save_network
-from veridice.io.atomic import append_line, held, write_text
+from veridice.io.atomic import append_line, held, make_folder, write_text
 from veridice.io.datasets import read_manifest
 from veridice.io.weight_cards import WeightCard, bundled_weights, read_card
 from veridice.quality.calibration import read_calibration, write_calibration
@@ -135,7 +136,7 @@ class Site:
             InputError: it has nobody of the split ``test``.
             NetworksLackError: the networks here are others.
         """
-        from veridice.federated.site_calibration import complete_weights, site_calibration
+        from veridice.federated.site_calibration import site_calibration
 
         weights = self.output / WEIGHTS
         for name, checksum in networks.items():
@@ -184,11 +185,21 @@ class Site:
 
     def tell(self, line: str) -> None:
         """Note what was done, for the people of this site."""
+        make_folder(self.output)
         append_line(self.output / EVENTS, line)
 
     def finish(self) -> None:
-        """Note that the federation is over."""
+        """Put beside the common networks what ships, so that masks can be judged, and note that the federation is over."""
+        complete_weights(self.output / WEIGHTS, self.training.data.task.name)
         write_text(self.output / FINISHED, f"{self.agreement.name}: {', '.join(self.agreement.networks)}\n")
+
+
+def complete_weights(weights: Path, task: str) -> None:
+    """Put the networks that ship, and the judge of masks, beside those that a federation learnt, where they lack."""
+    weights.mkdir(parents=True, exist_ok=True)
+    for file in bundled_weights(task).iterdir() if shipped_cards(task) else ():
+        if file.is_file() and not (weights / file.name).exists():
+            shutil.copy(file, weights / file.name)
 
 
 def refuse_known_people(cases: Sequence[Case], task: str) -> None:

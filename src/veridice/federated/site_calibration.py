@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -12,20 +11,12 @@ from veridice.assessment.models import load_models
 from veridice.case import Case
 from veridice.config import LESION, InferenceSettings
 from veridice.errors import InputError
-from veridice.io.weight_cards import bundled_weights
 from veridice.progress import counted
 from veridice.quality.calibration import CalibrationSet
 from veridice.training.assessed_masks import ScanToJudge, assess_all, other_patients, real_scan
 from veridice.training.people import DAMAGED, GRADED, people_calibration, scan_table, with_unfamiliarity
 from veridice.training.quality_model import other_targets
 from veridice.training.settings import TrainingSettings
-
-
-def complete_weights(weights: Path, task: str) -> None:
-    """Put the networks that ship, and the judge of masks, beside those that a federation learnt, where they lack."""
-    for file in bundled_weights(task).iterdir():
-        if file.is_file() and not (weights / file.name).exists():
-            shutil.copy(file, weights / file.name)
 
 
 def site_calibration(settings: TrainingSettings, cases: Sequence[Case], weights: Path, folder: Path) -> CalibrationSet:
