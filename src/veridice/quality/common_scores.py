@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 SIDES = {"bad": 1, "gross": 1, "good": -1}
 """Kinds of masks, and on which side of the needed Dice a score speaks against a mask's being of that kind."""
 UPPER = 0.8
-DIGITS = 4
+DIGITS, ROUNDING = 4, 1e-6
 MOST_PEOPLE = 100_000
 """More than any site has."""
 
@@ -64,9 +64,9 @@ class Scores(Frozen):
     def _fits(self) -> Scores:
         if len(self.score) != len(self.share) or any(a > b for a, b in zip(self.score, self.score[1:], strict=False)):
             raise ValueError("scores must be sorted, with as many shares")
-        if not np.isfinite(self.score).all() or not all(0 < share <= self.people for share in self.share):
+        if not np.isfinite(self.score).all() or not all(0 < share <= self.people + ROUNDING for share in self.share):
             raise ValueError("scores must be finite and shares positive")
-        if abs(sum(self.share) - self.people) > 1e-6 * (len(self.share) + 1):
+        if abs(sum(self.share) - self.people) > ROUNDING * (len(self.share) + 1):
             raise ValueError("shares must be of all people, and of nobody else")
         return self
 
