@@ -84,7 +84,7 @@ class CommonState:
         if not rows.empty:
             rows = rows[(rows["network"] != network) | (rows["round"] < number)]
         new = pd.DataFrame([{"network": network, "round": number, "site": site, **said} for site, said in by_site.items()])
-        write_text(self.folder / ROUNDS, pd.concat([rows, new]).to_csv(index=False))
+        write_text(self.folder / ROUNDS, pd.concat([rows, new] if len(rows) else [new]).to_csv(index=False))
 
     def metrics(self, network: str) -> pd.DataFrame:
         """Rows of network, round and site with the metrics of one network."""

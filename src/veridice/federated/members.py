@@ -46,7 +46,7 @@ ASKED_EVERY = 5
 LAST_WAIT_S = 120.0
 TRIES, BETWEEN_TRIES_S, LIVED_S = 5, 5.0, 60.0
 """A site asks so often to be let in, with pauses, each time anew after it was in for a while."""
-LAST_ANSWER_S = 6.0
+LAST_ANSWER_S = 4.0
 """A site's process goes on so long after its last work, for the answer to leave."""
 
 
