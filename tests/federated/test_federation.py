@@ -87,8 +87,8 @@ def test_every_network_learns_for_a_round_and_is_scored(site: Site, network: str
     assert local.examples == 1
     assert set(local.arrays) == set(before)
     assert any((local.arrays[name] != before[name]).any() for name in before)
-    metrics, count = site.score(network, 1, local.arrays)
-    assert count == 1
+    metrics = site.score(network, 1, local.arrays)
+    assert metrics
     assert all(np.isfinite(value) for value in metrics.values())
     assert not list(site.output.rglob(CHECKPOINT))
     assert "round 1 learnt" in (site.output / "events.txt").read_text()

@@ -65,8 +65,8 @@ def evaluate(message: Message, _context: Context) -> Message:
 
     def judged(site: Site, question: Message) -> RecordDict:
         said = question.content[SAID]
-        metrics, count = site.score(str(said[NETWORK]), int(said[ROUND]), from_record(question.content[ARRAYS]))
-        return RecordDict({METRICS: MetricRecord({EXAMPLES: 1 if site.agreement.privacy else count, **metrics})})
+        metrics = site.score(str(said[NETWORK]), int(said[ROUND]), from_record(question.content[ARRAYS]))
+        return RecordDict({METRICS: MetricRecord(dict(metrics))})
 
     return answered(message, judged)
 

@@ -67,7 +67,7 @@ def card_of(federation: Federation, state: CommonState, network: str, epsilon: f
         started_from=begun.sha256 if begun else "",
         steps=agreement.rounds * agreement.steps,
         best_step=agreement.rounds * agreement.steps,
-        seed=agreement.seed,
+        seed=training.seed,
         commit=source_commit(),
         created=datetime.now(UTC).strftime("%Y-%m-%d"),
         metrics={str(name): float(value) for name, value in metrics.items()},

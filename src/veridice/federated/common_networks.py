@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,10 +9,9 @@ import torch
 from torch import nn
 
 from veridice.errors import WeightsError
+from veridice.federated.updates import Arrays
 from veridice.inference.weights import ARCHITECTURES
 from veridice.training.settings import TrainingSettings
-
-Arrays = Mapping[str, np.ndarray[Any, Any]]
 
 
 def build_network(name: str, settings: TrainingSettings) -> nn.Module:

@@ -14,10 +14,10 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
 from veridice.errors import ConfigError, InputError
+from veridice.federated.updates import Arrays
 from veridice.io.atomic import append_line, make_folder, replaced, write_json, write_text
 from veridice.io.weight_cards import read_card
 
-Arrays = Mapping[str, np.ndarray[Any, Any]]
 ROUNDS, EVENTS, SITES, AGREED = "rounds.csv", "events.txt", "sites.json", "agreed.txt"
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from veridice.config import LARGEST_SEED, Settings, load_settings
+from veridice.config import Settings, load_settings
 from veridice.errors import ConfigError, WeightsError
 from veridice.io.weight_cards import bundled_weights, read_card
 from veridice.training.settings import TrainingSettings, load_training_settings
@@ -57,7 +57,6 @@ class Agreement(Settings):
         (0.7, 0.75), description="needed Dice that the common decision is made for; none: none"
     )
     quantiles: int = Field(0, ge=0, le=10_000, description="scores are shared as so many quantiles; 0: all of them, sorted")
-    seed: int = Field(0, ge=0, le=LARGEST_SEED)
     privacy: Privacy | None = Field(None, description="differential privacy; none: none")
 
     @model_validator(mode="after")

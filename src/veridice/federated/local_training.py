@@ -13,8 +13,9 @@ import numpy as np
 from torch import nn
 
 from veridice.case import Case
-from veridice.federated.common_networks import Arrays, arrays_of, build_network, take
+from veridice.federated.common_networks import arrays_of, build_network, take
 from veridice.federated.federation import WEIGHTS, Agreement
+from veridice.federated.updates import Arrays
 from veridice.inference.weights import load_network
 from veridice.io.weight_cards import read_card
 from veridice.training.critic import critic_metrics, fit_critic
@@ -94,26 +95,21 @@ def train_round(
     return LocalRound(arrays_of(network), len(by_split(cases)["train"]))
 
 
-def score(
-    settings: TrainingSettings, cases: Sequence[Case], name: str, arrays: Arrays, output: Path
-) -> tuple[dict[str, float], int]:
-    """How good common weights are on the site's own validation people, who are never learnt from.
-
-    Returns the metrics of a training of this network, and how many scans they are the mean of.
-    """
+def score(settings: TrainingSettings, cases: Sequence[Case], name: str, arrays: Arrays, output: Path) -> dict[str, float]:
+    """How good common weights are on the site's own validation people, who are never learnt from: metrics of a training of this
+    network."""
     network = build_network(name, settings)
     take(network, arrays)
-    count = len(by_split(cases)["validation"])
     if name.startswith("regressor"):
         checks = quality_checks(_pair(name), _segmented(settings, cases, output))
-        return evaluate(network, partial(regressor_metrics, checks=checks)), count
+        return evaluate(network, partial(regressor_metrics, checks=checks))
     scans = validation_examples(split_material(settings, cases, "validation"))
     if name == "critic":
         task = CriticTask(settings, _common(output, "segmenter"))
-        return evaluate(network, partial(critic_metrics, task=task, checks=scans)), count
+        return evaluate(network, partial(critic_metrics, task=task, checks=scans))
     if name == "reconstructor":
-        return evaluate(network, partial(reconstructor_metrics, checks=scans, stage=settings.reconstructor)), count
-    return evaluate(network, partial(segmenter_metrics, checks=scans)), count
+        return evaluate(network, partial(reconstructor_metrics, checks=scans, stage=settings.reconstructor))
+    return evaluate(network, partial(segmenter_metrics, checks=scans))
 
 
 def _pair(name: str) -> str:

@@ -72,17 +72,17 @@ def run_server(config: Path, tell: Tell) -> Path:
         shown = Follower(own.output / EVENTS)
         program = begin(variables)
         tell(f"{federation.federation.name}: waiting for {federation.federation.minimum_sites} sites on port {own.port}")
-        for count in forever():
-            shown.tell_new(tell)
-            if process.poll() is not None:
-                raise ConfigError("the server's process ended; its log is server.log in the output folder")
-            if count % ASKED_EVERY == 0 and ended(program, variables):
+        while not ended(program, variables):
+            for _ in range(ASKED_EVERY):
                 shown.tell_new(tell)
-                crossed = traffic(variables)
-                write_json(own.output / TRAFFIC, crossed)
-                tell(f"{crossed['inbound'] / MB:.1f} MB came from the sites, {crossed['outbound'] / MB:.1f} MB went to them")
-                return own.output / WEIGHTS
-    raise AssertionError("unreachable")
+                if process.poll() is not None:
+                    raise ConfigError("the server's process ended; its log is server.log in the output folder")
+                time.sleep(POLL_S)
+        shown.tell_new(tell)
+        crossed = traffic(variables)
+    write_json(own.output / TRAFFIC, crossed)
+    tell(f"{crossed['inbound'] / MB:.1f} MB came from the sites, {crossed['outbound'] / MB:.1f} MB went to them")
+    return own.output / WEIGHTS
 
 
 def run_client(config: Path, tell: Tell) -> Path:
@@ -149,13 +149,13 @@ def run_simulation(config: Path, tell: Tell) -> Path:
         while leading.poll() is None and not shown.tell_new(tell):
             time.sleep(POLL_S)
         working = {file.stem: begun("client", file) for file in sites}
-        for _ in forever():
+        while leading.poll() is None:
             shown.tell_new(tell)
             for name, process in working.items():
                 if process.poll() not in (None, 0):
                     raise ConfigError(f"site {name} ended early; see {name}.log in the output folder")
-            if leading.poll() is not None:
-                break
+            time.sleep(POLL_S)
+        shown.tell_new(tell)
         if leading.returncode:
             raise ConfigError("the server ended early; see server.log in the output folder")
         for process in working.values():
@@ -210,15 +210,6 @@ def free_ports(count: int) -> list[int]:
         for one in taken:
             one.bind(("127.0.0.1", 0))
         return [one.getsockname()[1] for one in taken]
-
-
-def forever() -> Iterator[int]:
-    """Count, with a pause each time."""
-    count = 0
-    while True:
-        yield count
-        count += 1
-        time.sleep(POLL_S)
 
 
 class Follower:

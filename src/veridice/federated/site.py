@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from veridice.case import Case
 from veridice.errors import InputError, WeightsError
-from veridice.federated.common_networks import Arrays, build_network, take
+from veridice.federated.common_networks import build_network, take
 from veridice.federated.federation import WEIGHTS, Agreement, Federation, SiteSettings, shipped_cards
+from veridice.federated.updates import Arrays
 from veridice.inference.weights import save_network
 from veridice.io.atomic import append_line, held, make_folder, write_text
 from veridice.io.datasets import read_manifest
@@ -96,8 +97,8 @@ class Site:
         self.tell(f"{network}: round {number} learnt")
         return local
 
-    def score(self, network: str, number: int, arrays: Arrays) -> tuple[dict[str, float], int]:
-        """Metrics of the common weights after round ``number`` on the own validation people, and how many scans they have.
+    def score(self, network: str, number: int, arrays: Arrays) -> dict[str, float]:
+        """Metrics of the common weights after round ``number`` on the own validation people.
 
         Raises:
             NetworksLackError: networks that it needs are not here.
@@ -107,13 +108,13 @@ class Site:
 
         from veridice.federated.local_training import score
 
-        metrics, count = score(self.training, self.cases, network, arrays, self.output)
+        metrics = score(self.training, self.cases, network, arrays, self.output)
         with SummaryWriter(str(self.output / network / "tensorboard")) as board:
             for name, value in metrics.items():
                 board.add_scalar(f"common weights, own validation people/{name}", value, number)
         told = ", ".join(f"{name} {value:.3f}" for name, value in metrics.items())
-        self.tell(f"{network}: common weights of round {number}: {told} on {count} scans here")
-        return metrics, count
+        self.tell(f"{network}: common weights of round {number}: {told} on the validation people here")
+        return metrics
 
     def keep(self, card: str, arrays: Arrays) -> None:
         """Keep final weights of a network with their card, for ``--weights``."""

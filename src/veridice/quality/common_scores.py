@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 SIDES = {"bad": 1, "gross": 1, "good": -1}
 """Kinds of masks, and on which side of the needed Dice a score speaks against a mask's being of that kind."""
 UPPER = 0.8
+"""Share of people below which blocks are equal; above it they get finer."""
 DIGITS, ROUNDING = 4, 1e-6
 MOST_PEOPLE = 100_000
 """More than any site has."""
