@@ -41,12 +41,13 @@ def main() -> int:
     parser.add_argument("--manifest", type=Path, default=Path("data/training.csv"))
     parser.add_argument("--config", default="see-more-real")
     parser.add_argument("--resume", type=Path, default=Path("resume"))
+    parser.add_argument("--others", nargs="*", choices=OTHERS, default=OTHERS, help="networks beside the segmenters")
     options = parser.parse_args()
     try:
         settings = load_training_settings(options.config)
         cases = read_manifest(options.manifest, options.data)
         release_segmenters(settings, cases, options.manifest, options.data, options.output, options.resume / "see-more")
-        for kind in OTHERS:
+        for kind in options.others:
             if (point := ResumePoint.read(options.resume / kind)) is not None:
                 task_settings = load_training_settings(kind)
                 release(task_settings, [], kind, point, point.weights, options.output / "weights", {})
