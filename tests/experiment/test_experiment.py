@@ -98,6 +98,13 @@ def test_a_fold_says_whose_lesions_it_knows(tmp_path: Path) -> None:
     assert (found["severity"] == "hard").all()
 
 
+def test_a_real_patient_beside_simulated_ones_has_neither_severity_nor_donor(tmp_path: Path) -> None:
+    (tmp_path / "participants.tsv").write_text("participant_id\tseverity\tdonors\ns1\thard\tbrain-1 les-1\n")
+    table = pd.DataFrame([{"fold": 0, "case": "s1"}, {"fold": 0, "case": "real-7"}])
+    found = described(table, {0: ["real-7"]}, tmp_path)
+    assert found[["severity", "donor"]].to_numpy().tolist() == [["hard", "new"], ["", ""]]
+
+
 @given(st.integers(10, 40), st.integers(2, 5), st.integers(0, 99))
 def test_a_person_is_in_one_split(count: int, folds: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -141,7 +148,7 @@ def test_results_name_no_folders_of_a_machine(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("name = 'x'", "either a simulated cohort or sources"),
+        ("name = 'x'", "name a simulated cohort, sources, or both"),
         ("name = 'x'\ncohort = 'adni'", "paper-sim"),
         ("name = 'x'\ncohort = 'paper-sim'\ntraining = 'huge'", "default.*, paper"),
         ("name = 'x'\nsources = [{layout = 'nii', folder = '.'}]", "lesjak2017"),

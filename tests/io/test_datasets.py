@@ -8,7 +8,7 @@ import pytest
 
 from veridice.config import InferenceSettings, to_toml
 from veridice.errors import ConfigError, InputError
-from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
+from veridice.io.datasets import LABELS, LAYOUTS, read_dataset, read_manifest
 from veridice.training.settings import TrainingSettings, load_training_settings
 
 HEADER = "id,patient,split,flair\n"
@@ -186,6 +186,22 @@ def test_details_of_the_layouts(tmp_path: Path) -> None:
     assert all(case.ignored_label == 2 for case in found["wmh2017"])
     names = [case.mask.name for case in (*found["isbi2015"], *found["msseg2016"]) if case.mask]
     assert names == ["training01_01_mask1.nii", "training02_01_mask2.nii", "ManualSegmentation_1.nii.gz", "Consensus.nii.gz"]
+
+
+def test_the_true_mask_of_a_bids_data_set_is_that_of_the_wanted_target(tmp_path: Path) -> None:
+    truth = tmp_path / "derivatives" / "truth"
+    files = [
+        "sub-01/anat/sub-01_FLAIR.nii.gz",
+        *(f"derivatives/truth/sub-01/anat/sub-01_label-{label}_mask.nii.gz" for label in LABELS.values()),
+    ]
+    for file in files:
+        (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / file).write_bytes(b"")
+    (case,) = read_dataset("bids", tmp_path, "ventricles").cases
+    assert case.ventricles == truth / "sub-01/anat/sub-01_label-ventricles_mask.nii.gz"
+    # A mask of the ventricles beside lesions would say that their rims are not judged.
+    (case,) = read_dataset("bids", tmp_path).cases
+    assert case.mask == truth / "sub-01/anat/sub-01_label-lesion_mask.nii.gz" and case.ventricles is None
 
 
 def test_a_folder_that_is_something_else_is_refused(tmp_path: Path) -> None:

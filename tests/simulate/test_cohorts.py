@@ -167,7 +167,7 @@ def test_the_command_line_simulates_a_whole_head_of_a_real_pair(tmp_path: Path) 
     plan = PatientPlan.model_validate(json.loads(stored.read_text())["plan"])
     assert (plan.anatomy, plan.whole_head) == ("pair-07", True)
     images = {path.name.removesuffix(".nii.gz").partition("_")[2]: nib.load(path) for path in tmp_path.rglob("*.nii.gz")}
-    assert set(images) == {"FLAIR", "T1w", "label-lesion_mask", "label-brain_mask"}
+    assert set(images) == {"FLAIR", "T1w", "label-lesion_mask", "label-brain_mask", "label-ventricles_mask"}
     flair, brain = (np.asarray(images[name].dataobj) for name in ("FLAIR", "label-brain_mask"))
     distance = ndimage.distance_transform_edt(brain == 0, sampling=images["FLAIR"].header.get_zooms())
     around = (distance > 2) & (distance < 18)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -63,12 +64,19 @@ def test_the_same_arguments_draw_the_same_plan_and_it_survives_json() -> None:
     assert draw_plan(3, 10, "hard", "any", TRAINING) != first
 
 
-@pytest.mark.parametrize("name", list(COHORTS))
+@pytest.mark.parametrize("name", [name for name in COHORTS if name != "many-brains"])
 def test_cohorts_take_their_own_donors_only(name: str) -> None:
     split = {donor.name: donor.split for donor in all_donors()}
     cohort = COHORTS[name]
     seen = {split[donor] for index in range(40) for donor in cohort.plan(index).donors}
     assert seen == {cohort.donors}
+
+
+def test_brains_in_turn_are_each_taken_once() -> None:
+    cohort = replace(COHORTS["paper-sim"], brains_in_turn=True)
+    brains = [donor.name for donor in choose_donors("reserved") if donor.kind == "anatomy"]
+    assert [cohort.plan(index).anatomy for index in range(2 * len(brains))] == brains * 2
+    assert len({donor for index in range(40) for donor in cohort.plan(index).lesions.donors}) > 3
 
 
 def test_nobody_is_in_two_splits_and_the_demo_is_in_none() -> None:

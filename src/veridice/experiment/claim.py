@@ -107,7 +107,7 @@ def _first_difference(before: Any, after: Any, name: str = "") -> str:
 
 
 def usable_cases(
-    cases: Sequence[Case], training: TrainingSettings, folder: Path, simulated: bool, say: Callable[[str], None]
+    cases: Sequence[Case], training: TrainingSettings, folder: Path, say: Callable[[str], None]
 ) -> tuple[list[Case], list[str]]:
     """Cases that can be read, and one line for each that cannot; looked at once, then only compared.
 
@@ -118,7 +118,8 @@ def usable_cases(
         InputError: none is left.
     """
     stored = folder / INPUTS
-    sums = {case.id: _checksum_of_simulated(case) if simulated else _checksum(case) for case in cases}
+    truth = training.data.task.truth
+    sums = {case.id: _checksum(case, getattr(case, truth)) for case in cases}
     if stored.exists():
         before = json.loads(stored.read_text(encoding="utf-8"))
         if changed := sorted(name for name in {*before, *sums} if sums.get(name) != before.get(name, {}).get("sha256")):
@@ -159,15 +160,11 @@ def _problem(case: Case, training: TrainingSettings) -> str:
     return ""
 
 
-def _checksum(case: Case) -> str:
+def _checksum(case: Case, truth: Path | None) -> str:
+    plan = truth.parent / f"{case.id}_desc-simulation_parameters.json" if truth else None
+    if truth and plan and plan.exists():
+        return hashlib.sha256(plan.read_bytes() + gzip.decompress(truth.read_bytes())).hexdigest()
     total = hashlib.sha256()
     for path in (case.flair, case.t1, case.mask, case.brain_mask, case.ventricles):
         total.update(hashlib.sha256(path.read_bytes()).digest() if path else b"-")
     return total.hexdigest()
-
-
-def _checksum_of_simulated(case: Case) -> str:
-    if case.mask is None:
-        return "no mask"
-    plan = case.mask.with_name(f"{case.id}_desc-simulation_parameters.json")
-    return hashlib.sha256(plan.read_bytes() + gzip.decompress(case.mask.read_bytes())).hexdigest()

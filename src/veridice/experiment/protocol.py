@@ -69,7 +69,7 @@ class ExperimentSettings(Settings):
 
     name: str = Field(description="name of the results")
     cohort: str = Field("", description="simulated cohort that is made first, such as paper-sim")
-    sources: tuple[Source, ...] = Field((), description="data sets")
+    sources: tuple[Source, ...] = Field((), description="data sets, beside the cohort or alone")
     training: str = Field("default", description="training configuration: a shipped one or a TOML file")
     start: str = Field("", description="weights to start from: a folder, 'bundled' (those that ship), or none")
     folds: int = Field(5, ge=2)
@@ -104,8 +104,8 @@ class ExperimentSettings(Settings):
 
     @model_validator(mode="after")
     def _has_data(self) -> Self:
-        if bool(self.cohort) == bool(self.sources):
-            raise ValueError("name either a simulated cohort or sources")
+        if not self.cohort and not self.sources:
+            raise ValueError("name a simulated cohort, sources, or both")
         if self.cohort and self.cohort not in COHORTS:
             raise ValueError(f"cohort '{self.cohort}' is unknown; use one of {', '.join(COHORTS)}")
         for source in self.sources:
@@ -166,11 +166,15 @@ def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[
     Raises:
         InputError: a source cannot be read, or two cases have one name.
     """
-    sources = settings.sources or (Source(layout="bids", folder=str(cohort_folder)),)
     truth = load_training_settings(settings.training).data.task.truth
     cases: list[Case] = []
     left_out: list[str] = []
-    for source in sources:
+    if settings.cohort:
+        scanner = participants(cohort_folder)["scanner"]
+        simulated = read_dataset("bids", cohort_folder, truth)
+        cases += [replace(case, dataset=str(scanner[case.id])) for case in simulated.cases]
+        left_out += simulated.left_out
+    for source in settings.sources:
         if source.layout == "manifest":
             rows = read_manifest(Path(source.manifest), Path(source.folder), splits=False)
             name = source.dataset or Path(source.manifest).stem
@@ -178,12 +182,10 @@ def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[
             cases += [replace(case, dataset=case.dataset or name) for case in known]
             left_out += [f"{case.id}: no {truth}" for case in rows if case not in known]
         else:
-            reading = read_dataset(source.layout, Path(source.folder))
-            cases += reading.cases if len(sources) == 1 else [_prefixed(case) for case in reading.cases]
+            reading = read_dataset(source.layout, Path(source.folder), truth)
+            alone = len(settings.sources) == 1 and not settings.cohort
+            cases += reading.cases if alone else [_prefixed(case) for case in reading.cases]
             left_out += reading.left_out
-    if settings.cohort:
-        scanner = participants(cohort_folder)["scanner"]
-        cases = [replace(case, dataset=str(scanner[case.id])) for case in cases]
     if len({case.id for case in cases}) < len(cases):
         raise InputError("two cases have the same name; give each data set's cases names of their own")
     return cases, left_out

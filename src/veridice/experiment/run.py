@@ -56,7 +56,7 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
     if settings.cohort:
         _simulate(settings, folder, jobs)
     cases, unread = read_cases(settings, folder / "cohort")
-    cases, unusable = usable_cases(cases, training, folder, bool(settings.cohort), say)
+    cases, unusable = usable_cases(cases, training, folder, say)
     write_text(folder / LEFT_OUT, "".join(f"{line}\n" for line in (*unread, *unusable)))
     refuse_known_people(start, _people(cases, settings, folder))
     table = assign_folds(cases, settings, lesion_donors(folder / "cohort") if settings.cohort else None)
@@ -83,10 +83,9 @@ def _run(settings: ExperimentSettings, folder: Path, jobs: int, say: Callable[[s
         chances = pd.concat(parts, ignore_index=True)
         write_csv(results / CLASSES, chances[chances["split"] == "test"].drop(columns="split"), digits=17)
     write_csv(results / TIMES, _times(folds))
-    people, kind = len({case.patient or case.id for case in cases}), "simulated patients" if settings.cohort else "patients"
     write_results(results)
     figure1(folder / "fold-0" / SLICES, results)
-    data = f"{len(cases)} scans of {people} {kind}, {settings.folds} folds."
+    data = f"{len(cases)} scans of {_who(cases, settings, folder)}, {settings.folds} folds."
     write_summary(settings.name, data, results, settings.failure_dice)
     return results
 
@@ -117,9 +116,19 @@ def _simulate(settings: ExperimentSettings, folder: Path, jobs: int) -> None:
 
 def _people(cases: list[Case], settings: ExperimentSettings, folder: Path) -> set[str]:
     """Everybody who is in the data, donors of simulated patients included."""
+    people = {case.patient or case.id for case in cases}
     if not settings.cohort:
-        return {case.patient or case.id for case in cases}
-    return {donors_by_name()[name].person for names in participants(folder / "cohort")["donors"] for name in names.split()}
+        return people
+    table = participants(folder / "cohort")["donors"]
+    return people - set(table.index) | {donors_by_name()[name].person for names in table for name in names.split()}
+
+
+def _who(cases: Sequence[Case], settings: ExperimentSettings, folder: Path) -> str:
+    """How many people there are, and how many of them are simulated."""
+    people = {case.patient or case.id for case in cases}
+    simulated = people & set(participants(folder / "cohort").index) if settings.cohort else set()
+    counts = {"simulated patients": len(simulated), "patients": len(people) - len(simulated)}
+    return " and ".join(f"{count} {kind}" for kind, count in counts.items() if count)
 
 
 def described(table: pd.DataFrame, taught: Mapping[int, Sequence[str]], cohort_folder: Path) -> pd.DataFrame:
@@ -132,11 +141,13 @@ def described(table: pd.DataFrame, taught: Mapping[int, Sequence[str]], cohort_f
     """
     people = participants(cohort_folder)
     # The first donor gave the brain, which all folds know: there are few.
-    lesions = {patient: set(names.split()[1:]) for patient, names in people["donors"].items()}
-    known = {fold: set().union(*(lesions[patient] for patient in patients)) for fold, patients in taught.items()}
+    lesions = {str(patient): set(names.split()[1:]) for patient, names in people["donors"].items()}
+    known = {fold: set().union(*(lesions.get(patient, set()) for patient in patients)) for fold, patients in taught.items()}
 
     def donor(fold: int, case: str) -> str:
+        if case not in lesions:
+            return ""  # a real patient
         return "none" if not lesions[case] else "known" if lesions[case] & known[fold] else "new"
 
     donors = [donor(fold, case) for fold, case in zip(table["fold"], table["case"], strict=True)]
-    return table.assign(severity=table["case"].map(people["severity"]), donor=donors)
+    return table.assign(severity=table["case"].map(people["severity"]).fillna(""), donor=donors)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pandas as pd
@@ -14,6 +14,8 @@ from veridice.errors import InputError
 
 FILE_COLUMNS = ("flair", "t1", "mask", "brain_mask", "ventricles")
 SPLITS = ("train", "validation", "test")
+LABELS = {"mask": "lesion", "brain_mask": "brain", "ventricles": "ventricles"}
+"""What a true mask is called in the names of BIDS files, by its column."""
 
 
 def read_manifest(table: Path, root: Path, splits: bool = True) -> list[Case]:
@@ -60,12 +62,13 @@ class Reading:
     left_out: tuple[str, ...]
 
 
-def read_dataset(layout: str, root: Path) -> Reading:
+def read_dataset(layout: str, root: Path, truth: str = "mask") -> Reading:
     """Cases of a data set in the folder layout in which it is handed out; see docs/datasets.md.
 
     Args:
         layout: one of :data:`LAYOUTS`.
         root: the folder that was unpacked; what is looked for may lie at any depth below it.
+        truth: column of the true mask that is wanted; of the layouts, only ``bids`` has others than ``mask``.
 
     Raises:
         InputError: the layout is unknown, or nothing in ``root`` is laid out so.
@@ -78,8 +81,8 @@ def read_dataset(layout: str, root: Path) -> Reading:
     for place in sorted(root.rglob(pattern)):
         if "derivatives" in place.relative_to(root).parts:
             continue
-        found = find(place, root)
-        if missing := [name for name in ("flair", "mask") if getattr(found, name) is None]:
+        found = _bids(place, root, truth) if find is _bids else find(place, root)
+        if missing := [name for name in ("flair", truth) if getattr(found, name) is None]:
             left_out.append(f"{found.id}: no {' and no '.join(missing)} in {place.relative_to(root)}")
         else:
             cases.append(found)
@@ -133,13 +136,14 @@ def _lesjak2017(patient: Path, _root: Path) -> Case:
     return Case(f"lesjak2017-{patient.name}", *files, patient=f"lesjak2017-{patient.name}", dataset="lesjak2017")
 
 
-def _bids(flair: Path, root: Path) -> Case:
+def _bids(flair: Path, root: Path, truth: str = "mask") -> Case:
     inside = flair.relative_to(root)
     scan = flair.name.split("_FLAIR.nii")[0]
     masks = root / "derivatives"
-    mask = _first(masks, f"*/{inside.parent}/{scan}_*label-lesion*_mask.nii*")
+    mask = _first(masks, f"*/{inside.parent}/{scan}_*label-{LABELS[truth]}*_mask.nii*")
     t1 = _first(flair.parent, f"{scan}_T1w.nii*", f"{inside.parts[0]}*_T1w.nii*")
-    return Case(scan, flair, t1, mask, patient=inside.parts[0], dataset=root.resolve().name)
+    case = Case(scan, flair, t1, patient=inside.parts[0], dataset=root.resolve().name)
+    return replace(case, **{truth: mask})
 
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path, Path], Case]]] = {

@@ -42,6 +42,7 @@ class Cohort:
         severity_shares: how often each of easy, ordinary, hard and broken comes.
         scanners: taken in turn.
         patients: how many it has unless another number is asked for.
+        brains_in_turn: each patient gets the next brain, not one that is drawn: as many patients as brains share none.
     """
 
     name: str
@@ -50,13 +51,18 @@ class Cohort:
     severity_shares: tuple[float, float, float, float]
     scanners: tuple[str, ...] = (ANY,)
     patients: int = 100
+    brains_in_turn: bool = False
 
     def plan(self, index: int) -> PatientPlan:
         """Parameters of patient ``index``."""
         rng = np.random.default_rng([self.seed, index, 1])
         severity: Severity = SEVERITIES[rng.choice(len(SEVERITIES), p=self.severity_shares)]
         scanner = self.scanners[index % len(self.scanners)]
-        return draw_plan(index, self.seed, severity, scanner, choose_donors(self.donors))
+        donors = choose_donors(self.donors)
+        if self.brains_in_turn:
+            brains = [donor for donor in donors if donor.kind == "anatomy"]
+            donors = (brains[index % len(brains)], *(donor for donor in donors if donor.kind != "anatomy"))
+        return draw_plan(index, self.seed, severity, scanner, donors)
 
     def visits(self, index: int, count: int) -> list[PatientPlan]:
         """Parameters of the visits of patient ``index``, on one scanner; the lesions of every second patient do not change."""
@@ -83,6 +89,7 @@ COHORTS = {
             tuple(name for name, scanner in SCANNERS.items() for _ in range(scanner.patients)),
             sum(scanner.patients for scanner in SCANNERS.values()),
         ),
+        Cohort("many-brains", 5000, "more-calibration,more-coverage", MIX, patients=81, brains_in_turn=True),
     )
 }
 """Seeds and shares are fixed before any network that ships is trained."""
@@ -128,6 +135,7 @@ def _claim(folder: Path, cohort: Cohort, visits: int) -> None:
     record = {"name": cohort.name, "seed": cohort.seed, "donors": cohort.donors, "scanners": list(cohort.scanners)}
     record["severity_shares"] = list(cohort.severity_shares)
     record |= {"visits": visits} if visits > 1 else {}
+    record |= {"brains_in_turn": True} if cohort.brains_in_turn else {}
     path = folder / TRUTH / "cohort.json"
     if path.exists():
         with suppress(ValueError):
@@ -149,8 +157,9 @@ def _claim(folder: Path, cohort: Cohort, visits: int) -> None:
 README = """# Simulated brain scans with white-matter lesions
 
 No person was scanned for this. Anatomies and lesions come from donors (named in `participants.tsv` and in the parameters
-of each patient), contrasts and scanners are drawn. True lesion masks, brain masks and all parameters lie in
+of each patient), contrasts and scanners are drawn. True masks of lesions, brain and ventricles and all parameters lie in
 `derivatives/truth`. Donors: Lesjak et al. 2017, doi:10.1007/s12021-017-9348-7 (CC-BY 4.0); MNI152 (nilearn).
+Donors named `anatomy-IXI...` are brains of the IXI data set (CC BY-SA 3.0); what is made of them keeps that licence.
 """
 
 
@@ -188,9 +197,14 @@ def _write_patient(task: tuple[Path, str, PatientPlan]) -> None:
         for kind, volume in (("FLAIR", patient.flair), ("T1w", patient.t1)):
             write_image(stage / f"{scan}_{kind}.nii.gz", volume)
             write_json(stage / f"{scan}_{kind}.json", _sidecar(plan, kind))
-        for kind, volume in (("lesion", patient.lesions), ("brain", patient.brain)):
+        masks = {
+            "lesion": (patient.lesions, "Lesion"),
+            "brain": (patient.brain, "Brain"),
+            "ventricles": (patient.ventricles, "ROI"),
+        }
+        for kind, (volume, type_) in masks.items():
             write_image(stage / f"{scan}_label-{kind}_mask.nii.gz", volume)
-            sidecar = {"Type": "Lesion" if kind == "lesion" else "Brain", "Description": f"true {kind} mask (simulated)"}
+            sidecar = {"Type": type_, "Description": f"true {kind} mask (simulated)"}
             write_json(stage / f"{scan}_label-{kind}_mask.json", sidecar)
         for place in (scans, truth):
             shutil.rmtree(place, ignore_errors=True)
