@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
+from veridice.networks.critic_unet import CriticUnet
 from veridice.networks.mc_unet import McUnet
-from veridice.networks.widening import widened
+from veridice.networks.widening import ENTRY, widened, with_further_inputs
 
 
 @pytest.mark.parametrize(("features", "stem", "depth"), [(6, 2, 3), (8, 1, 4), (5, 2, 4), (4, 2, 3)])
@@ -34,3 +35,13 @@ def test_noise_tells_the_copies_apart_and_follows_its_seed() -> None:
     assert not torch.equal(first[name][:, 0], first[name][:, 4])
     with pytest.raises(ValueError, match="fewer than 4"):
         widened(narrow, 3)
+
+
+@pytest.mark.parametrize("stem", [1, 2])
+def test_a_critic_begins_with_what_the_segmenter_says_whatever_the_mask(stem: int) -> None:
+    torch.manual_seed(0)
+    segmenter, critic = McUnet(features=4, depth=3, stem=stem).eval(), CriticUnet(features=4, depth=3, stem=stem).eval()
+    critic.load_state_dict(with_further_inputs(segmenter.state_dict(), critic.state_dict()[ENTRY].shape[1]))
+    image, shown = torch.rand(1, 2, 16, 16, 16), torch.rand(1, 2, 16, 16, 16)
+    with torch.inference_mode():
+        torch.testing.assert_close(critic(torch.cat([image, shown], dim=1)), segmenter(image), atol=1e-5, rtol=1e-5)

@@ -13,6 +13,6 @@ HANDED_ON = {
     "probabilistic_unet": "ProbabilisticUnet drawn",
     "reconstruction_unet": "ReconstructionUnet",
     "regression_net": "RegressionNet",
-    "widening": "widened",
+    "widening": "ENTRY widened with_further_inputs",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

@@ -7,12 +7,15 @@ copy by itself, and a little noise make them differ as training goes on.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from veridice.networks.mc_unet import McUnet
 
+ENTRY = "encoder.0.entry.0.weight"
+"""Of the first convolution."""
 PARTS = re.compile(r"(encoder|decoder|heads)\.(\d+)\.(.+)")
 
 
@@ -45,6 +48,19 @@ def widened(network: McUnet, features: int, noise: float = 0.0, seed: int = 0) -
             value = value * (1 + noise * torch.randn(value.shape, generator=generator))
         found[name] = value
     return found
+
+
+def with_further_inputs(weights: Mapping[str, Tensor], channels: int) -> dict[str, Tensor]:
+    """State of the same network with further input channels, which it does not look at yet.
+
+    Args:
+        weights: of a :class:`McUnet` whose first convolution reads fewer channels.
+        channels: that the first convolution is to read, after the stem.
+    """
+    first = weights[ENTRY]
+    wider = first.new_zeros(first.shape[0], channels, *first.shape[2:])
+    wider[:, : first.shape[1]] = first
+    return {**weights, ENTRY: wider}
 
 
 def _parts(name: str) -> tuple[str, int, str]:

@@ -25,7 +25,7 @@ from veridice.errors import InputError
 from veridice.inference.passes import bf16_pays
 from veridice.io.atomic import make_folder, replaced
 from veridice.networks.mc_unet import McUnet
-from veridice.networks.widening import widened
+from veridice.networks.widening import ENTRY, widened, with_further_inputs
 from veridice.training.cubes import LESION
 from veridice.training.endless_examples import BYTES, SEED, Sources, draw_scan
 from veridice.training.endless_tasks import Task
@@ -136,6 +136,8 @@ class EndlessTraining:
     def begin_from(self, folder: Path) -> None:
         """Take the weights of another resume point; steps are counted from 0. A narrower segmenter is made wider.
 
+        A critic begins as the segmenter: what its mask says it learns from there.
+
         Raises:
             InputError: there is none, or it is of another network.
         """
@@ -145,6 +147,8 @@ class EndlessTraining:
         weights = known.weights
         if known.facts["task"] == "segmenter" and known.facts["features"] < self._facts().get("features", 0):
             weights = widened(network_of(folder), self._facts()["features"], NOISE_OF_COPIES, self.settings.seed)
+        if (known.facts["task"], self.settings.endless.task) == ("segmenter", "critic"):
+            weights = with_further_inputs(weights, self.network.state_dict()[ENTRY].shape[1])
         try:
             for network in (self.network, self.average):
                 network.load_state_dict(weights)

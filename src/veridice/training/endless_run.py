@@ -93,7 +93,8 @@ def prepared(settings: TrainingSettings, scans: Scans, heads: Path, resume: Path
         scans: labelled ones.
         heads: folder of heads and lesions.
         resume: folder of the resume point.
-        start: folder of the one to begin from, where there is none yet in ``resume``; its steps do not count.
+        start: folder of the one to begin from, where there is none yet in ``resume``; its steps do not count. A critic begins
+            from its segmenter.
 
     Raises:
         InputError: heads are missing, or a resume point is another's.
@@ -115,6 +116,8 @@ def prepared(settings: TrainingSettings, scans: Scans, heads: Path, resume: Path
         for name, group in groups.items()
     }
     training = EndlessTraining(task, Sources(everybody, bank, scans.get(LEARNT, [])), checks, resume, device)
+    if isinstance(task, CriticTask) and task.segmenter is not None:
+        start = start or Path(settings.endless.segmenter)
     if start and not training.step:
         training.begin_from(start)
     return training
