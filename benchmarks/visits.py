@@ -2,6 +2,7 @@
 
 python benchmarks/visits.py runs/visits --donors validation -n 40
 python benchmarks/visits.py runs/visits-test --donors reserved -n 40
+python benchmarks/visits.py runs/visits-other --donors reserved -n 40 --other-scanner
 
 Every second person's lesions did not change; those of the others grew or shrank by a factor between 0.5 and 2. All else is
 drawn anew: the tilt of the slices, noise, receive field. The study is made and judged first (gone on with when it was
@@ -66,9 +67,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--donors", default="validation")
     parser.add_argument("-n", type=int, default=40)
+    parser.add_argument("--other-scanner", action="store_true", help="at the second visit")
     arguments = parser.parse_args()
     folder = arguments.folder
-    write_cohort(folder, Cohort("visits", SEED, arguments.donors, (0.5, 0.5, 0.0, 0.0)), arguments.n, jobs=2, visits=2)
+    easy_and_ordinary = (0.5, 0.5, 0.0, 0.0)
+    cohort = Cohort("visits", SEED, arguments.donors, easy_and_ordinary, same_scanner=not arguments.other_scanner)
+    write_cohort(folder, cohort, arguments.n, jobs=2, visits=2)
     command = [
         sys.executable,
         "-m",

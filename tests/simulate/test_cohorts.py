@@ -86,6 +86,15 @@ def test_visits_are_sessions(tmp_path: Path) -> None:
         write_cohort(root, COHORTS["test"], 2)
 
 
+def test_a_further_visit_on_another_scanner_is_of_the_same_head_and_lesions() -> None:
+    first, second = replace(COHORTS["test"], same_scanner=False).visits(0, 2)
+    kept = {"index", "seed", "severity", "anatomy", "whole_head", "black_holes", "deformation", "lesions", "mimics"}
+    assert first.model_dump(include=kept) == second.model_dump(include=kept)
+    assert all(
+        getattr(first, name) != getattr(second, name) for name in type(first).model_fields if name not in kept | {"scanner"}
+    )
+
+
 def test_an_interrupted_cohort_goes_on_where_it_was(quick: list[int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(plan: PatientPlan) -> SimulatedPatient:
         if plan.index == 2:

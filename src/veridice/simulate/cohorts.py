@@ -22,7 +22,7 @@ from veridice.parallel import do_missing
 from veridice.simulate.donors import choose_donors
 from veridice.simulate.follow_up import follow_up
 from veridice.simulate.patient import simulate_patient
-from veridice.simulate.plan import PatientPlan, draw_plan
+from veridice.simulate.plan import PatientPlan, draw_plan, on_another_scanner
 from veridice.simulate.scanners import ANY, SCANNERS
 from veridice.simulate.severity import MIX, SEVERITIES, Severity
 
@@ -42,6 +42,7 @@ class Cohort:
         severity_shares: how often each of easy, ordinary, hard and broken comes.
         scanners: taken in turn.
         patients: how many it has unless another number is asked for.
+        same_scanner: further visits are on the scanner of the first; else each is on any other.
         brains_in_turn: each patient gets the next brain, not one that is drawn: as many patients as brains share none.
     """
 
@@ -52,6 +53,7 @@ class Cohort:
     scanners: tuple[str, ...] = (ANY,)
     patients: int = 100
     brains_in_turn: bool = False
+    same_scanner: bool = True
 
     def plan(self, index: int) -> PatientPlan:
         """Parameters of patient ``index``."""
@@ -65,12 +67,13 @@ class Cohort:
         return draw_plan(index, self.seed, severity, scanner, donors)
 
     def visits(self, index: int, count: int) -> list[PatientPlan]:
-        """Parameters of the visits of patient ``index``, on one scanner; the lesions of every second patient do not change."""
+        """Parameters of the visits of patient ``index``; the lesions of every second patient do not change."""
         rng = np.random.default_rng([self.seed, index, 2])
         plans = [self.plan(index)]
         for _ in range(count - 1):
             factor = float(np.exp(rng.uniform(np.log(LEAST_FACTOR), np.log(MOST_FACTOR)))) if index % 2 else 1.0
-            plans.append(follow_up(plans[-1], factor, int(rng.integers(2**31))))
+            next_visit = follow_up(plans[-1], factor, int(rng.integers(2**31)))
+            plans.append(next_visit if self.same_scanner else on_another_scanner(next_visit, int(rng.integers(2**31))))
         return plans
 
 
@@ -136,6 +139,7 @@ def _claim(folder: Path, cohort: Cohort, visits: int) -> None:
     record["severity_shares"] = list(cohort.severity_shares)
     record |= {"visits": visits} if visits > 1 else {}
     record |= {"brains_in_turn": True} if cohort.brains_in_turn else {}
+    record |= {} if cohort.same_scanner else {"same_scanner": False}
     path = folder / TRUTH / "cohort.json"
     if path.exists():
         with suppress(ValueError):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from veridice.config import Frozen
 from veridice.simulate.donors import Donor
-from veridice.simulate.scanners import AcquisitionPlan, draw_acquisitions
+from veridice.simulate.scanners import ANY, AcquisitionPlan, draw_acquisitions
 from veridice.simulate.severity import RANGES, Severity, SeverityRanges, uniform
 
 Style = Literal["sclerosis", "ageing", "mixed"]
@@ -122,6 +122,21 @@ def draw_plan(index: int, seed: int, severity: Severity, scanner: str, donors: t
         mimics=_draw_mimics(ranges, rng),
         flair_acquisition=flair_acquisition,
         t1_acquisition=t1_acquisition,
+    )
+
+
+def on_another_scanner(plan: PatientPlan, seed: int) -> PatientPlan:
+    """The plan of the same patient, seen by any other scanner: grids, contrasts and artefacts are drawn anew."""
+    rng, ranges = np.random.default_rng(seed), RANGES[plan.severity]
+    flair_acquisition, t1_acquisition = draw_acquisitions(ANY, ranges, rng)
+    return plan.model_copy(
+        update={
+            "scanner": ANY,
+            "flair": _draw_flair(ranges, rng),
+            "t1": _draw_t1(ranges, rng),
+            "flair_acquisition": flair_acquisition,
+            "t1_acquisition": t1_acquisition,
+        }
     )
 
 
