@@ -22,7 +22,7 @@ from veridice.errors import VeridiceError
 from veridice.simulate.heads import read_heads
 from veridice.simulate.lesion_bank import BANK_FILE, LesionBank
 from veridice.training.cubes import LESION
-from veridice.training.endless import RESUME_POINT, EndlessTraining, network_of, until
+from veridice.training.endless import RESUME_POINT, EndlessTraining, ResumePoint, network_of, until
 from veridice.training.endless_examples import BYTES, DrawnScan, Sources, draw_scan
 from veridice.training.endless_tasks import AnatomyTask, CriticTask, ReconstructorTask, SegmenterTask, Task
 from veridice.training.settings import TrainingSettings, load_training_settings
@@ -67,6 +67,11 @@ def main() -> int:
     over = until(60 * options.minutes if options.minutes else None)
     try:
         settings = load_training_settings(options.config)
+        resume, last = options.resume or Path("resume") / settings.name, options.steps or sys.maxsize
+        known = ResumePoint.read(resume)
+        if known is not None and known.step >= last and not options.pack:
+            sys.stdout.write(f"step {known.step}: all are done\n")
+            return 0
         packed = (options.data / SCANS).exists()
         heads = options.data if packed else Path(settings.endless.heads)
         scans = (
@@ -75,8 +80,7 @@ def main() -> int:
         if options.pack:
             pack(scans, heads, options.pack)
             return 0
-        training = prepared(settings, scans, heads, options.resume or Path("resume") / settings.name, options.start)
-        last = options.steps or sys.maxsize
+        training = prepared(settings, scans, heads, resume, options.start)
         training.run(lambda: bool(told_to_stop) or over() or training.step >= last, _Log())
     except VeridiceError as error:
         sys.stderr.write(f"{error}\n")
