@@ -22,8 +22,8 @@ def test_there_are_stored_results() -> None:
     assert "paper-sim-laptop" in [folder.name for folder in STORED]
 
 
-SLOW = {"paper-sim-laptop"}
-"""Of 105 people instead of ten, of whom all are drawn again 2,000 times; the way to the tables is the same."""
+SLOW = {"paper-sim-laptop", "hippocampus"}
+"""Of 105 and 220 people instead of ten, of whom all are drawn again 2,000 times; the way to the tables is the same."""
 
 
 @pytest.mark.parametrize(
