@@ -91,7 +91,7 @@ def _present(judged: pd.DataFrame, methods: Sequence[str]) -> list[str]:
 
 
 def _number(value: float) -> str:
-    return "–" if np.isnan(value) else f"{value:.2f}".replace("-", "−")
+    return "–" if np.isnan(value) else f"{value:z.2f}".replace("-", "−")
 
 
 def _chance(p: float) -> str:

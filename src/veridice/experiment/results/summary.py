@@ -92,7 +92,7 @@ def _shown(path: Path) -> dict[str, list[Any]]:
 
 def _text(cell: object) -> str:
     if isinstance(cell, float):
-        return "–" if math.isnan(cell) else f"{cell:.3f}".replace("-", "−")
+        return "–" if math.isnan(cell) else f"{cell:z.3f}".replace("-", "−")
     return str(cell)
 
 
