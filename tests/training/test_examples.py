@@ -14,6 +14,7 @@ from veridice.case import Case
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
 from veridice.io.datasets import read_manifest
+from veridice.io.labelled_scan import read_labelled
 from veridice.io.nifti import write_image
 from veridice.metrics.overlap import dice
 from veridice.training.examples import (
@@ -216,9 +217,10 @@ def files_of(folder: Path, **images: Volume) -> dict[str, Path]:
 def test_unlabelled_voxels_near_the_ventricles_are_ignored(tmp_path: Path) -> None:
     """On a cube that is the scan itself, against a loop over all pairs of voxels."""
     geometry = Geometry((16, 16, 16), np.diag([1.0, 1.0, 3.0, 1.0]))
-    flair = Volume(np.random.default_rng(0).uniform(50, 100, geometry.shape).astype(np.float32), geometry)
     ventricles, lesion = np.zeros((2, 16, 16, 16), dtype=bool)
     ventricles[7:9, 8, 8], lesion[10, 8:10, 8] = True, True
+    brightness = np.random.default_rng(0).uniform(50, 100, geometry.shape).astype(np.float32)
+    flair = Volume(np.where(ventricles, 20, brightness).astype(np.float32), geometry)
     masks = {"ventricles": flair.with_voxels(ventricles), "mask": flair.with_voxels(lesion)}
     brain = flair.with_voxels(np.ones(geometry.shape, dtype=bool))
     case = Case(id="a", **files_of(tmp_path, flair=flair, t1=flair, brain_mask=brain, **masks))
@@ -229,6 +231,16 @@ def test_unlabelled_voxels_near_the_ventricles_are_ignored(tmp_path: Path) -> No
         near[index] = min(distances) <= 3.0
     np.testing.assert_array_equal(stripped["ignored"][0].numpy() >= 0.5, near & ~ventricles & ~lesion)
     np.testing.assert_array_equal(stripped["target"][0].numpy() >= 0.5, lesion)
+
+
+def test_a_ventricle_mask_that_lies_elsewhere_is_refused(tmp_path: Path) -> None:
+    geometry = Geometry((16, 16, 16), np.eye(4))
+    voxels = np.full(geometry.shape, 80, np.float32)
+    voxels[6:10, 6:10, 6:10] = 20
+    flair = Volume(voxels, geometry)
+    masks = {"ventricles": flair.with_voxels(np.roll(voxels < 50, 5, axis=0)), "mask": flair.with_voxels(voxels > 100)}
+    with pytest.raises(InputError, match=r"ventricles.nii.gz: not on the ventricles"):
+        read_labelled(Case(id="a", **files_of(tmp_path, flair=flair, **masks)), False, rim_mm=4.0)
 
 
 def test_voxels_of_another_label_are_ignored(tmp_path: Path) -> None:

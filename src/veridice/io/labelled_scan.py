@@ -18,6 +18,10 @@ from veridice.io.nifti import read_image, read_label, read_mask
 from veridice.io.scan_reader import read_scan
 from veridice.types import Mask
 
+AROUND, DARK = 2, 0.8
+"""Voxels around a ventricle mask that it is compared with, and the most that its median FLAIR may be of theirs: 0.3 to 0.5 in
+six clinical scans, 0.94 to 0.98 in three whose masks lie elsewhere."""
+
 
 @dataclass(frozen=True)
 class LabelledScan:
@@ -99,10 +103,19 @@ def views(case: Case) -> tuple[bool, ...]:
 
 
 def rim(case: Case, flair: Volume, lesion: Mask, rim_mm: float) -> Mask:
-    """Unlabelled voxels within ``rim_mm`` of the case's ventricle mask: nobody said whether they are lesions (x y z)."""
+    """Unlabelled voxels within ``rim_mm`` of the case's ventricle mask: nobody said whether they are lesions (x y z).
+
+    Raises:
+        InputError: the mask cannot be read, or does not lie on the ventricles.
+    """
     if case.ventricles is None or rim_mm <= 0:
         return np.zeros(flair.shape, dtype=bool)
     ventricles = read_mask(case.ventricles, flair.geometry).voxels
+    around = ndimage.binary_dilation(ventricles, iterations=AROUND) & ~ventricles
+    if ventricles.any() and np.median(flair.voxels[ventricles]) > DARK * np.median(flair.voxels[around]):
+        raise InputError(
+            f"{case.ventricles}: not on the ventricles, which are dark on a FLAIR; register it to the FLAIR, or leave it out"
+        )
     distance = ndimage.distance_transform_edt(~ventricles, sampling=flair.geometry.voxel_spacing)
     return np.asarray((distance <= rim_mm) & ~ventricles & ~lesion)
 
