@@ -35,6 +35,7 @@ TISSUES = {"csf": 0, "ventricle": 0, "grey": 1, "deep_grey": 1, "white": 2, "tis
 PRIOR_WIDTH = 1.2
 """Deviation (mm) of the Gaussian that makes the regions a prior: as far as they may be off."""
 LEAST_PRIOR = 0.03
+HALF = 0.5
 PATTERNS = {"training": 120, "calibration": 60, "coverage": 60}
 """Sets of lesions that are drawn from those of each split."""
 LEAST_WHITE = 0.4
@@ -74,16 +75,20 @@ def main() -> None:
 
 
 def make_anatomy(ixi: Path, output: Path, person: str) -> None:
-    """Label map (1 fluid, 2 grey, 3 white) of one person in the box."""
+    """Label map (1 fluid, 2 grey, 3 white, 4 ventricles) of one person in the box."""
     t1, regions = (nib.load(ixi / kind / f"{person}.nii.gz") for kind in ("t1w", "regions"))
-    classes = tissue_of_regions(ixi)[np.asarray(regions.dataobj).astype(int)]
+    numbers = np.asarray(regions.dataobj).astype(int)
+    classes = tissue_of_regions(ixi)[numbers]
     image = placed(np.asarray(t1.dataobj, np.float32) * (classes >= 0), t1.affine)
     move = onto_template(image)
     shown = resampled(image, move, sitk.sitkBSpline)
-    priors = [
-        resampled(placed((classes == tissue).astype(np.float32), t1.affine), move, sitk.sitkLinear) for tissue in range(3)
+    *priors, ventricles = [
+        resampled(placed(part.astype(np.float32), t1.affine), move, sitk.sitkLinear)
+        for part in (*(classes == tissue for tissue in range(3)), np.isin(numbers, ventricle_regions(ixi)))
     ]
-    save(output / f"anatomy-{person}.nii.gz", to_box(parted(shown, np.stack(priors)), np.ones(3)))
+    fluid, grey, white = parted(shown, np.stack(priors))
+    inside = fluid & (ndimage.gaussian_filter(ventricles, PRIOR_WIDTH) >= HALF)
+    save(output / f"anatomy-{person}.nii.gz", to_box(np.stack([fluid & ~inside, grey, white, inside]), np.ones(3)))
 
 
 @cache
@@ -94,6 +99,13 @@ def tissue_of_regions(ixi: Path) -> np.ndarray[Any, Any]:
         for row in csv.DictReader(stream):
             table[int(row["region"])] = TISSUES[row["tissue"]]
     return table
+
+
+@cache
+def ventricle_regions(ixi: Path) -> list[int]:
+    """Numbers of the regions that are ventricles: the lateral ones with their temporal horns, the third and the fourth."""
+    with (ixi / "regions.csv").open() as stream:
+        return [int(row["region"]) for row in csv.DictReader(stream) if row["tissue"] == "ventricle"]
 
 
 def parted(t1: np.ndarray[Any, Any], priors: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:

@@ -127,6 +127,7 @@ def test_more_donors_come_from_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
     shipped = all_donors()
     labels = np.zeros((134, 168, 150), np.uint8)
     labels[40:90, 40:120, 40:110] = 3
+    labels[60:70, 80:90, 70:80] = 4
     nib.save(nib.Nifti1Image(labels, np.eye(4)), tmp_path / "anatomy-new.nii.gz")
     lines = ["person,kind,split,file,flair,t1", "new,anatomy,more-calibration,anatomy-new.nii.gz,,"]
     (tmp_path / "donors.csv").write_text("\n".join(lines) + "\n")
@@ -136,7 +137,11 @@ def test_more_donors_come_from_a_folder(tmp_path: Path, monkeypatch: pytest.Monk
         assert [donor.name for donor in set(all_donors()) - set(shipped)] == ["anatomy-new"]
         chosen = choose_donors("more-calibration,lesjak-05")
         assert {donor.person for donor in chosen} == {"new", "lesjak-05"}
-        assert load_anatomy(next(donor for donor in chosen if donor.person == "new")).shares[2].max() == 255
+        fluid, _, white, ventricles = load_anatomy(next(donor for donor in chosen if donor.person == "new")).shares
+        assert white.max() == 255
+        # Marked ventricles are taken as they are, and are fluid.
+        np.testing.assert_array_equal(ventricles >= 128, labels == 4)
+        np.testing.assert_array_equal(fluid, ventricles)
         monkeypatch.setenv(MORE_DONORS, str(tmp_path / "absent"))
         all_donors.cache_clear()
         with pytest.raises(InputError, match="no donors there"):

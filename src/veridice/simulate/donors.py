@@ -19,8 +19,8 @@ from veridice.types import Mask
 
 MORE_DONORS = "VERIDICE_DONORS"
 """Environment variable that names a folder of further donors, as ``scripts/make_more_donors.py`` makes it."""
-CSF, GREY, WHITE = 1, 2, 3
-"""Values of the tissue label maps."""
+CSF, GREY, WHITE, VENTRICLE = 1, 2, 3, 4
+"""Values of the tissue label maps; where none is VENTRICLE, the deep fluid is taken for ventricles."""
 VENTRICLE_DEPTH_MM = 25.0
 """Fluid deeper than this below the brain's surface belongs to the ventricles."""
 
@@ -118,8 +118,8 @@ def _read(file: str) -> Bytes:
 def load_anatomy(donor: Donor) -> Anatomy:
     """Tissue shares of a donor's brain; borders are softened to the width that partial volume has at 1 mm."""
     labels = _read(donor.file)
-    ventricles = _ventricles(labels)
-    shares = [_soften(mask) for mask in (labels == CSF, labels == GREY, labels == WHITE, ventricles)]
+    ventricles, fluid = _ventricles(labels), (labels == CSF) | (labels == VENTRICLE)
+    shares = [_soften(mask) for mask in (fluid, labels == GREY, labels == WHITE, ventricles)]
     images = np.stack([_read(donor.flair), _read(donor.t1)]) if donor.flair else None
     return Anatomy(np.stack(shares), images)
 
@@ -135,6 +135,8 @@ def _soften(mask: Mask) -> Bytes:
 
 
 def _ventricles(labels: Bytes) -> Mask:
+    if (known := labels == VENTRICLE).any():
+        return np.asarray(known)
     depth = ndimage.distance_transform_edt(labels > 0)
     fluid = labels == CSF
     core = fluid & (depth > VENTRICLE_DEPTH_MM)
