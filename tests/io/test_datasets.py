@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from veridice.config import InferenceSettings, to_toml
+from veridice.config import InferenceSettings, load_task, to_toml
 from veridice.errors import ConfigError, InputError
-from veridice.io.datasets import LABELS, LAYOUTS, read_dataset, read_manifest
+from veridice.io.datasets import LAYOUTS, read_dataset, read_manifest
 from veridice.training.settings import TrainingSettings, load_training_settings
 
 HEADER = "id,patient,split,flair\n"
@@ -192,12 +192,12 @@ def test_the_true_mask_of_a_bids_data_set_is_that_of_the_wanted_target(tmp_path:
     truth = tmp_path / "derivatives" / "truth"
     files = [
         "sub-01/anat/sub-01_FLAIR.nii.gz",
-        *(f"derivatives/truth/sub-01/anat/sub-01_label-{label}_mask.nii.gz" for label in LABELS.values()),
+        *(f"derivatives/truth/sub-01/anat/sub-01_label-{label}_mask.nii.gz" for label in ("lesion", "ventricles")),
     ]
     for file in files:
         (tmp_path / file).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / file).write_bytes(b"")
-    (case,) = read_dataset("bids", tmp_path, "ventricles").cases
+    (case,) = read_dataset("bids", tmp_path, load_task("ventricles")).cases
     assert case.ventricles == truth / "sub-01/anat/sub-01_label-ventricles_mask.nii.gz"
     # A mask of the ventricles beside lesions would say that their rims are not judged.
     (case,) = read_dataset("bids", tmp_path).cases

@@ -166,23 +166,23 @@ def read_cases(settings: ExperimentSettings, cohort_folder: Path) -> tuple[list[
     Raises:
         InputError: a source cannot be read, or two cases have one name.
     """
-    truth = load_training_settings(settings.training).data.task.truth
+    task = load_training_settings(settings.training).data.task
     cases: list[Case] = []
     left_out: list[str] = []
     if settings.cohort:
         scanner = participants(cohort_folder)["scanner"]
-        simulated = read_dataset("bids", cohort_folder, truth)
+        simulated = read_dataset("bids", cohort_folder, task)
         cases += [replace(case, dataset=str(scanner[case.id])) for case in simulated.cases]
         left_out += simulated.left_out
     for source in settings.sources:
         if source.layout == "manifest":
             rows = read_manifest(Path(source.manifest), Path(source.folder), splits=False)
             name = source.dataset or Path(source.manifest).stem
-            known = [case for case in rows if getattr(case, truth)]
+            known = [case for case in rows if getattr(case, task.truth)]
             cases += [replace(case, dataset=case.dataset or name) for case in known]
-            left_out += [f"{case.id}: no {truth}" for case in rows if case not in known]
+            left_out += [f"{case.id}: no {task.truth}" for case in rows if case not in known]
         else:
-            reading = read_dataset(source.layout, Path(source.folder), truth)
+            reading = read_dataset(source.layout, Path(source.folder), task)
             alone = len(settings.sources) == 1 and not settings.cohort
             cases += reading.cases if alone else [_prefixed(case) for case in reading.cases]
             left_out += reading.left_out

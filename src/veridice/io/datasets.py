@@ -10,12 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from veridice.case import Case
+from veridice.config import LESION, Task
 from veridice.errors import InputError
 
 FILE_COLUMNS = ("flair", "t1", "mask", "brain_mask", "ventricles")
 SPLITS = ("train", "validation", "test")
-LABELS = {"mask": "lesion", "brain_mask": "brain", "ventricles": "ventricles"}
-"""What a true mask is called in the names of BIDS files, by its column."""
 
 
 def read_manifest(table: Path, root: Path, splits: bool = True) -> list[Case]:
@@ -62,13 +61,13 @@ class Reading:
     left_out: tuple[str, ...]
 
 
-def read_dataset(layout: str, root: Path, truth: str = "mask") -> Reading:
+def read_dataset(layout: str, root: Path, task: Task = LESION) -> Reading:
     """Cases of a data set in the folder layout in which it is handed out; see docs/datasets.md.
 
     Args:
         layout: one of :data:`LAYOUTS`.
         root: the folder that was unpacked; what is looked for may lie at any depth below it.
-        truth: column of the true mask that is wanted; of the layouts, only ``bids`` has others than ``mask``.
+        task: whose true masks are wanted; of the layouts, only ``bids`` has others than lesions.
 
     Raises:
         InputError: the layout is unknown, or nothing in ``root`` is laid out so.
@@ -81,8 +80,8 @@ def read_dataset(layout: str, root: Path, truth: str = "mask") -> Reading:
     for place in sorted(root.rglob(pattern)):
         if "derivatives" in place.relative_to(root).parts:
             continue
-        found = _bids(place, root, truth) if find is _bids else find(place, root)
-        if missing := [name for name in ("flair", truth) if getattr(found, name) is None]:
+        found = _bids(place, root, task) if find is _bids else find(place, root)
+        if missing := [name for name in ("flair", task.truth) if getattr(found, name) is None]:
             left_out.append(f"{found.id}: no {' and no '.join(missing)} in {place.relative_to(root)}")
         else:
             cases.append(found)
@@ -136,14 +135,14 @@ def _lesjak2017(patient: Path, _root: Path) -> Case:
     return Case(f"lesjak2017-{patient.name}", *files, patient=f"lesjak2017-{patient.name}", dataset="lesjak2017")
 
 
-def _bids(flair: Path, root: Path, truth: str = "mask") -> Case:
+def _bids(flair: Path, root: Path, task: Task = LESION) -> Case:
     inside = flair.relative_to(root)
     scan = flair.name.split("_FLAIR.nii")[0]
     masks = root / "derivatives"
-    mask = _first(masks, f"*/{inside.parent}/{scan}_*label-{LABELS[truth]}*_mask.nii*")
+    mask = _first(masks, f"*/{inside.parent}/{scan}_*label-{task.target}*_mask.nii*")
     t1 = _first(flair.parent, f"{scan}_T1w.nii*", f"{inside.parts[0]}*_T1w.nii*")
     case = Case(scan, flair, t1, patient=inside.parts[0], dataset=root.resolve().name)
-    return replace(case, **{truth: mask})
+    return replace(case, **{task.truth: mask})
 
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path, Path], Case]]] = {
