@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -141,8 +142,8 @@ def _bids(flair: Path, root: Path, task: Task = LESION) -> Case:
     masks = root / "derivatives"
     mask = _first(masks, f"*/{inside.parent}/{scan}_*label-{task.target}*_mask.nii*")
     t1 = _first(flair.parent, f"{scan}_T1w.nii*", f"{inside.parts[0]}*_T1w.nii*")
-    case = Case(scan, flair, t1, patient=inside.parts[0], dataset=root.resolve().name)
-    return replace(case, **{task.truth: mask})
+    truth: dict[str, Any] = {task.truth: mask}
+    return Case(scan, flair, t1, **truth, patient=inside.parts[0], dataset=root.resolve().name)
 
 
 LAYOUTS: dict[str, tuple[str, Callable[[Path, Path], Case]]] = {
