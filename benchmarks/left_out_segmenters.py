@@ -4,8 +4,8 @@
 
 ``shipped`` are the segmenters beside the one that ships (``resume/fold-G``), ``without end`` the one that learnt from simulated
 patients alone (``resume/see-more``), ``further`` the same gone on with real scans (``resume/further-G``). Nine whole heads are
-looked at with and without skull. Dice on the cube, one pass without dropout. The eight simulated validation patients count three
-times, once for each group that was left out.
+looked at with and without skull. Dice on the cube, one pass without dropout. The eight simulated validation patients count
+three times, once for each group that was left out.
 """
 
 from __future__ import annotations
