@@ -2,8 +2,8 @@
 
     python scripts/average_segmenters.py src/veridice/weights resume/base --share 0.6 -o FOLDER
 
-``--share`` is that of the first. FOLDER gets the segmenter and its card; all else that stands beside the first is copied, and is
-to be made again: the calibration (scripts/assess_people.py) and the quality model (scripts/release_quality_model.py).
+``--share`` is that of the first. FOLDER gets the segmenter and its card. All else that stands beside the first is copied, and is
+to be made again: calibration (scripts/assess_people.py) and quality model (scripts/release_quality_model.py).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def main() -> None:
             shutil.copy(file, options.output)
     fields = {name: value for name, value in card.model_dump(mode="json").items() if name != "sha256"}
     people = {split: sorted({*card.people.get(split, []), *other_card.people.get(split, [])}) for split in card.people}
-    data = f"the mean of two weights. {options.share:.0%}: {card.data} {1 - options.share:.0%}, which the first began from: {other_card.data}"
+    data = f"mean of two weights; {options.share:.0%}: {card.data} {1 - options.share:.0%}, where it began: {other_card.data}"
     made = {"data": data, "people": people, "started_from": other_card.sha256, "commit": source_commit(), "metrics": {}}
     made["created"] = datetime.now(UTC).strftime("%Y-%m-%d")
     saved = save_network(options.output, network, {**fields, **made})
