@@ -2,7 +2,7 @@
 
     python scripts/average_segmenters.py src/veridice/weights resume/base --share 0.6 -o FOLDER
 
-``--share`` is that of the first. FOLDER gets the segmenter and its card. All else that stands beside the first is copied, and is
+``--share`` is that of the first. FOLDER gets the segmenter and its card. All that stands beside the first is copied, and is
 to be made again: calibration (scripts/assess_people.py) and quality model (scripts/release_quality_model.py).
 """
 
