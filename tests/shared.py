@@ -250,18 +250,21 @@ output = "site"
 def study(tiny_scan: dict[str, Volume], tmp_path: Path) -> Path:
     """A folder with two labelled scans and its manifest."""
     flair, t1 = tiny_scan["flair"], tiny_scan["t1"]
-    mask = flair.with_voxels(flair.voxels > 750)
+    ventricles = np.zeros(flair.shape, bool)
+    ventricles[12:15, 18:21, 7:10] = True
+    flair = flair.with_voxels(np.where(ventricles, 120, flair.voxels).astype(np.float32))
     for name, volume in {
         "flair": flair,
         "t1": t1,
-        "mask": mask,
+        "mask": flair.with_voxels(flair.voxels > 750),
         "brain": flair.with_voxels(flair.voxels > 0),
+        "ventricles": flair.with_voxels(ventricles),
     }.items():
         write_image(tmp_path / f"{name}.nii.gz", volume)
     rows = []
     for split in ("train", "validation"):
         scan = {"flair": "flair.nii.gz", "t1": "t1.nii.gz", "mask": "mask.nii.gz"}
-        more = {"brain_mask": "brain.nii.gz", "ventricles": "mask.nii.gz"}
+        more = {"brain_mask": "brain.nii.gz", "ventricles": "ventricles.nii.gz"}
         rows.append({"id": f"scan-{split}", "patient": f"a-{split}", "split": split, **scan, **more})
     pd.DataFrame(rows).to_csv(tmp_path / "manifest.csv", index=False)
     (tmp_path / "tiny.toml").write_text(TINY_CONFIG.replace("CUBES", f'cubes = "{tmp_path / "cubes"}"'))
