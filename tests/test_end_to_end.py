@@ -53,6 +53,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return site, demo(folder, PYTHONPATH=str(site))
 
 
+@pytest.mark.slow
 def test_the_wheel_is_whole(installed: tuple[Path, dict[str, object]]) -> None:
     site, row = installed
     assert row["version"] == veridice.__version__
@@ -60,6 +61,7 @@ def test_the_wheel_is_whole(installed: tuple[Path, dict[str, object]]) -> None:
     assert (site / "veridice" / "report" / "templates" / "group.js").is_file()
 
 
+@pytest.mark.slow
 def test_demo_judges_the_real_scan(installed: tuple[Path, dict[str, object]]) -> None:
     row = installed[1]
     truth = read_map(DEMO / "sub-lesjak19_label-lesion_mask.nii.gz")
