@@ -140,7 +140,7 @@ def described(table: pd.DataFrame, taught: Mapping[int, Sequence[str]], cohort_f
         cohort_folder: of the simulated cohort.
     """
     people = participants(cohort_folder)
-    # The first donor gave the brain, which all folds know: there are few.
+    # The first donor gave the brain; only lesions are told as known or new.
     lesions = {str(patient): set(names.split()[1:]) for patient, names in people["donors"].items()}
     known = {fold: set().union(*(lesions.get(patient, set()) for patient in patients)) for fold, patients in taught.items()}
 
