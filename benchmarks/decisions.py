@@ -44,7 +44,7 @@ from veridice.quality.decision import (
 )
 from veridice.quality.model import load_quality_model
 from veridice.quality.predictor import Predictor, fit_predictor
-from veridice.training.assessed_masks import OWN_KIND, stored_masks
+from veridice.training.assessed_masks import OWN_KIND, masks_to_learn, stored_masks
 from veridice.training.people import people_calibration
 
 RESULTS = Path("results/judge")
@@ -66,7 +66,7 @@ def read_masks(path: Path, predictor: Predictor) -> pd.DataFrame:
 
 def real_verdicts(limits: Limits, results: Path) -> pd.DataFrame:
     """Masks of real people with the verdict of a model that was fitted without each."""
-    known, people = stored_masks(results, "train"), stored_masks(results, "people-calibration")
+    known, people = masks_to_learn(results), stored_masks(results, "people-calibration")
     found = []
     for person in known.loc[~known["simulated"].astype(bool), "person"].unique():
         predictor = fit_predictor(known[known["person"] != person].reset_index(drop=True))

@@ -1,4 +1,6 @@
-"""Judges masks of the people that calibrate the decision, or of those that check it. Takes hours, goes on where it stopped.
+"""Judges masks of people: the predictor learns from them, they calibrate the decision, or they check it.
+
+Takes hours, goes on where it stopped.
 
     VERIDICE_DONORS=runs/donors python scripts/assess_people.py calibration -n 400 -o runs/people [--jobs 2] [--scans]
 

@@ -20,7 +20,7 @@ from veridice.config import InferenceSettings
 from veridice.io.weight_cards import read_card
 from veridice.quality.model import load_quality_model, save_quality_model
 from veridice.quality.predictor import fit_predictor
-from veridice.training.assessed_masks import stored_masks
+from veridice.training.assessed_masks import masks_to_learn, stored_masks
 from veridice.training.people import people_calibration
 from veridice.training.provenance import source_commit
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, required=True, help="copy of the folder of weights; is written to")
     options = parser.parse_args()
     quality_model, card = load_quality_model(options.weights), read_card(options.weights, "predictor")
-    known, checks = stored_masks(options.results, "train"), stored_masks(options.results, "validation")
+    known, checks = masks_to_learn(options.results), stored_masks(options.results, "validation")
     predictor = fit_predictor(known, card.seed)
     predicted, dice = predictor.predict(checks)[0], checks["dice"].to_numpy()
     made = people_calibration(predictor, stored_masks(options.results, "people-calibration"), InferenceSettings().passes)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -268,6 +268,11 @@ class AssessedMasks:
         """Masks that are not empty: an empty one is decided upon without a prediction."""
         return self.masks[self.masks["lesion_count"] > 0]
 
+    def __add__(self, other: AssessedMasks) -> AssessedMasks:
+        """Both, one after the other."""
+        pairs = ((getattr(self, field.name), getattr(other, field.name)) for field in fields(self))
+        return AssessedMasks(*(pd.concat(pair, ignore_index=True) for pair in pairs))
+
     def write(self, folder: Path, name: str) -> None:
         """Masks and lesions as ``NAME-masks.csv.gz`` and ``NAME-lesions.csv.gz``."""
         for table, rows in (("masks", self.masks), ("lesions", self.lesions)):
@@ -321,6 +326,12 @@ def _assess_one(
     backend = choose_backend(settings)
     rows = assessed_masks(task.read(), task.models, task.others, other_patient, count, settings, backend, rng, graded)
     write_text(file, json.dumps(rows) + "\n")
+
+
+def masks_to_learn(folder: Path) -> pd.DataFrame:
+    """What the predictor learns from: masks of left-out groups, and of people whom no network saw, where they were judged."""
+    names = [name for name in ("train", "people-training") if (folder / f"{name}-masks.csv.gz").exists()]
+    return pd.concat([stored_masks(folder, name) for name in names], ignore_index=True)
 
 
 def stored_masks(folder: Path, name: str) -> pd.DataFrame:

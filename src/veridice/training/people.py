@@ -1,4 +1,4 @@
-"""Masks of simulated people on whom no network trained: for the calibration, and for the check of what it promises."""
+"""Masks of simulated people on whom no network trained: what predictor, decision and its check learn from."""
 
 from __future__ import annotations
 
@@ -34,6 +34,7 @@ from veridice.training.assessed_masks import (
 )
 
 PEOPLE = {
+    "training": Cohort("learning", 6000, "more-training", MIX),
     "calibration": Cohort("calibration", 7000, "more-calibration,lesjak-05,lesjak-20,lesjak-21,lesjak-22,lesjak-23", MIX),
     "coverage": Cohort(
         "coverage",
@@ -42,7 +43,9 @@ PEOPLE = {
         MIX,
     ),
 }
-"""Two cohorts that share nobody; ``scripts/make_more_donors.py`` makes their brains and patterns of lesions."""
+"""Three cohorts that share nobody: the predictor learns from the first, the second calibrates, the third checks.
+
+``scripts/make_more_donors.py`` makes their brains and patterns of lesions."""
 DAMAGED, GRADED = 1, 3
 """Masks of each patient beside our own: of :mod:`.mask_errors` and :mod:`.graded_masks`."""
 

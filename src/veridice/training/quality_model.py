@@ -57,8 +57,9 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     """Learn to predict the Dice of any mask, and calibrate it.
 
     Every scan that is learnt from is judged by a segmenter that never saw its people (``OUTPUT/fold-G``); its masks are of
-    every kind in :mod:`.mask_errors`. Calibration scans are simulated from people on whom no network trained; some of
-    them stopped trainings. Where the configuration simulates nobody, they are the real ones of the validation split.
+    every kind in :mod:`.mask_errors`. Beside them come ``people`` whom no network saw. Calibration scans are simulated from
+    people on whom no network trained; some of them stopped trainings. Where the configuration simulates nobody, they are
+    the real ones of the validation split.
 
     Args:
         settings: the configuration that trained the networks.
@@ -80,6 +81,9 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     shapes = other_patients(models.grid_shape[0]) if models.task.name == LESION.name else other_targets(settings, cases)
     judge = partial(_judge, settings=settings, shapes=shapes)
     known = judge(_to_learn(settings, cases, models, folds, output), stage.masks, stage.graded_masks, folder=run / "train")
+    if stage.people:
+        unseen = _simulated(PEOPLE["training"], stage.people, models, {})
+        known = known + judge(unseen, DAMAGED, GRADED, folder=run / "people-training")
     predictor = fit_predictor(known.drawn, settings.seed, FEATURES if models.critic is None else WITH_CRITIC, stage.trees)
     lesion_model = fit_lesion_model(known.lesions) if models.task.scattered else NO_LESION_MODEL
     if simulated:

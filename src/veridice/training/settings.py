@@ -165,6 +165,9 @@ class PredictorSettings(Settings):
     masks: int = Field(4, ge=1, description="damaged and classical masks of each scan beside our own")
     graded_masks: int = Field(5, ge=0, description="masks of each scan whose quality is drawn evenly")
     validation_patients: int = Field(40, ge=0, description="of the validation cohort")
+    people: int = Field(
+        0, ge=0, description="simulated people to learn from on whom no network trained, judged by the final segmenter"
+    )
     looks: int = Field(
         60, ge=0, description="simulated validation and training patients by which known scans are told from odd ones"
     )
