@@ -16,12 +16,13 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from veridice.assessment.models import load_models
 from veridice.config import InferenceSettings
 from veridice.io.weight_cards import read_card
 from veridice.quality.model import load_quality_model, save_quality_model
 from veridice.quality.predictor import fit_predictor
 from veridice.training.assessed_masks import masks_to_learn, stored_masks
-from veridice.training.people import people_calibration
+from veridice.training.people import people_calibration, with_people
 from veridice.training.provenance import source_commit
 
 OF_THE_FILE = ("arguments", "sha256", "name", "kind")
@@ -39,7 +40,10 @@ def main() -> None:
     predicted, dice = predictor.predict(checks)[0], checks["dice"].to_numpy()
     made = people_calibration(predictor, stored_masks(options.results, "people-calibration"), InferenceSettings().passes)
     fields = {name: value for name, value in card.model_dump(mode="json").items() if name not in OF_THE_FILE}
+    if (options.results / "people-training-masks.csv.gz").exists():
+        fields["people"] = with_people(card.people, stored_masks(options.results, "people-training"))
     fields |= {
+        "learnt_from": {name: of.sha256 for name, of in load_models(options.weights, with_quality=False).cards.items()},
         "data": f"{len(known)} masks of {known['kind'].nunique()} kinds of {known['scan'].nunique()} scans; checked on "
         f"{len(checks)} masks of {checks['scan'].nunique()} simulated patients of other people",
         "commit": source_commit(),

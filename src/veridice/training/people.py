@@ -81,6 +81,12 @@ def look_at_people(
     return scan_table([json.loads(file.read_text(encoding="utf-8")) for _, file in items])
 
 
+def with_people(people: Mapping[str, Sequence[str]], masks: pd.DataFrame) -> dict[str, list[str]]:
+    """The people of a card, with those whose brains are in masks of the training cohort of :data:`PEOPLE`."""
+    brains = {str(brain).removeprefix("anatomy-") for brain in masks["brain"]}
+    return {**{split: list(names) for split, names in people.items()}, "train": sorted({*people["train"], *brains})}
+
+
 def _read(plan: PatientPlan) -> Callable[[], KnownScan]:
     return partial(simulated_scan, plan, -1, has_t1(plan))
 

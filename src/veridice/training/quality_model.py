@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -42,7 +43,7 @@ from veridice.training.assessed_masks import (
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
-from veridice.training.people import DAMAGED, GRADED, PEOPLE, people_calibration, scan_table, with_unfamiliarity
+from veridice.training.people import DAMAGED, GRADED, PEOPLE, people_calibration, scan_table, with_people, with_unfamiliarity
 from veridice.training.provenance import by_split, origins
 from veridice.training.regressors import fold_folders, out_of_fold
 from veridice.training.settings import TrainingSettings
@@ -82,8 +83,9 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     judge = partial(_judge, settings=settings, shapes=shapes)
     known = judge(_to_learn(settings, cases, models, folds, output), stage.masks, stage.graded_masks, folder=run / "train")
     if stage.people:
-        unseen = _simulated(PEOPLE["training"], stage.people, models, {})
-        known = known + judge(unseen, DAMAGED, GRADED, folder=run / "people-training")
+        people = _simulated(PEOPLE["training"], stage.people, models, {})
+        unseen = judge(people, DAMAGED, GRADED, folder=run / "people-training")
+        known = known + unseen
     predictor = fit_predictor(known.drawn, settings.seed, FEATURES if models.critic is None else WITH_CRITIC, stage.trees)
     lesion_model = fit_lesion_model(known.lesions) if models.task.scattered else NO_LESION_MODEL
     if simulated:
@@ -100,7 +102,10 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     write_rows(run / "people-calibration-masks.csv.gz", told)
     calibration = people_calibration(predictor, told, stage.passes, simulated)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
-    return [save_quality_model(weights, quality_model, _card(settings, cases, predictor, known.drawn, checks.drawn, models))]
+    card = _card(settings, cases, predictor, known.drawn, checks.drawn, models)
+    if stage.people:
+        card["people"] = with_people(card["people"], unseen.masks)
+    return [save_quality_model(weights, quality_model, card)]
 
 
 def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models: Models, folder: Path) -> OodDetector:
@@ -190,7 +195,7 @@ def _card(
     masks: pd.DataFrame,
     checks: pd.DataFrame,
     models: Models,
-) -> dict[str, object]:
+) -> dict[str, Any]:
     predicted, _ = predictor.predict(checks)
     dice = checks["dice"].to_numpy()
     metrics = {
