@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,7 @@ from veridice.simulate.plan import PatientPlan
 from veridice.training import ood_examples, quality_model
 from veridice.training.assessed_masks import KnownScan, assessed_masks
 from veridice.training.mask_errors import KINDS
-from veridice.training.people import DAMAGED, GRADED
+from veridice.training.people import DAMAGED, GRADED, PEOPLE
 
 FP32 = Backend("cpu", "fp32", 1)
 
@@ -78,8 +79,11 @@ def test_from_scans_to_a_judge(
         (output / "weights" / name).unlink()
     text = (study / "tiny.toml").read_text()
     counts = "patients = 3\nmasks = 4\nvalidation_patients = 4\ncalibration_patients = 5\ngraded_masks = 1\npasses = 2"
-    counts += "\nlooks = 4"
-    (study / "judge.toml").write_text(f"{text}\n[predictor]\n{counts}\n")
+    counts += "\nlooks = 4\npeople = 2"
+    monkeypatch.setitem(PEOPLE, "training", replace(PEOPLE["training"], donors="validation"))  # no further donors here
+    (study / "judge.toml").write_text(
+        f"{text.replace('simulated_patients = 0', 'simulated_patients = 3')}\n[predictor]\n{counts}\n"
+    )
     command = ["train", "predictor", f"--config={study / 'judge.toml'}", f"-o{output}"]
     command += [f"--manifest={study / 'manifest.csv'}", f"--data={study}"]
     assert cli.run(command) == 3  # nobody was left out by any segmenter yet
@@ -96,7 +100,12 @@ def test_from_scans_to_a_judge(
     assert len(models.quality.lesions.weights) == 6
     assert 0 < models.quality.calibration.patients <= 5
     assert "simulated patients" in models.quality.calibration.source
+    learnt = (pd.read_csv(output / "predictor" / "train-masks.csv.gz")["lesion_count"] > 0).sum()
     assert models.cards["predictor"].learnt_from["segmenter"] == models.cards["segmenter"].sha256
+    # People whom no network saw were learnt from beside the others, and stand on the card.
+    unseen = pd.read_csv(output / "predictor" / "people-training-masks.csv.gz")
+    assert len(unseen) == 2 * (1 + DAMAGED + GRADED) and set(unseen["brain"]) <= set(models.cards["predictor"].people["train"])
+    assert models.cards["predictor"].data.startswith(f"{(unseen['lesion_count'] > 0).sum() + learnt} masks")
     seen = pd.concat(pd.read_json(path) for path in (output / "predictor" / "looks").glob("*.json"))
     assert set(seen["kind"]) == {"", *CORRUPTIONS} and len(seen) > 4 * 4
     stored = sorted((output / "predictor" / "train").glob("*.json"))
