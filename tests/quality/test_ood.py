@@ -12,7 +12,7 @@ import pytest
 from safetensors.numpy import load_file, save_file
 from scipy import ndimage
 
-from veridice.errors import WeightsError
+from veridice.errors import InputError, WeightsError
 from veridice.io.weight_cards import read_card
 from veridice.quality.image_features import DESCRIPTORS, LATER, describe_scan
 from veridice.quality.model import OF_0_1_0, load_quality_model
@@ -145,6 +145,12 @@ def test_what_is_measured() -> None:
     assert described(np.clip(image * 3, 0, 1))["saturated"] > usual["saturated"] + 2
     hazy = image + 0.2 * (PLACE[1] > 0.5) * ~BRAIN
     assert described(hazy)["air"] > usual["air"] and described(hazy)["ghosts"] > usual["ghosts"]
+
+
+def test_one_person_is_too_few_to_learn_from() -> None:
+    looks = [described(phantom(seed)) for seed in range(3)]
+    with pytest.raises(InputError, match="at least two people"):
+        fit_ood_detector(looks, [features(seed) for seed in range(3)], ["one", "one", "two"], [KNOWN, KNOWN, "noise"])
 
 
 def test_stored_and_back(exposed: OodDetector) -> None:

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
+from veridice.errors import InputError
 from veridice.quality.image_features import DESCRIPTORS
 from veridice.types import Array
 
 COMPONENTS = 12
 """Principal components of the segmenter's features that are kept."""
 FOLDS = 5
+FEWEST_PEOPLE = 2
 CONSTANT = 1e-6
 """Deviation below which a descriptor is the same for all."""
 FARTHEST = 4.0
@@ -175,6 +177,9 @@ def fit_ood_detector(
         kinds: of each scan, :data:`KNOWN` or what is odd about it; None: all are known.
         seed: of the folds.
         weights: how much each scan counts where the limits are drawn; None: all the same.
+
+    Raises:
+        InputError: fewer than two people have a known scan.
     """
     from sklearn.model_selection import GroupKFold
 
@@ -184,6 +189,8 @@ def fit_ood_detector(
     labels = np.array([KNOWN] * len(people) if kinds is None else list(kinds))[usable]
     counts = np.asarray(np.ones(len(people)) if weights is None else weights, np.float64)[usable]
     known = labels == KNOWN
+    if len(set(groups[known])) < FEWEST_PEOPLE:
+        raise InputError("what known scans look like is learnt from at least two people; add scans to the manifest")
     left_out = np.zeros((len(values), len(PARTS)))
     for train, rest in GroupKFold(min(FOLDS, len(set(groups))), shuffle=True, random_state=seed).split(values, groups=groups):
         left_out[rest] = _fit(values[train], labels[train])._parts(values[rest])
