@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from dataclasses import replace
 from itertools import combinations
@@ -367,9 +368,18 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr(fold, "reverse_classification", interrupted)
         assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 130
+    assert "0 of 2 folds are finished; stages of fold 0: segmenter, " in capsys.readouterr().err
     assert not (output / "results" / "cases.csv").exists()
     kept = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
     assert kept
+
+    def endless(*_: object) -> float:
+        time.sleep(60)
+        return 0.0
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fold, "reverse_classification", endless)
+        assert cli.run(["experiment", str(experiment), "-o", str(output), "--minutes", "0.01"]) == 130
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0, capsys.readouterr().err
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     table = read_cases(output / "results" / "cases.csv")

@@ -196,6 +196,27 @@ def test_nothing_is_reported_to_anybody(tmp_path: Path) -> None:
     assert not (tmp_path / "intel").exists()
 
 
+def test_signals_are_heard_after_networks_have_come_and_gone() -> None:
+    """In a process of its own, which a signal ended once: each network had a core of its own, with a stack for signals."""
+    code = (
+        "import gc, signal, numpy as np\n"
+        "from veridice.inference.passes import Backend, stochastic_passes\n"
+        "from veridice.networks.mc_unet import McUnet\n"
+        "images, networks = np.zeros((2, 16, 16, 16), np.float32), [McUnet(features=2, depth=3) for _ in range(2)]\n"
+        "for network in networks:\n"
+        "    stochastic_passes(network, images, Backend('cpu', 'fp32', 1, 'openvino'), 2, 0)\n"
+        "del network\n"
+        "while networks:\n"
+        "    networks.pop(0)\n"
+        "    gc.collect()\n"
+        "heard = []\n"
+        "signal.signal(signal.SIGALRM, lambda *_: heard.append(1))\n"
+        "signal.raise_signal(signal.SIGALRM)\n"
+        "assert heard\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+
+
 def test_dropout_of_single_elements_is_left_to_torch(images: np.ndarray) -> None:
     network = McUnet(features=2, depth=3, dropout_kind="element").eval()
     assert FAST.for_network(network).describe()["engine"].startswith("torch")  # type: ignore[union-attr]

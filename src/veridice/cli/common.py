@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -56,6 +57,18 @@ SkipValidation = Annotated[bool, typer.Option("--skip-bids-validation", help="Ta
 Registration = Annotated[bool, typer.Option(help="Register a T1w that does not lie on the FLAIR.")]
 Processes = Annotated[int | None, typer.Option(min=1, max=512, help="Processes; else one a processor, as memory allows.")]
 Memory = Annotated[float | None, typer.Option(min=1, help="Memory to stay below; fewer processes if need be.")]
+
+
+@contextmanager
+def interrupted_after(minutes: float | None) -> Iterator[None]:
+    """What is done inside is interrupted after so many minutes, as by Ctrl-C; None: never."""
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def one_of(known: tuple[str, ...], value: str, option: str) -> Any:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from veridice.cli.common import TaskName, Weights, err, out, progress_bar
+from veridice.cli.common import TaskName, Weights, err, interrupted_after, out, progress_bar
 from veridice.config import LARGEST_SEED, LESION, load_task
 from veridice.errors import InputError
 from veridice.io.weight_cards import NAMES, WeightKind, bundled_weights, read_card, verify
@@ -124,16 +124,25 @@ def experiment(
     methods: Annotated[
         str, typer.Option(help="Some methods of the ladder, with commas between; volume and training_mean are always there.")
     ] = "",
+    minutes: Annotated[
+        float | None, typer.Option(min=0.01, help="Stop after so many and say how far it came, as Ctrl-C does.")
+    ] = None,
 ) -> None:
     """The paper's experiment: which quality score finds the failed segmentations? Five folds, resumable."""
     from veridice.experiment.protocol import load_experiment
+    from veridice.experiment.reached import how_far
     from veridice.experiment.run import run_experiment
 
     asked = [name.strip() for name in methods.split(",") if name.strip()]
     if methods and not asked:
         raise typer.BadParameter("name at least one method", param_hint="--methods")
     settings = load_experiment(config or load_task(task).experiment, data, asked)
-    results = run_experiment(settings, output, jobs, lambda line: err.print(escape(line)))
+    try:
+        with interrupted_after(minutes):
+            results = run_experiment(settings, output, jobs, lambda line: err.print(escape(line)))
+    except KeyboardInterrupt:
+        err.print(escape(how_far(output, settings.folds)))
+        raise
     err.print(escape(f"tables and figures -> {results}"))
 
 

@@ -48,6 +48,7 @@ ATLAS, DISTANCE, CLASS_NETWORK = "reverse_classification", "feature_distance", "
 CLASS_CHANCES = "classes.csv"
 """Chance of each class of quality of the judged cases."""
 ANALYSES, OUT_OF_FOLD, SCORES, SLICES, STAGES = "analyses", "analyses-out-of-fold", "scores.csv", "figure1.npz", "stages"
+LAST_STAGE = "scores"
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def run_fold(fold: Fold) -> None:
         fold.do("figure1", lambda: _keep_slices(fold))
     if fold.number == settings.folds - 1:
         fold.do("refits", lambda: _refit(fold))
-    fold.do("scores", lambda: write_cases(fold.folder / SCORES, score_table(fold)))
+    fold.do(LAST_STAGE, lambda: write_cases(fold.folder / SCORES, score_table(fold)))
 
 
 def _train(fold: Fold, network: str, cases: Sequence[Case], output: Path, steps: int) -> None:

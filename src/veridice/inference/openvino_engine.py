@@ -20,6 +20,7 @@ import tempfile
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -48,6 +49,17 @@ def _openvino() -> Any:
     import openvino
 
     return openvino
+
+
+@cache
+def _core() -> Any:
+    """The only one of this process.
+
+    Each gives the process another stack for its signals, frees that at its end, and sets again the one that it found. Of two
+    that end in the order in which they began, the second sets the freed one of the first: the next Ctrl-C would be a crash
+    (openvino pull request 11894 has the code).
+    """
+    return _openvino().Core()
 
 
 def is_installed() -> bool:
@@ -80,7 +92,7 @@ def compile_segmenter(network: McUnet, shape: tuple[int, ...], bf16: bool, threa
         "INFERENCE_NUM_THREADS": threads,
         "PERFORMANCE_HINT": "LATENCY",
     }
-    return _openvino().Core().compile_model(_graph(network, shape), "CPU", options)
+    return _core().compile_model(_graph(network, shape), "CPU", options)
 
 
 _compiled: WeakKeyDictionary[McUnet, dict[tuple[Any, ...], Any]] = WeakKeyDictionary()
@@ -193,7 +205,7 @@ def _read(stored: Path) -> Any:
     """
     if (stored / "sha256").read_bytes() != _checksum(stored):
         raise OSError(f"{stored}: damaged")
-    return _openvino().Core().read_model(stored / "graph.xml")
+    return _core().read_model(stored / "graph.xml")
 
 
 def _checksum(folder: Path) -> bytes:
