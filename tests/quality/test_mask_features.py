@@ -12,12 +12,13 @@ from veridice.imaging.volume import Geometry, Volume
 from veridice.metrics.maps import StochasticMaps
 from veridice.metrics.overlap import dice
 from veridice.quality import single_lesions
-from veridice.quality.mask_features import mask_evidence
+from veridice.quality.mask_features import BORDER, mask_evidence
 from veridice.quality.scan_analysis import ScanAnalysis, native_samples
 from veridice.quality.single_lesions import LesionModel, describe_lesions, label_lesions, missed_mask
 
 AFFINE = np.array([[0.0, -1.8, 0.6, 3], [0.9, 0, 0, -4], [0, 0.6, 1.8, 5], [0, 0, 0, 1]])
 CUBE, PASSES = 24, 5
+RADII = {"tight": 2.6, "right": 4.0, "generous": 5.6}
 
 
 @pytest.fixture
@@ -125,6 +126,25 @@ def test_looks(passes: np.ndarray, flair: Volume, transform: GridTransform) -> N
 
 
 # Lesion by lesion
+
+
+def test_borders_lie_halfway(flair: Volume, transform: GridTransform) -> None:
+    """A bright ball with soft borders: the right mask, a tight one, a generous one, and one beside it."""
+    ball = transform.to_native(blob((11, 12, 11), 4.0), order=1)
+    scan = flair.with_voxels((flair.voxels + 300 * ball * (flair.voxels > 200)).astype(np.float32))
+    analysis = analysis_of(np.stack([blob((11, 12, 11), 4.0)] * 2), scan, transform)
+    masks = {name: transform.to_native(blob((11, 12, 11), radius)) >= 0.5 for name, radius in RADII.items()}
+    found = {name: mask_evidence(mask, analysis) for name, mask in masks.items()}
+    right, tight, generous = found["right"], found["tight"], found["generous"]
+    assert right["halfway_dice"] > max(tight["halfway_dice"], generous["halfway_dice"]) and right["halfway_dice"] > 0.9
+    assert tight["bright_outside"] > 0.9 > 0.3 > right["bright_outside"]
+    assert generous["dark_inside"] > 0.9 > 0.3 > right["dark_inside"]
+    assert right["edge"] > max(tight["edge"], generous["edge"])
+    assert right["bright_elsewhere"] < 0.3
+    beside = mask_evidence(np.roll(masks["tight"], 12, axis=0), analysis)
+    assert beside["bright_elsewhere"] > 0.5
+    empty = mask_evidence(np.zeros(flair.shape, bool), analysis)
+    assert all(np.isnan(empty[name]) for name in BORDER)
 
 
 def test_every_lesion_has_its_place(passes: np.ndarray, flair: Volume, transform: GridTransform) -> None:

@@ -7,14 +7,19 @@ from scipy import ndimage
 
 from veridice.imaging.components import bounding_box, label_components
 from veridice.quality.scan_analysis import ScanAnalysis
-from veridice.types import Mask
+from veridice.types import Mask, Voxels
 
+BORDER = ("bright_outside", "bright_beyond", "dark_inside", "halfway_dice", "edge", "bright_elsewhere")
 SMALLEST_ML = 0.05
 """Added to volumes before their logarithm: below it a volume says no more."""
 SUPPORTED = 0.25
 """A lesion whose highest probability is below this has no support."""
 RING = (1, 3)
 """Voxels of the cube, about 1.5 mm each, between which a mask's surroundings lie."""
+NEIGHBOURHOOD = 3.0
+"""Deviation (voxels of the cube) of the Gaussian that says how bright lesion and tissue are at a place."""
+SLOPE, FLAT = 0.7, 1e-6
+"""Deviation (voxels of the cube) of the Gaussian that steepness is measured with; a steepness below the second is none."""
 
 
 def mask_evidence(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
@@ -29,6 +34,7 @@ def mask_evidence(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
         **_against_own(mask, analysis),
         **_lesion_by_lesion(mask, analysis),
         **_appearance(mask, analysis),
+        **_border(mask, analysis),
     }
 
 
@@ -110,3 +116,47 @@ def _appearance(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
         **shares,
         "surface": 1 - np.count_nonzero(ndimage.binary_erosion(on_cube[box])) / size,
     }
+
+
+def _border(mask: Mask, analysis: ScanAnalysis) -> dict[str, float]:
+    """Whether the border lies where the FLAIR is halfway between lesion and tissue of the neighbourhood, on the cube.
+
+    ``bright_outside``, ``bright_beyond``: of the first and the second layer of voxels around the mask, share above halfway; a
+    tight mask has many. ``dark_inside``: of its outermost layer, share below; a generous mask has many. ``halfway_dice``: of
+    the mask and all that is above halfway in it and in two layers around. ``edge``: how steep the FLAIR is at the border,
+    over that in the next layer to either side (logarithm). ``bright_elsewhere``: brain as bright as the mask but away from
+    it, in sizes of the mask (logarithm).
+    """
+    on_cube = analysis.transform.to_grid(mask) >= 0.5
+    box = bounding_box(on_cube, margin=int(3 * NEIGHBOURHOOD))
+    marked, brain, flair = on_cube[box], analysis.brain[box], analysis.flair[box].astype(np.float32)
+    grown, wide = (ndimage.binary_dilation(marked, iterations=n) for n in (1, 2))
+    core, tissue = ndimage.binary_erosion(marked), brain & ~wide
+    if not (marked & brain).any() or not tissue.any():
+        return dict.fromkeys(BORDER, np.nan)
+    bright = flair > (_level(flair, marked & brain) + _level(flair, tissue)) / 2
+    near = bright & wide & brain
+    steep = ndimage.gaussian_gradient_magnitude(flair, SLOPE)
+    border, sides = grown & ~core, (wide & ~grown) | (core & ~ndimage.binary_erosion(core))
+    as_bright = float(np.median(flair[marked]))
+    elsewhere = np.count_nonzero((analysis.flair > as_bright) & analysis.brain)
+    elsewhere -= np.count_nonzero((flair > as_bright) & wide & brain)
+    return {
+        "bright_outside": _share(bright, grown & ~marked & brain),
+        "bright_beyond": _share(bright, wide & ~grown & brain),
+        "dark_inside": _share(~bright, marked & ~core),
+        "halfway_dice": 2 * _share(near, marked) / (1 + np.count_nonzero(near) / np.count_nonzero(marked)),
+        "edge": float(np.log(max(steep[border].mean(), FLAT) / max(steep[sides].mean(), FLAT))) if sides.any() else np.nan,
+        "bright_elsewhere": float(np.log1p(elsewhere / np.count_nonzero(marked))),
+    }
+
+
+def _share(these: Mask, among: Mask) -> float:
+    return float(these[among].mean()) if among.any() else np.nan
+
+
+def _level(flair: Voxels, where: Mask) -> Voxels:
+    """How bright these voxels are around each place; far from all of them their mean."""
+    weight = ndimage.gaussian_filter(where.astype(np.float32), NEIGHBOURHOOD)
+    total = ndimage.gaussian_filter(np.where(where, flair, 0), NEIGHBOURHOOD)
+    return np.where(weight > 1e-4, total / np.maximum(weight, 1e-4), flair[where].mean())
