@@ -50,6 +50,8 @@ from veridice.training.settings import TrainingSettings
 from veridice.types import Mask
 
 HALF = 0.5
+UNSEEN = "people-training"
+"""Masks of people whom no network saw, judged by the segmenter that ships."""
 NO_LESION_MODEL = LesionModel(0.0, (0.0,) * len(LESION_FEATURES))
 """Of a target that is not in many pieces."""
 
@@ -78,34 +80,40 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     }
     if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
         raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
-    simulated = settings.data.simulated_patients > 0
     shapes = other_patients(models.grid_shape[0]) if models.task.name == LESION.name else other_targets(settings, cases)
-    judge = partial(_judge, settings=settings, shapes=shapes)
-    known = judge(_to_learn(settings, cases, models, folds, output), stage.masks, stage.graded_masks, folder=run / "train")
-    if stage.people:
-        people = _simulated(PEOPLE["training"], stage.people, models, {})
-        unseen = judge(people, DAMAGED, GRADED, folder=run / "people-training")
+    # Chosen before anything is judged: what is missing should be said now, not in an hour.
+    scans = _scans_to_judge(settings, cases, models, folds, output)
+    judged = {name: _judge(these, settings, shapes, run / name) for name, these in scans.items()}
+    known, apart = judged["train"], judged["calibration"]
+    if unseen := judged.get(UNSEEN):
         known = known + unseen
     predictor = fit_predictor(known.drawn, settings.seed, FEATURES if models.critic is None else WITH_CRITIC, stage.trees)
     lesion_model = fit_lesion_model(known.lesions) if models.task.scattered else NO_LESION_MODEL
-    if simulated:
-        checked = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
-        checks = judge(checked, stage.masks, stage.graded_masks, folder=run / "validation")
-        apart_cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
-        kept = _simulated(apart_cohort, stage.calibration_patients, models, {})
-        apart = judge(kept, DAMAGED, GRADED, folder=run / "calibration")
-    else:
-        kept = _real(settings, by_split(cases)["validation"], models, list(folds.values()))
-        apart = checks = judge(kept, stage.masks, stage.graded_masks, folder=run / "calibration")
     ood, seen = learn_appearances(settings, cases, models, run / "looks"), scan_table(apart.scans.to_dict("records"))
     told = with_unfamiliarity(apart.masks, seen, ood)
     write_rows(run / "people-calibration-masks.csv.gz", told)
-    calibration = people_calibration(predictor, told, stage.passes, simulated)
+    calibration = people_calibration(predictor, told, stage.passes, settings.data.simulated_patients > 0)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
-    card = _card(settings, cases, predictor, known.drawn, checks.drawn, models)
-    if stage.people:
+    card = _card(settings, cases, predictor, known.drawn, judged.get("validation", apart).drawn, models)
+    if unseen:
         card["people"] = with_people(card["people"], unseen.masks)
     return [save_quality_model(weights, quality_model, card)]
+
+
+def _scans_to_judge(
+    settings: TrainingSettings, cases: Sequence[Case], models: Models, folds: dict[int, nn.Module], output: Path
+) -> dict[str, list[ScanToJudge]]:
+    """By the name of their table: to learn from, unseen ones among them; to check on; and those of the calibration."""
+    stage, scans = settings.predictor, {"train": _to_learn(settings, cases, models, folds, output)}
+    if stage.people:
+        scans[UNSEEN] = _simulated(PEOPLE["training"], stage.people, models, {})
+    if settings.data.simulated_patients:
+        scans["validation"] = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
+        cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
+        scans["calibration"] = _simulated(cohort, stage.calibration_patients, models, {})
+    else:
+        scans["calibration"] = _real(settings, by_split(cases)["validation"], models, list(folds.values()))
+    return scans
 
 
 def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models: Models, folder: Path) -> OodDetector:
@@ -125,17 +133,18 @@ def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models:
 
 
 def _judge(
-    tasks: list[ScanToJudge],
-    count: int,
-    graded: int,
-    settings: TrainingSettings,
-    shapes: Sequence[tuple[Mask, ...]],
-    folder: Path,
+    tasks: list[ScanToJudge], settings: TrainingSettings, shapes: Sequence[tuple[Mask, ...]], folder: Path
 ) -> AssessedMasks:
-    inference = InferenceSettings(passes=settings.predictor.passes)
+    """Into ``folder``, and as tables beside it; people whom no network saw have fewer masks each, since there are many."""
+    stage, few = (
+        settings.predictor,
+        folder.name == UNSEEN or (folder.name == "calibration" and settings.data.simulated_patients),
+    )
+    damaged, graded = (DAMAGED, GRADED) if few else (stage.masks, stage.graded_masks)
+    inference = InferenceSettings(passes=stage.passes)
     with counted(f"masks, {folder.name}", len(tasks)) as on_step:
-        jobs = settings.predictor.jobs
-        judged = assess_all(tasks, shapes, count, settings.seed, inference, folder, jobs, on_step, graded=graded)
+        seed, jobs = settings.seed, stage.jobs
+        judged = assess_all(tasks, shapes, damaged, seed, inference, folder, jobs, on_step, graded=graded)
     judged.write(folder.parent, folder.name)
     return judged
 
