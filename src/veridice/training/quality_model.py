@@ -136,10 +136,8 @@ def _judge(
     tasks: list[ScanToJudge], settings: TrainingSettings, shapes: Sequence[tuple[Mask, ...]], folder: Path
 ) -> AssessedMasks:
     """Into ``folder``, and as tables beside it; people whom no network saw have fewer masks each, since there are many."""
-    stage, few = (
-        settings.predictor,
-        folder.name == UNSEEN or (folder.name == "calibration" and settings.data.simulated_patients),
-    )
+    stage = settings.predictor
+    few = settings.data.simulated_patients > 0 and folder.name in (UNSEEN, "calibration")
     damaged, graded = (DAMAGED, GRADED) if few else (stage.masks, stage.graded_masks)
     inference = InferenceSettings(passes=stage.passes)
     with counted(f"masks, {folder.name}", len(tasks)) as on_step:
