@@ -7,6 +7,7 @@ import lazy_loader as lazy
 
 HANDED_ON = {
     "protocol": "load_experiment",
+    "reached": "how_far",
     "run": "run_experiment",
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

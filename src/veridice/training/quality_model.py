@@ -29,6 +29,8 @@ from veridice.quality.predictor import FEATURES, WITH_CRITIC, Predictor, fit_pre
 from veridice.quality.single_lesions import FEATURES as LESION_FEATURES
 from veridice.quality.single_lesions import LesionModel, fit_lesion_model
 from veridice.simulate.cohorts import COHORTS, Cohort
+from veridice.simulate.donors import donors_by_name
+from veridice.simulate.plan import PatientPlan
 from veridice.training.assessed_masks import (
     AssessedMasks,
     KnownScan,
@@ -106,7 +108,7 @@ def _scans_to_judge(
     """By the name of their table: to learn from, unseen ones among them; to check on; and those of the calibration."""
     stage, scans = settings.predictor, {"train": _to_learn(settings, cases, models, folds, output)}
     if stage.people:
-        scans[UNSEEN] = _simulated(PEOPLE["training"], stage.people, models, {})
+        scans[UNSEEN] = _unseen(stage.people, models)
     if settings.data.simulated_patients:
         scans["validation"] = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
         cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
@@ -188,8 +190,25 @@ def _real(settings: TrainingSettings, cases: Sequence[Case], models: Models, oth
     return [ScanToJudge(f"real-{name}", read, models, others) for name, read in reads.items()]
 
 
+def _unseen(patients: int, models: Models) -> list[ScanToJudge]:
+    """Those of the first ``patients`` whose brain no network of ``models`` learnt from.
+
+    Raises:
+        ConfigError: there are none.
+    """
+    known = {person for card in models.cards.values() for person in card.people.get("train", ())}
+    people = donors_by_name()
+    plans = [plan for plan in map(PEOPLE["training"].plan, range(patients)) if people[plan.anatomy].person not in known]
+    if not plans:
+        raise ConfigError("the networks know the brains of all people that the predictor would learn from; set 'people = 0'")
+    return _to_judge(plans, models, {})
+
+
 def _simulated(cohort: Cohort, patients: int, models: Models, folds: dict[int, nn.Module]) -> list[ScanToJudge]:
-    plans = [cohort.plan(index) for index in range(patients)]
+    return _to_judge([cohort.plan(index) for index in range(patients)], models, folds)
+
+
+def _to_judge(plans: Sequence[PatientPlan], models: Models, folds: dict[int, nn.Module]) -> list[ScanToJudge]:
     others = list(folds.values())
     reads = {patient_name(plan): partial(simulated_scan, plan, -1, has_t1(plan), models.task) for plan in plans}
     return [ScanToJudge(name, read, models, others) for name, read in reads.items()]
