@@ -1,14 +1,15 @@
 """How well is the Dice of any mask predicted for people who were left out? From the tables of ``veridice train predictor``.
 
 ``python benchmarks/any_mask.py results/judge`` (or ``runs/default/predictor``): each real person is predicted by a judge that
-learnt from all others, each simulated validation patient by one that learnt from the training rows; beside it what single
-numbers say.
+learnt from all others, each simulated validation patient by one that learnt from the training rows; beside it the judge without
+parts of its evidence or without the people whom no network saw, and what single numbers say.
 """
 
 from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from veridice.assessment.decide import agreement_of
 from veridice.metrics.failure_detection import bootstrap
 from veridice.quality.calibration import CalibrationSet, dice_intervals
 from veridice.quality.decision import AGREEMENT_WEIGHT
+from veridice.quality.mask_features import BORDER
 from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
@@ -31,6 +33,10 @@ RESAMPLES, COVERAGE = 1000, 0.9
 AUTOMATIC = ("own", "other network", "other level", "one pass", "threshold", "mixture", "clusters", "grown region")
 """Kinds of masks that need no truth."""
 FEWEST_RANKED = 3
+EVIDENCE = {
+    "the three regression networks": tuple(name for name in FEATURES if name.startswith("predicted_dice")),
+    "the evidence of borders": BORDER,
+}
 
 
 def read_masks(folder: Path, split: str) -> pd.DataFrame:
@@ -51,8 +57,13 @@ def predictions(known: pd.DataFrame, asked: pd.DataFrame, apart: pd.DataFrame) -
     fitted = fit_predictor(known)
     dice, spread = fitted.predict(asked)
     low, high = dice_intervals(CalibrationSet.of(*fitted.predict(apart), apart, "", simulated=True), dice, spread, COVERAGE).T
-    without = fit_predictor(known, features=[name for name in FEATURES if not name.startswith("predicted_dice")])
-    made = {"judge": dice, "low": low, "high": high, "judge without the three regression networks": without.predict(asked)[0]}
+    made = {"judge": dice, "low": low, "high": high}
+    for name, left_out in EVIDENCE.items():
+        without = fit_predictor(known, features=[feature for feature in FEATURES if feature not in left_out])
+        made[f"judge without {name}"] = without.predict(asked)[0]
+    seen = known[known["group"] >= 0]
+    if len(seen) < len(known):
+        made["judge without unseen people"] = fit_predictor(seen.reset_index(drop=True)).predict(asked)[0]
     for name, score in SINGLE.items():
         isotonic = IsotonicRegression(out_of_bounds="clip", increasing="auto")
         made[f"{name}, mapped"] = isotonic.fit(known[score].fillna(0), known["dice"]).predict(asked[score].fillna(0))
@@ -150,9 +161,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
-    every_known, checks = read_masks(folder, "train"), read_masks(folder, "validation")
+    learnt = [name for name in ("train", "people-training") if (folder / f"{name}-masks.csv.gz").exists()]
+    every_known, checks = (
+        pd.concat(map(partial(read_masks, folder), learnt), ignore_index=True),
+        read_masks(folder, "validation"),
+    )
     known, apart = every_known[every_known["once"]], stored_masks(folder, "people-calibration")
-    lesions = pd.read_csv(folder / "train-lesions.csv.gz", keep_default_na=False, na_values=[""])
+    rows = [pd.read_csv(folder / f"{name}-lesions.csv.gz", keep_default_na=False, na_values=[""]) for name in learnt]
+    lesions = pd.concat(rows, ignore_index=True)
     lesions = lesions.drop_duplicates(["scan", "kind", "dice", "number"])
     lesions = lesions.merge(known[["scan", "simulated"]].drop_duplicates(), on="scan")
     real = every_known[~every_known["simulated"]]
