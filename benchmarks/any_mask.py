@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -162,10 +161,8 @@ def main() -> None:
     parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
     learnt = [name for name in ("train", "people-training") if (folder / f"{name}-masks.csv.gz").exists()]
-    every_known, checks = (
-        pd.concat(map(partial(read_masks, folder), learnt), ignore_index=True),
-        read_masks(folder, "validation"),
-    )
+    every_known = pd.concat([read_masks(folder, name) for name in learnt], ignore_index=True)
+    checks = read_masks(folder, "validation")
     known, apart = every_known[every_known["once"]], stored_masks(folder, "people-calibration")
     rows = [pd.read_csv(folder / f"{name}-lesions.csv.gz", keep_default_na=False, na_values=[""]) for name in learnt]
     lesions = pd.concat(rows, ignore_index=True)
