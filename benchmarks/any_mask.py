@@ -25,7 +25,7 @@ from veridice.quality.mask_features import BORDER
 from veridice.quality.predictor import FEATURES, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
-from veridice.training.assessed_masks import OWN_KIND, WITH, stored_masks
+from veridice.training.assessed_masks import OWN_KIND, UNSEEN, WITH, stored_masks
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}
 RESAMPLES, COVERAGE = 1000, 0.9
@@ -160,7 +160,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
-    learnt = [name for name in ("train", "people-training") if (folder / f"{name}-masks.csv.gz").exists()]
+    learnt = [name for name in ("train", UNSEEN) if (folder / f"{name}-masks.csv.gz").exists()]
     every_known = pd.concat([read_masks(folder, name) for name in learnt], ignore_index=True)
     checks = read_masks(folder, "validation")
     known, apart = every_known[every_known["once"]], stored_masks(folder, "people-calibration")

@@ -1,6 +1,4 @@
-"""Judges masks of people: the predictor learns from them, they calibrate the decision, or they check it.
-
-Takes hours, goes on where it stopped.
+"""Judges masks of the people that calibrate the decision, or of those that check it. Takes hours, goes on where it stopped.
 
     VERIDICE_DONORS=runs/donors python scripts/assess_people.py calibration -n 400 -o runs/people [--jobs 2] [--scans]
 
@@ -21,14 +19,14 @@ from veridice.io.weight_cards import bundled_weights
 from veridice.progress import progress_bar
 from veridice.quality.model import load_quality_model
 from veridice.training.assessed_masks import write_rows
-from veridice.training.people import PEOPLE, assess_people, look_at_people, scan_table, with_unfamiliarity
+from veridice.training.people import assess_people, look_at_people, scan_table, with_unfamiliarity
 
 RESULTS = Path(__file__).parent.parent / "results" / "judge"
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("name", choices=PEOPLE)
+    parser.add_argument("name", choices=("calibration", "coverage"))
     parser.add_argument("-n", type=int, required=True, help="patients")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=2)

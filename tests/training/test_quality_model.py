@@ -12,18 +12,20 @@ import pytest
 from scipy import ndimage
 
 from veridice import cli
-from veridice.assessment.models import load_models
+from veridice.assessment.models import Models, load_models
 from veridice.config import InferenceSettings
+from veridice.errors import ConfigError, InputError
 from veridice.imaging.scan import Scan
 from veridice.imaging.volume import Volume
 from veridice.inference.passes import Backend
 from veridice.quality import predictor
-from veridice.quality.predictor import FEATURES, WITH_CRITIC
+from veridice.quality.predictor import FEATURES
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
+from veridice.simulate.donors import choose_donors, donors_by_name
 from veridice.simulate.ood_scans import CORRUPTIONS
 from veridice.simulate.plan import PatientPlan
 from veridice.training import ood_examples, quality_model
-from veridice.training.assessed_masks import KnownScan, assessed_masks
+from veridice.training.assessed_masks import KnownScan, assessed_masks, masks_to_learn
 from veridice.training.mask_errors import KINDS
 from veridice.training.people import DAMAGED, GRADED, PEOPLE
 
@@ -38,7 +40,7 @@ def known_scan(tiny_scan: dict[str, Volume], name: str, seed: int = 0) -> KnownS
     judged = np.ones_like(truth)
     judged[:5] = False
     scan = Scan(noisy, tiny_scan["t1"], brain=flair.with_voxels(flair.voxels > 100))
-    facts = {"simulated": True, "severity": "easy", "load_ml": 1.0, "whole_head": False, "brain": name}
+    facts = {"simulated": True, "severity": "easy", "load_ml": 1.0, "whole_head": False, "brain": "anatomy-mni152"}
     return KnownScan(name, name, 0, scan, (truth,), judged, facts)
 
 
@@ -96,7 +98,7 @@ def test_from_scans_to_a_judge(
     apart = pd.read_csv(output / "predictor" / "calibration-masks.csv.gz")
     assert len(apart) == 5 * (1 + DAMAGED + GRADED) and models.quality.calibration.n == (apart["lesion_count"] > 0).sum() > 0
     # The tiny weights have a critic, which is listened to.
-    assert models.quality.predictor.features == WITH_CRITIC
+    assert "critic_dice" in models.quality.predictor.features
     assert len(models.quality.lesions.weights) == 6
     assert 0 < models.quality.calibration.patients <= 5
     assert "simulated patients" in models.quality.calibration.source
@@ -104,7 +106,7 @@ def test_from_scans_to_a_judge(
     assert models.cards["predictor"].learnt_from["segmenter"] == models.cards["segmenter"].sha256
     # People whom no network saw were learnt from beside the others, and stand on the card.
     unseen = pd.read_csv(output / "predictor" / "people-training-masks.csv.gz")
-    assert len(unseen) == 2 * (1 + DAMAGED + GRADED) and set(unseen["brain"]) <= set(models.cards["predictor"].people["train"])
+    assert len(unseen) == 2 * (1 + DAMAGED + GRADED) and "mni152" in models.cards["predictor"].people["train"]
     assert models.cards["predictor"].data.startswith(f"{(unseen['lesion_count'] > 0).sum() + learnt} masks")
     seen = pd.concat(pd.read_json(path) for path in (output / "predictor" / "looks").glob("*.json"))
     assert set(seen["kind"]) == {"", *CORRUPTIONS} and len(seen) > 4 * 4
@@ -117,6 +119,33 @@ def test_from_scans_to_a_judge(
     assert cli.run(command) == 0
     assert [path.stat().st_mtime_ns for path in stored] == times
     assert table.read_bytes() == before
+
+
+def test_people_whom_a_network_saw_are_not_learnt_from(tiny_weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PEOPLE, "training", replace(PEOPLE["training"], donors="training"))  # no further donors here
+    models, cohort = load_models(tiny_weights, with_quality=False), PEOPLE["training"]
+    brains = [donors_by_name()[cohort.plan(number).anatomy].person for number in range(20)]
+    assert len(quality_model._unseen(3, models)) == 3
+
+    def knowing(*people: str) -> Models:
+        cards = {name: card.model_copy(update={"people": {"train": list(people)}}) for name, card in models.cards.items()}
+        return replace(models, cards=cards)
+
+    left = [f"sim-{cohort.seed}-{number:05d}" for number, brain in enumerate(brains) if brain != brains[0]]
+    assert [scan.name for scan in quality_model._unseen(3, knowing(brains[0]))] == left[:3]
+    with pytest.raises(ConfigError, match="the networks know the brains"):
+        quality_model._unseen(3, knowing(*(donor.person for donor in choose_donors("training"))))
+
+
+def test_what_is_learnt_from_has_the_same_evidence(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"scan": ["a", "b"], "kind": "own", "dice": [0.5, 0.6], "lesion_count": 1, "edge": [0.1, 0.2]})
+    rows.to_csv(tmp_path / "train-masks.csv.gz", index=False)
+    assert list(masks_to_learn(tmp_path)["scan"]) == ["a", "b"]
+    rows.assign(scan=["c", "d"]).to_csv(tmp_path / "people-training-masks.csv.gz", index=False)
+    assert list(masks_to_learn(tmp_path)["scan"]) == ["a", "b", "c", "d"]
+    rows.drop(columns="edge").to_csv(tmp_path / "people-training-masks.csv.gz", index=False)
+    with pytest.raises(InputError, match="judged by different versions"):
+        masks_to_learn(tmp_path)
 
 
 def test_confidence_in_lesions_follows_what_is_known() -> None:

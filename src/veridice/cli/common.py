@@ -62,8 +62,13 @@ Memory = Annotated[float | None, typer.Option(min=1, help="Memory to stay below;
 @contextmanager
 def interrupted_after(minutes: float | None) -> Iterator[None]:
     """What is done inside is interrupted after so many minutes, as by Ctrl-C; None: never."""
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 60 * (minutes or 0))
+    if minutes is None:
+        yield
+        return
+    before = signal.getsignal(signal.SIGALRM)
+    if before is signal.SIG_DFL:  # inside another program; the command line has an answer of its own
+        signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 60 * minutes)
     try:
         yield
     finally:

@@ -21,7 +21,7 @@ HANDED_ON = {
     "model": "CALIBRATION QualityModel load_quality_model save_quality_model verified_calibration",
     "ood": "KNOWN OodDetector fit_ood_detector",
     "placement_checks": "SURELY_TURNED cut_off_doubts orientation_doubts",
-    "predictor": "FEATURES WITH_CRITIC Predictor fit_predictor",
+    "predictor": "FEATURES Predictor evidence_in fit_predictor",
     "quality_classes": "CLASSES LIMITS class_chances class_of",
     "recalibrate": "recalibrate_rows",
     "scan_analysis": "ScanAnalysis native_samples",

@@ -176,7 +176,12 @@ def _filled(values: Array, fill: Array) -> Array:
     return np.where(np.isfinite(values), values, fill)
 
 
-def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = FEATURES, trees: int = 0) -> Predictor:
+def evidence_in(known: pd.DataFrame) -> tuple[str, ...]:
+    """Those of :data:`WITH_CRITIC` that a table of masks has numbers of."""
+    return tuple(name for name in WITH_CRITIC if name in known and known[name].notna().any())
+
+
+def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] | None = None, trees: int = 0) -> Predictor:
     """Learn from masks with a known Dice.
 
     The error is learnt from predictions of people who were left out of the fit, so that it is not that of remembered ones.
@@ -184,11 +189,12 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] = 
     Args:
         known: columns ``dice``, ``person`` and the features; one row a mask.
         seed: of the forests.
-        features: names of the scores to use; :data:`BASE` is one of them.
+        features: names of the scores to use, :data:`BASE` among them; None: :func:`evidence_in` the table.
         trees: of each forest; 0: :data:`TREES`.
     """
     from sklearn.model_selection import GroupKFold
 
+    features = evidence_in(known) if features is None else features
     values, dice = _values(known, features), known["dice"].to_numpy(np.float64)
     finite = np.where(np.isfinite(values), values, np.nan)
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in finite.T])

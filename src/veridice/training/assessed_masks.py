@@ -18,6 +18,7 @@ from veridice.assessment.analysis import analyse_mask, analyse_scan
 from veridice.assessment.models import Models
 from veridice.case import Case
 from veridice.config import LESION, InferenceSettings, Task
+from veridice.errors import InputError
 from veridice.imaging.grid import resample_to
 from veridice.imaging.scan import GivenMask, Scan
 from veridice.inference.passes import Backend, choose_backend, deterministic_pass
@@ -27,6 +28,7 @@ from veridice.metrics.maps import unpacked
 from veridice.metrics.overlap import dice
 from veridice.parallel import do_missing
 from veridice.progress import Clock
+from veridice.quality.predictor import evidence_in
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions
 from veridice.simulate.donors import choose_donors, load_lesions
@@ -38,6 +40,8 @@ from veridice.training.settings import DataSettings
 from veridice.types import Mask, ProbabilityMap
 
 OWN_KIND = "own"
+UNSEEN = "people-training"
+"""Table of masks of people whom no network saw, judged by the segmenter that ships; beside "train"."""
 WITH = "dice_with_"
 """Begins the names of columns: Dice with an earlier mask of the same scan, by its kind."""
 FLAIR_ALONE = 5
@@ -329,9 +333,16 @@ def _assess_one(
 
 
 def masks_to_learn(folder: Path) -> pd.DataFrame:
-    """What the predictor learns from: masks of left-out groups, and of people whom no network saw, where they were judged."""
-    names = [name for name in ("train", "people-training") if (folder / f"{name}-masks.csv.gz").exists()]
-    return pd.concat([stored_masks(folder, name) for name in names], ignore_index=True)
+    """What the predictor learns from: masks of left-out groups, and of people whom no network saw, where they were judged.
+
+    Raises:
+        InputError: the tables do not have the same evidence.
+    """
+    more = [stored_masks(folder, UNSEEN)] if (folder / f"{UNSEEN}-masks.csv.gz").exists() else []
+    tables = [stored_masks(folder, "train"), *more]
+    if len(set(map(evidence_in, tables))) > 1:
+        raise InputError(f"{folder}: 'train' and '{UNSEEN}' were judged by different versions; judge both anew")
+    return pd.concat(tables, ignore_index=True)
 
 
 def stored_masks(folder: Path, name: str) -> pd.DataFrame:

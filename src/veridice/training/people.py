@@ -20,6 +20,7 @@ from veridice.quality.calibration import CalibrationSet
 from veridice.quality.ood import OodDetector
 from veridice.quality.predictor import Predictor
 from veridice.simulate.cohorts import Cohort
+from veridice.simulate.donors import donors_by_name
 from veridice.simulate.plan import PatientPlan
 from veridice.simulate.severity import MIX
 from veridice.training.assessed_masks import (
@@ -83,7 +84,7 @@ def look_at_people(
 
 def with_people(people: Mapping[str, Sequence[str]], masks: pd.DataFrame) -> dict[str, list[str]]:
     """The people of a card, with those whose brains are in masks of the training cohort of :data:`PEOPLE`."""
-    brains = {str(brain).removeprefix("anatomy-") for brain in masks["brain"]}
+    brains = {donors_by_name()[str(brain)].person for brain in masks["brain"]}
     return {**{split: list(names) for split, names in people.items()}, "train": sorted({*people["train"], *brains})}
 
 
@@ -112,13 +113,16 @@ def with_unfamiliarity(masks: pd.DataFrame, scans: pd.DataFrame, ood: OodDetecto
         masks: rows with ``scan``.
         scans: :func:`scan_table` of all of them.
         ood: who tells.
+
+    Raises:
+        KeyError: nobody looked at the scan of a mask.
     """
     features, described = scans.filter(regex=f"^{FEATURE}").to_numpy(), scans[list(ood.names)].to_numpy()
     far = {
         scan: ood.unfamiliarity(dict(zip(ood.names, row, strict=True)), values)
         for scan, row, values in zip(scans["scan"], described, features, strict=True)
     }
-    return masks.assign(unfamiliarity=masks["scan"].map(far))
+    return masks.assign(unfamiliarity=[far[scan] for scan in masks["scan"]])
 
 
 def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int, simulated: bool = True) -> CalibrationSet:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,13 +26,14 @@ from veridice.io.weight_cards import WeightCard
 from veridice.progress import counted
 from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import OodDetector
-from veridice.quality.predictor import FEATURES, WITH_CRITIC, Predictor, fit_predictor
+from veridice.quality.predictor import Predictor, fit_predictor
 from veridice.quality.single_lesions import FEATURES as LESION_FEATURES
 from veridice.quality.single_lesions import LesionModel, fit_lesion_model
 from veridice.simulate.cohorts import COHORTS, Cohort
 from veridice.simulate.donors import donors_by_name
 from veridice.simulate.plan import PatientPlan
 from veridice.training.assessed_masks import (
+    UNSEEN,
     AssessedMasks,
     KnownScan,
     ScanToJudge,
@@ -47,13 +49,13 @@ from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
 from veridice.training.people import DAMAGED, GRADED, PEOPLE, people_calibration, scan_table, with_people, with_unfamiliarity
 from veridice.training.provenance import by_split, origins
-from veridice.training.regressors import fold_folders, out_of_fold
+from veridice.training.regressors import claim_makers, fold_folders, out_of_fold
 from veridice.training.settings import TrainingSettings
 from veridice.types import Mask
 
 HALF = 0.5
-UNSEEN = "people-training"
-"""Masks of people whom no network saw, judged by the segmenter that ships."""
+MOST_DRAWN = 20
+"""Patients are drawn at most so many times as often as they are wanted."""
 NO_LESION_MODEL = LesionModel(0.0, (0.0,) * len(LESION_FEATURES))
 """Of a target that is not in many pieces."""
 
@@ -73,7 +75,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
         weights: folder of the networks; predictor and calibration go there.
 
     Raises:
-        ConfigError: a donor group has no segmenter that was trained without it.
+        ConfigError: a donor group has no segmenter that was trained without it, or what was judged there was so by others.
     """
     stage, run = settings.predictor, output / "predictor"
     models = load_models(weights, with_quality=False, task=settings.data.task)
@@ -82,6 +84,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     }
     if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
         raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
+    claim_makers(settings, run, weights, list(models.cards))
     shapes = other_patients(models.grid_shape[0]) if models.task.name == LESION.name else other_targets(settings, cases)
     # Chosen before anything is judged: what is missing should be said now, not in an hour.
     scans = _scans_to_judge(settings, cases, models, folds, output)
@@ -89,11 +92,12 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     known, apart = judged["train"], judged["calibration"]
     if unseen := judged.get(UNSEEN):
         known = known + unseen
-    predictor = fit_predictor(known.drawn, settings.seed, FEATURES if models.critic is None else WITH_CRITIC, stage.trees)
+    predictor = fit_predictor(known.drawn, settings.seed, trees=stage.trees)
     lesion_model = fit_lesion_model(known.lesions) if models.task.scattered else NO_LESION_MODEL
     ood, seen = learn_appearances(settings, cases, models, run / "looks"), scan_table(apart.scans.to_dict("records"))
     told = with_unfamiliarity(apart.masks, seen, ood)
     write_rows(run / "people-calibration-masks.csv.gz", told)
+    write_rows(run / "people-calibration-scans.csv.gz", seen)
     calibration = people_calibration(predictor, told, stage.passes, settings.data.simulated_patients > 0)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
     card = _card(settings, cases, predictor, known.drawn, judged.get("validation", apart).drawn, models)
@@ -102,20 +106,30 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     return [save_quality_model(weights, quality_model, card)]
 
 
+class _Table(NamedTuple):
+    """Scans to judge, how many masks of each (of :mod:`.mask_errors`, of :mod:`.graded_masks`), and the seed of those."""
+
+    scans: list[ScanToJudge]
+    damaged: int
+    graded: int
+    seed: int
+
+
 def _scans_to_judge(
     settings: TrainingSettings, cases: Sequence[Case], models: Models, folds: dict[int, nn.Module], output: Path
-) -> dict[str, list[ScanToJudge]]:
+) -> dict[str, _Table]:
     """By the name of their table: to learn from, unseen ones among them; to check on; and those of the calibration."""
-    stage, scans = settings.predictor, {"train": _to_learn(settings, cases, models, folds, output)}
+    stage = settings.predictor
+    many = partial(_Table, damaged=stage.masks, graded=stage.graded_masks, seed=settings.seed)
+    tables = {"train": many(_to_learn(settings, cases, models, folds, output))}
+    if not settings.data.simulated_patients:
+        return tables | {"calibration": many(_real(settings, by_split(cases)["validation"], models, list(folds.values())))}
     if stage.people:
-        scans[UNSEEN] = _unseen(stage.people, models)
-    if settings.data.simulated_patients:
-        scans["validation"] = _simulated(COHORTS["validation"], stage.validation_patients, models, folds)
-        cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
-        scans["calibration"] = _simulated(cohort, stage.calibration_patients, models, {})
-    else:
-        scans["calibration"] = _real(settings, by_split(cases)["validation"], models, list(folds.values()))
-    return scans
+        tables[UNSEEN] = _Table(_unseen(stage.people, models), DAMAGED, GRADED, PEOPLE["training"].seed)
+    tables["validation"] = many(_simulated(COHORTS["validation"], stage.validation_patients, models, folds))
+    cohort = replace(PEOPLE["calibration"], donors=stage.calibration_donors)
+    tables["calibration"] = _Table(_simulated(cohort, stage.calibration_patients, models, {}), DAMAGED, GRADED, cohort.seed)
+    return tables
 
 
 def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models: Models, folder: Path) -> OodDetector:
@@ -134,17 +148,13 @@ def learn_appearances(settings: TrainingSettings, cases: Sequence[Case], models:
     return fit_to_looks(rows, settings.seed)
 
 
-def _judge(
-    tasks: list[ScanToJudge], settings: TrainingSettings, shapes: Sequence[tuple[Mask, ...]], folder: Path
-) -> AssessedMasks:
-    """Into ``folder``, and as tables beside it; people whom no network saw have fewer masks each, since there are many."""
-    stage = settings.predictor
-    few = settings.data.simulated_patients > 0 and folder.name in (UNSEEN, "calibration")
-    damaged, graded = (DAMAGED, GRADED) if few else (stage.masks, stage.graded_masks)
-    inference = InferenceSettings(passes=stage.passes)
-    with counted(f"masks, {folder.name}", len(tasks)) as on_step:
-        seed, jobs = settings.seed, stage.jobs
-        judged = assess_all(tasks, shapes, damaged, seed, inference, folder, jobs, on_step, graded=graded)
+def _judge(table: _Table, settings: TrainingSettings, shapes: Sequence[tuple[Mask, ...]], folder: Path) -> AssessedMasks:
+    """Into ``folder``, one file a scan, and as tables beside it."""
+    inference, jobs = InferenceSettings(passes=settings.predictor.passes), settings.predictor.jobs
+    with counted(f"masks, {folder.name}", len(table.scans)) as on_step:
+        judged = assess_all(
+            table.scans, shapes, table.damaged, table.seed, inference, folder, jobs, on_step, graded=table.graded
+        )
     judged.write(folder.parent, folder.name)
     return judged
 
@@ -191,17 +201,17 @@ def _real(settings: TrainingSettings, cases: Sequence[Case], models: Models, oth
 
 
 def _unseen(patients: int, models: Models) -> list[ScanToJudge]:
-    """Those of the first ``patients`` whose brain no network of ``models`` learnt from.
+    """So many patients whose brain no network of ``models`` learnt from.
 
     Raises:
-        ConfigError: there are none.
+        ConfigError: the networks know all brains that there are.
     """
     known = {person for card in models.cards.values() for person in card.people.get("train", ())}
-    people = donors_by_name()
-    plans = [plan for plan in map(PEOPLE["training"].plan, range(patients)) if people[plan.anatomy].person not in known]
-    if not plans:
+    cohort, people = PEOPLE["training"], donors_by_name()
+    plans = (plan for plan in map(cohort.plan, range(MOST_DRAWN * patients)) if people[plan.anatomy].person not in known)
+    if not (chosen := list(islice(plans, patients))):
         raise ConfigError("the networks know the brains of all people that the predictor would learn from; set 'people = 0'")
-    return _to_judge(plans, models, {})
+    return _to_judge(chosen, models, {})
 
 
 def _simulated(cohort: Cohort, patients: int, models: Models, folds: dict[int, nn.Module]) -> list[ScanToJudge]:

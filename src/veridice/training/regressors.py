@@ -43,7 +43,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
     """
     stage = settings.regressor
     claim_folder(run, settings, "regressor", None)
-    makers = _makers(settings, run, weights)
+    makers = claim_makers(settings, run, weights, ("segmenter", "reconstructor"))
     files = quality_files(settings, cases, run, weights)
     cards = []
     for pair in stage.inputs:
@@ -152,18 +152,19 @@ def quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path, 
     return files
 
 
-def _makers(settings: TrainingSettings, run: Path, weights: Path) -> dict[str, str]:
-    """Checksums of the networks whose maps the regressors learn from; kept in ``run``.
+def claim_makers(settings: TrainingSettings, run: Path, weights: Path, names: Sequence[str]) -> dict[str, str]:
+    """Checksums of the networks that made what lies in ``run``, those of left-out groups included; kept there.
 
     Raises:
-        ConfigError: the maps that lie there are of others.
+        ConfigError: what lies there was made by others.
     """
-    makers = {name: read_card(weights, name).sha256 for name in ("segmenter", "reconstructor")}
+    makers = {name: read_card(weights, name).sha256 for name in names}
     for folder in fold_folders(settings, run.parent).values():
         makers[folder.name] = read_card(folder / "weights", "segmenter").sha256
     stored = run / "makers.json"
     if stored.exists() and json.loads(stored.read_text(encoding="utf-8")) != makers:
-        raise ConfigError(f"{run}: the segmentations there were made by other weights; delete the folder to begin anew")
+        raise ConfigError(f"{run}: what lies there was made by other weights; delete the folder to begin anew")
+    run.mkdir(parents=True, exist_ok=True)
     write_json(stored, makers)
     return makers
 
