@@ -380,6 +380,7 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     with monkeypatch.context() as patch:
         patch.setattr(fold, "reverse_classification", endless)
         assert cli.run(["experiment", str(experiment), "-o", str(output), "--minutes", "0.01"]) == 130
+    assert "0 of 2 folds are finished; stages of fold 0: segmenter, " in capsys.readouterr().err
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0, capsys.readouterr().err
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     table = read_cases(output / "results" / "cases.csv")

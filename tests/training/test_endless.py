@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,9 +18,10 @@ from heads_of_tests import balls_bank, boxes_head
 
 from veridice.config import to_toml
 from veridice.errors import InputError
+from veridice.io.weight_cards import read_card
 from veridice.simulate.lesion_bank import BANK_FILE, LesionBank
 from veridice.training.cubes import LESION
-from veridice.training.endless import RESUME_POINT, EndlessTraining, ResumePoint, network_of
+from veridice.training.endless import RESUME_POINT, EndlessTraining, ResumePoint, network_of, point_of
 from veridice.training.endless_examples import Sources, draw_scan, endless_plan
 from veridice.training.endless_run import labelled_scans, pack
 from veridice.training.endless_tasks import SegmenterTask, Task
@@ -121,6 +123,23 @@ def test_it_begins_from_another_and_counts_its_own_steps(tmp_path: Path) -> None
     deep = settings().model_copy(update={"segmenter": SegmenterSettings(features=2, depth=4, stem=1, crop=16)})
     with pytest.raises(InputError, match="of another network"):
         EndlessTraining(SegmenterTask(deep), sources(), {}, tmp_path / "deep", CPU).begin_from(tmp_path / "base")
+
+
+def test_it_begins_from_weights_and_knows_whom_they_saw(tmp_path: Path, tiny_weights: Path) -> None:
+    card = read_card(tiny_weights, "segmenter").model_copy(update={"people": {"train": ["one"]}})
+    shutil.copytree(tiny_weights, tmp_path / "known")
+    (tmp_path / "known" / "segmenter.json").write_text(card.model_dump_json())
+    point = point_of(tmp_path / "known")
+    assert point is not None and point.people == ("one",)
+    alike = settings().model_copy(update={"segmenter": SegmenterSettings(**point.arguments, crop=16)})
+    training = EndlessTraining(SegmenterTask(alike), sources(), {}, tmp_path / "new", CPU)
+    training.begin_from(tmp_path / "known")
+    training.save()
+    stored = ResumePoint.read(tmp_path / "new")
+    assert stored is not None and set(stored.people) == {"one", *(head.name for head in sources().heads)}
+    image = torch.rand(1, 2, GRID, GRID, GRID)
+    torch.testing.assert_close(training.network.eval()(image), network_of(tmp_path / "known")(image))
+    assert point_of(tmp_path) is None
 
 
 def test_another_network_or_a_broken_file_is_refused(tmp_path: Path) -> None:

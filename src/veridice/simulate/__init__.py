@@ -11,7 +11,7 @@ HANDED_ON = {
     "cube_fields": "Noise affine_places dilated from_slices sample soften to_slices",
     "cube_patient": "cube_patient",
     "donors": "Donor choose_donors donor_names donors_by_name load_lesions people_of",
-    "heads": "LabelledHead head_names read_heads",
+    "heads": "LabelledHead read_heads",
     "lesion_bank": "BANK_FILE LesionBank",
     "ood_scans": "make_odd possible",
     "patient": "SimulatedPatient simulate_patient",

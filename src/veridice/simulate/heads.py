@@ -81,11 +81,6 @@ def _box(inside: np.ndarray[Any, Any]) -> Box:
     return np.array([s.start for s in bounds], float), np.array([s.stop for s in bounds], float)
 
 
-def head_names(folder: Path) -> list[str]:
-    """Names of the people whose heads lie in a folder."""
-    return [file.name[5:-7] for file in sorted(folder.glob("head-*.nii.gz"))]
-
-
 def read_heads(folder: Path) -> list[LabelledHead]:
     """All heads of a folder, by name.
 

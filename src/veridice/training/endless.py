@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from veridice.errors import InputError
 from veridice.inference.passes import bf16_pays
+from veridice.inference.weights import load_network
 from veridice.io.atomic import make_folder, replaced
 from veridice.networks.mc_unet import McUnet
 from veridice.networks.widening import ENTRY, widened, with_further_inputs
@@ -44,12 +45,14 @@ class ResumePoint:
         step: optimiser steps that are done.
         curve: a row for each validation.
         facts: architecture and settings, to be told when they are others.
+        people: whose heads or scans it learnt from.
     """
 
     weights: dict[str, Tensor]
     step: int = 0
     curve: list[dict[str, float]] = field(default_factory=list)
     facts: dict[str, Any] = field(default_factory=dict)
+    people: tuple[str, ...] = ()
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -60,7 +63,8 @@ class ResumePoint:
         """In half precision, one file, whole or not at all."""
         make_folder(folder)
         tensors = {name: value.half().contiguous().cpu() for name, value in self.weights.items()}
-        about = {"step": str(self.step), "curve": json.dumps(self.curve), "facts": json.dumps(self.facts)}
+        told = {"curve": self.curve, "facts": self.facts, "people": self.people}
+        about = {"step": str(self.step), **{name: json.dumps(value) for name, value in told.items()}}
         with replaced(folder / RESUME_POINT) as temporary:
             save_file(tensors, temporary, metadata=about)
 
@@ -79,7 +83,7 @@ class ResumePoint:
                 about = stored.metadata()
                 weights = {name: stored.get_tensor(name).float() for name in stored.keys()}  # noqa: SIM118 (no mapping)
             curve, known = json.loads(about["curve"]), json.loads(about["facts"])
-            found = cls(weights, int(about["step"]), curve, known)
+            found = cls(weights, int(about["step"]), curve, known, tuple(json.loads(about["people"])))
         except (SafetensorError, KeyError, TypeError, ValueError) as error:
             raise InputError(f"{path.name}: no resume point ({type(error).__name__}); delete it to begin anew") from error
         if facts is not None and found.facts != facts:
@@ -112,6 +116,7 @@ class EndlessTraining:
         self.network = task.build().to(device)
         known = ResumePoint.read(folder, self._facts())
         self.step, self.curve = (known.step, known.curve) if known else (0, [])
+        self.people = {*(known.people if known else ()), *(head.name for head in sources.heads)}
         if known:
             self.network.load_state_dict(known.weights)
         self.average = copy.deepcopy(self.network)
@@ -134,17 +139,18 @@ class EndlessTraining:
             self.save()
 
     def begin_from(self, folder: Path) -> None:
-        """Take the weights of another resume point; steps are counted from 0. A narrower segmenter is made wider.
+        """Take the weights of another resume point, or of a segmenter; steps are counted from 0. A narrower one is made wider.
 
         A critic begins as the segmenter: what its mask says it learns from there.
 
         Raises:
             InputError: there is none, or it is of another network.
         """
-        known = ResumePoint.read(folder)
+        known = point_of(folder)
         if known is None:
             raise InputError(f"{folder.name}: no resume point to begin from")
         weights = known.weights
+        self.people |= set(known.people)
         if known.facts["task"] == "segmenter" and known.facts["features"] < self._facts().get("features", 0):
             weights = widened(network_of(folder), self._facts()["features"], NOISE_OF_COPIES, self.settings.seed)
         if (known.facts["task"], self.settings.endless.task) == ("segmenter", "critic"):
@@ -168,7 +174,8 @@ class EndlessTraining:
 
     def save(self) -> None:
         """Write the resume point."""
-        ResumePoint(dict(self.average.state_dict()), self.step, self.curve, self._facts()).write(self.folder)
+        weights, people = dict(self.average.state_dict()), tuple(sorted(self.people))
+        ResumePoint(weights, self.step, self.curve, self._facts(), people).write(self.folder)
 
     def told(self) -> str:
         """Where it stands, in a line."""
@@ -240,13 +247,22 @@ class EndlessTraining:
         return {"task": self.settings.endless.task, "seed": self.settings.seed, **self.task.architecture}
 
 
+def point_of(folder: Path) -> ResumePoint | None:
+    """The resume point of a folder, or one made of the weights of a segmenter that lie there; None where there is neither."""
+    if (point := ResumePoint.read(folder)) is not None or not (folder / "segmenter.json").exists():
+        return point
+    network, card = load_network(folder, "segmenter")
+    facts = {"task": "segmenter", "seed": card.seed, **card.arguments}
+    return ResumePoint(dict(network.state_dict()), card.steps, [], facts, tuple(card.people.get("train", ())))
+
+
 def network_of(folder: Path) -> McUnet:
-    """The segmenter of a resume point, to be used.
+    """The segmenter of a folder (:func:`point_of`), to be used.
 
     Raises:
         InputError: there is none.
     """
-    point = ResumePoint.read(folder)
+    point = point_of(folder)
     if point is None or point.facts["task"] != "segmenter":
         raise InputError(f"{folder.name}: no resume point of a segmenter")
     network = McUnet(**point.arguments)

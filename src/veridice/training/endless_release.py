@@ -11,7 +11,6 @@ import numpy as np
 from veridice.errors import InputError, VeridiceError
 from veridice.inference.weights import ARCHITECTURES, save_network
 from veridice.io.weight_cards import NetworkKind, WeightCard
-from veridice.simulate.heads import head_names
 from veridice.training.endless import ResumePoint
 from veridice.training.provenance import origins
 from veridice.training.settings import load_training_settings
@@ -52,14 +51,14 @@ def release(kind: NetworkKind, resume: Path, output: Path) -> WeightCard:
     settings = load_training_settings(kind)
     network = ARCHITECTURES[kind](**point.arguments)
     network.load_state_dict(dict(point.weights))
-    card, people = origins(settings, []), head_names(Path(settings.endless.heads))
-    card["people"] = {**card["people"], "train": sorted({*card["people"]["train"], *people})}
+    card = origins(settings, [])
+    card["people"] = {**card["people"], "train": sorted({*card["people"]["train"], *point.people})}
     fields = {
         **card,
         "name": kind,
         "kind": kind,
         "arguments": point.arguments,
-        "data": f"a new simulated patient for every other step, of {len(people)} heads",
+        "data": f"a new simulated patient for every other step, of {len(point.people)} people",
         "steps": point.step,
         "best_step": point.step,
         "metrics": {name: value for name, value in (point.curve or [{}])[-1].items() if name != "step" and np.isfinite(value)},

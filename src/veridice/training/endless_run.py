@@ -22,7 +22,7 @@ from veridice.errors import VeridiceError
 from veridice.simulate.heads import read_heads
 from veridice.simulate.lesion_bank import BANK_FILE, LesionBank
 from veridice.training.cubes import LESION
-from veridice.training.endless import RESUME_POINT, EndlessTraining, ResumePoint, network_of, until
+from veridice.training.endless import EndlessTraining, ResumePoint, network_of, point_of, until
 from veridice.training.endless_examples import BYTES, DrawnScan, Sources, draw_scan
 from veridice.training.endless_tasks import AnatomyTask, CriticTask, ReconstructorTask, SegmenterTask, Task
 from veridice.training.settings import TrainingSettings, load_training_settings
@@ -133,7 +133,7 @@ def chosen_task(settings: TrainingSettings, device: torch.device) -> Task:
     if kind != "critic":
         return OTHERS[kind](settings)
     segmenter = None
-    if (folder := settings.endless.segmenter) and (Path(folder) / RESUME_POINT).exists():
+    if (folder := settings.endless.segmenter) and point_of(Path(folder)) is not None:
         segmenter = network_of(Path(folder)).to(device)
     return CriticTask(settings, segmenter)
 

@@ -141,7 +141,7 @@ class EndlessSettings(Settings):
     """A training without end, on patients that are made while it runs; see :mod:`veridice.training.endless`."""
 
     task: Literal["segmenter", "critic", "anatomy", "reconstructor"] = Field("segmenter", description="what is learnt")
-    segmenter: str = Field("resume/see-more", description="critic: folder of the resume point whose probability it is shown")
+    segmenter: str = Field("src/veridice/weights", description="critic: folder of the segmenter that it begins as and is shown")
     blind_fraction: float = Field(0.3, ge=0, le=1, description="critic: share of examples without that probability")
     heads: str = Field("runs/heads", description="folder of scripts/make_heads.py, from the working folder")
     real_fraction: float = Field(0.0, ge=0, le=1, description="share of new examples that are varied real scans")
