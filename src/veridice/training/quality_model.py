@@ -22,7 +22,7 @@ from veridice.errors import ConfigError
 from veridice.inference.passes import choose_backend
 from veridice.inference.weights import load_network
 from veridice.io.labelled_scan import views
-from veridice.io.weight_cards import WeightCard
+from veridice.io.weight_cards import ANATOMY, WeightCard
 from veridice.progress import counted
 from veridice.quality.model import QualityModel, save_quality_model
 from veridice.quality.ood import OodDetector
@@ -201,12 +201,13 @@ def _real(settings: TrainingSettings, cases: Sequence[Case], models: Models, oth
 
 
 def _unseen(patients: int, models: Models) -> list[ScanToJudge]:
-    """So many patients whose brain no network of ``models`` learnt from.
+    """So many patients whose brain no network of ``models`` learnt from; the places of lesions are no evidence.
 
     Raises:
         ConfigError: the networks know all brains that there are.
     """
-    known = {person for card in models.cards.values() for person in card.people.get("train", ())}
+    cards = [card for name, card in models.cards.items() if name != ANATOMY]
+    known = {person for card in cards for person in card.people.get("train", ())}
     cohort, people = PEOPLE["training"], donors_by_name()
     plans = (plan for plan in map(cohort.plan, range(MOST_DRAWN * patients)) if people[plan.anatomy].person not in known)
     if not (chosen := list(islice(plans, patients))):
