@@ -84,7 +84,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     }
     if absent := sorted(set(range(len(settings.data.donor_groups))) - set(folds)):
         raise ConfigError(f"{output}: no fold-{absent[0]}; train the segmenter with --leave-out {absent[0]} first")
-    claim_makers(settings, run, weights, list(models.cards))
+    claim_makers(settings, run, models.cards)
     shapes = other_patients(models.grid_shape[0]) if models.task.name == LESION.name else other_targets(settings, cases)
     # Chosen before anything is judged: what is missing should be said now, not in an hour.
     scans = _scans_to_judge(settings, cases, models, folds, output)

@@ -43,7 +43,7 @@ def train_regressors(settings: TrainingSettings, cases: Sequence[Case], run: Pat
     """
     stage = settings.regressor
     claim_folder(run, settings, "regressor", None)
-    makers = claim_makers(settings, run, weights, ("segmenter", "reconstructor"))
+    makers = claim_makers(settings, run, {name: read_card(weights, name) for name in ("segmenter", "reconstructor")})
     files = quality_files(settings, cases, run, weights)
     cards = []
     for pair in stage.inputs:
@@ -152,13 +152,13 @@ def quality_files(settings: TrainingSettings, cases: Sequence[Case], run: Path, 
     return files
 
 
-def claim_makers(settings: TrainingSettings, run: Path, weights: Path, names: Sequence[str]) -> dict[str, str]:
-    """Checksums of the networks that made what lies in ``run``, those of left-out groups included; kept there.
+def claim_makers(settings: TrainingSettings, run: Path, cards: Mapping[str, WeightCard]) -> dict[str, str]:
+    """Checksums of the networks that make what lies in ``run``, of ``cards`` and of left-out groups; kept there.
 
     Raises:
         ConfigError: what lies there was made by others.
     """
-    makers = {name: read_card(weights, name).sha256 for name in names}
+    makers = {name: card.sha256 for name, card in cards.items()}
     for folder in fold_folders(settings, run.parent).values():
         makers[folder.name] = read_card(folder / "weights", "segmenter").sha256
     stored = run / "makers.json"
