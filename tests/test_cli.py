@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -16,6 +18,7 @@ import pytest
 from veridice import cli
 from veridice.assessment.decide import LEAST_WORTH
 from veridice.case import Assessment
+from veridice.cli.common import interrupted_after
 from veridice.io.nifti import read_map
 from veridice.quality.decision import AGREEMENT_WEIGHT
 
@@ -243,3 +246,12 @@ def test_no_library_complains_of_a_home_where_nothing_can_be_written(home: str, 
     command = [sys.executable, "-m", "veridice", "check", "--passes=2", *arguments, "--json"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, env={**kept, "HOME": home})
     assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+def test_minutes_that_are_over_interrupt() -> None:
+    before = signal.getsignal(signal.SIGALRM)
+    with pytest.raises(KeyboardInterrupt), interrupted_after(0.0005):
+        time.sleep(60)
+    with interrupted_after(60), interrupted_after(None):
+        pass
+    assert signal.getitimer(signal.ITIMER_REAL) == (0, 0) and signal.getsignal(signal.SIGALRM) is before

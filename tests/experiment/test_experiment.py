@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import time
 from collections import Counter
 from dataclasses import replace
@@ -363,24 +364,17 @@ def test_an_experiment_goes_on_where_it_was_interrupted(
     experiment, output = quick_experiment, quick_experiment.parent / "out"
 
     def interrupted(*_: object) -> float:
-        raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(fold, "reverse_classification", interrupted)
-        assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 130
-    assert "0 of 2 folds are finished; stages of fold 0: segmenter, " in capsys.readouterr().err
-    assert not (output / "results" / "cases.csv").exists()
-    kept = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
-    assert kept
-
-    def endless(*_: object) -> float:
+        signal.raise_signal(signal.SIGALRM)  # as when the minutes are over
         time.sleep(60)
         return 0.0
 
     with monkeypatch.context() as patch:
-        patch.setattr(fold, "reverse_classification", endless)
-        assert cli.run(["experiment", str(experiment), "-o", str(output), "--minutes", "0.01"]) == 130
+        patch.setattr(fold, "reverse_classification", interrupted)
+        assert cli.run(["experiment", str(experiment), "-o", str(output), "--minutes", "60"]) == 130
     assert "0 of 2 folds are finished; stages of fold 0: segmenter, " in capsys.readouterr().err
+    assert not (output / "results" / "cases.csv").exists()
+    kept = {path: path.stat().st_mtime_ns for path in output.rglob("*.safetensors")}
+    assert kept
     assert cli.run(["experiment", str(experiment), "-o", str(output)]) == 0, capsys.readouterr().err
     assert all(path.stat().st_mtime_ns == time for path, time in kept.items())
     table = read_cases(output / "results" / "cases.csv")
