@@ -22,7 +22,7 @@ from veridice.metrics.failure_detection import bootstrap
 from veridice.quality.calibration import CalibrationSet, dice_intervals
 from veridice.quality.decision import AGREEMENT_WEIGHT
 from veridice.quality.mask_features import BORDER
-from veridice.quality.predictor import FEATURES, fit_predictor
+from veridice.quality.predictor import FEATURES, evidence_in, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
 from veridice.training.assessed_masks import OWN_KIND, UNSEEN, WITH, stored_masks
@@ -58,8 +58,9 @@ def predictions(known: pd.DataFrame, asked: pd.DataFrame, apart: pd.DataFrame) -
     low, high = dice_intervals(CalibrationSet.of(*fitted.predict(apart), apart, "", simulated=True), dice, spread, COVERAGE).T
     made = {"judge": dice, "low": low, "high": high}
     for name, left_out in EVIDENCE.items():
-        without = fit_predictor(known, features=[feature for feature in FEATURES if feature not in left_out])
-        made[f"judge without {name}"] = without.predict(asked)[0]
+        rest = [feature for feature in fitted.features if feature not in left_out]
+        if len(rest) < len(fitted.features):
+            made[f"judge without {name}"] = fit_predictor(known, features=rest).predict(asked)[0]
     seen = known[known["group"] >= 0]
     if len(seen) < len(known):
         made["judge without unseen people"] = fit_predictor(seen.reset_index(drop=True)).predict(asked)[0]
@@ -120,7 +121,8 @@ def by_kind(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
 def thickness(known: pd.DataFrame, real: pd.DataFrame) -> str:
     """Why the slice thickness is no evidence: a judge of simulated patients alone, on real scans, without it and with it."""
     simulated, errors = known[known["simulated"]], []
-    for features in (FEATURES, (*FEATURES, "slice_thickness")):
+    evidence = evidence_in(simulated)
+    for features in (evidence, (*evidence, "slice_thickness")):
         predicted = fit_predictor(simulated, features=features).predict(real)[0]
         errors.append(float(np.abs(predicted - real["dice"]).mean()))
     return f"  learnt from simulated patients alone: MAE {errors[0]:.3f}, with the slice thickness {errors[1]:.3f}"

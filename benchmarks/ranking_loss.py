@@ -21,7 +21,7 @@ from scipy import stats
 from sklearn.model_selection import GroupKFold
 from torch import nn
 
-from veridice.quality.predictor import BASE, FEATURES, fit_predictor, from_odds, log_odds
+from veridice.quality.predictor import BASE, evidence_in, fit_predictor, from_odds, log_odds
 from veridice.training.assessed_masks import stored_masks
 
 FOLDS, BETTER, STEPS, NETWORKS = 5, 0.03, 300, 3
@@ -31,8 +31,9 @@ SMALLEST_GAP = 0.02
 
 def network_prediction(train: pd.DataFrame, rest: pd.DataFrame, ranking: float) -> np.ndarray:
     """Mean of some networks that correct the odds of the expected Dice, as the forest does."""
-    middle = train[list(FEATURES)].median()
-    values, others = (part[list(FEATURES)].fillna(middle).to_numpy(np.float64) for part in (train, rest))
+    names = list(evidence_in(train))
+    middle = train[names].median()
+    values, others = (part[names].fillna(middle).to_numpy(np.float64) for part in (train, rest))
     mean, scale = values.mean(axis=0), values.std(axis=0) + 1e-6
     inputs, tests = (torch.tensor(((part - mean) / scale).clip(-4, 4), dtype=torch.float32) for part in (values, others))
     bases = [torch.tensor(log_odds(part[BASE].to_numpy()), dtype=torch.float32) for part in (train, rest)]
@@ -44,7 +45,7 @@ def network_prediction(train: pd.DataFrame, rest: pd.DataFrame, ranking: float) 
     for seed in range(NETWORKS):
         torch.manual_seed(seed)
         network = nn.Sequential(
-            nn.Linear(len(FEATURES), 48), nn.SiLU(), nn.Dropout(0.2), nn.Linear(48, 48), nn.SiLU(), nn.Linear(48, 1)
+            nn.Linear(len(names), 48), nn.SiLU(), nn.Dropout(0.2), nn.Linear(48, 48), nn.SiLU(), nn.Linear(48, 1)
         )
         optimiser = torch.optim.AdamW(network.parameters(), 3e-3, weight_decay=1e-2)
         for _ in range(STEPS):

@@ -1,15 +1,13 @@
 """Averages the weights of a segmenter and of the one that its training began from, as WiSE-FT does (arXiv:2109.01903).
 
-    python scripts/average_segmenters.py src/veridice/weights resume/base --share 0.6 -o FOLDER
+    python scripts/average_segmenters.py resume/real resume/base --share 0.6 -o FOLDER
 
-``--share`` is that of the first. FOLDER gets the segmenter and its card. All that stands beside the first is copied, and is
-to be made again: calibration (scripts/assess_people.py) and quality model (scripts/release_quality_model.py).
+``--share`` is that of the first. FOLDER gets the segmenter and its card; scripts/release_weights makes what depends on it.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,10 +26,6 @@ def main() -> None:
     options = parser.parse_args()
     (network, card), (other, other_card) = (load_network(folder, "segmenter") for folder in (options.first, options.second))
     network.load_state_dict(averaged(other.state_dict(), network.state_dict(), options.share))
-    options.output.mkdir(parents=True, exist_ok=True)
-    for file in sorted(options.first.iterdir()):
-        if file.is_file() and file.stem != "segmenter":
-            shutil.copy(file, options.output)
     fields = {name: value for name, value in card.model_dump(mode="json").items() if name != "sha256"}
     people = {split: sorted({*card.people.get(split, []), *other_card.people.get(split, [])}) for split in card.people}
     data = f"mean of two weights; {options.share:.0%}: {card.data} {1 - options.share:.0%}, where it began: {other_card.data}"

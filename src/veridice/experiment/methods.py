@@ -206,8 +206,7 @@ def combination(known: Sequence[Numbers], people: Sequence[str], judged: Mapping
 
 def as_served(known: Sequence[Numbers], people: Sequence[str], judged: Mapping[str, Numbers], seed: int) -> dict[str, float]:
     """Dice of each judged case as ``check`` predicts it (:mod:`veridice.quality.predictor`), learnt from the known ones."""
-    features = [name for name in FEATURES if name in known[0]]
-    predictor = fit_predictor(pd.DataFrame(known).assign(person=list(people)), seed, features)
+    predictor = fit_predictor(pd.DataFrame(known).assign(person=list(people)), seed)
     predicted, _ = predictor.predict(list(judged.values()))
     return dict(zip(judged, predicted.tolist(), strict=True))
 
