@@ -26,6 +26,24 @@ def test_a_process_that_dies_takes_its_own_task_alone(items: tuple[int, ...], jo
     assert results == {number: number for number in items if number != 3}
 
 
+ALGEBRA = """
+import numpy
+from threadpoolctl import threadpool_info
+from veridice.parallel import in_processes
+def threads(number):
+    return [library["num_threads"] for library in threadpool_info()]
+if __name__ == "__main__":
+    print(next(iter(in_processes([0], threads, 1)))[1])
+"""
+
+
+def test_algebra_takes_no_more_threads_than_its_process_may(tmp_path) -> None:
+    (tmp_path / "script.py").write_text(ALGEBRA)
+    without = {name: value for name, value in os.environ.items() if not name.endswith("_NUM_THREADS")}
+    found = subprocess.run([sys.executable, str(tmp_path / "script.py")], env=without, capture_output=True, text=True)
+    assert found.stdout.strip() == "[1]", found.stderr
+
+
 PARENT = """
 import sys, time
 from veridice.parallel import in_processes

@@ -107,10 +107,15 @@ def _interrupts_ignored() -> Iterator[None]:
 
 
 def _begin(threads: int) -> None:
-    # Read by torch when it is imported, which a process that needs none is spared.
+    # Read by torch and numpy when they are imported, which a process that needs none is spared.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     if "torch" in sys.modules:
         sys.modules["torch"].set_num_threads(threads)
+    if "numpy" in sys.modules:
+        from threadpoolctl import threadpool_limits
+
+        # A script that imports it is imported anew here first; its algebra would wait for cores that others use.
+        threadpool_limits(threads)
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -34,9 +34,9 @@ from veridice.metrics.parts import label_map
 from veridice.metrics.scores import lesion_volume_ml
 from veridice.metrics.shadowed_sets import shadow_labels
 from veridice.progress import Clock, OnStep
-from veridice.quality.calibration import CalibrationSet
 from veridice.quality.critic_evidence import error_maps
 from veridice.quality.lesion_places import by_place, places_of
+from veridice.quality.model import QualityModel
 from veridice.quality.scan_analysis import ScanAnalysis
 from veridice.quality.single_lesions import Lesion, describe_lesions, label_lesions, missed_mask
 from veridice.types import Mask, Numbers, ProbabilityMap
@@ -99,43 +99,25 @@ def assess_masks(
     backend = choose_backend(settings)
     analysis = analyse_scan(scan, models, settings, backend, clock, on_step)
     mask_analyses = [analyse_mask(mask, analysis, models, backend, clock) for mask in masks or (None,)]
-    calibration = models.quality.calibration
     limits = limits_of(settings, analysis, models.task)
     with clock.stage("verdict"):
-        doubts = tuple(Notice(code, f"{text}; no mask is accepted unseen") for code, text in analysis.doubts)
         unusual = ood_warnings(analysis, models.quality)
-        known = not (doubts or unusual)
-        decisions = decide_all(mask_analyses, analysis, models.quality, settings.coverage, limits, known)
-    ranked = rank(decisions)
-    decision, _ = ranked[0]
-    best = decision.mask_analysis
-    with clock.stage("native_maps"):
-        native = native_maps(best, analysis, models.task)
-        if settings.shadow:
-            native["shadow"] = Volume(shadow_labels(analysis.probability), scan.flair.geometry)
-    lesions = _Lesions()
-    if models.task.scattered:
-        with clock.stage("lesions"):
-            lesions, native["lesion_numbers"] = _listed(best, analysis)
-    doubtful = calibration_warnings(calibration, settings, limits)
+        known = not (analysis.doubts or unusual)
+        ranked = rank(decide_all(mask_analyses, analysis, models.quality, settings.coverage, limits, known))
+    decision, best = ranked[0][0], ranked[0][0].mask_analysis
+    native, lesions = _shown(best, analysis, models.task, settings, clock)
+    doubts = tuple(Notice(code, f"{text}; no mask is accepted unseen") for code, text in analysis.doubts)
+    doubtful = calibration_warnings(models.quality.calibration, settings, limits)
     notices = (*analysis.warnings, *doubts, *best.warnings, *unusual, *doubtful)
     assessment = Assessment(
         case=case,
-        **_of_decision(decision, models.task, calibration, known),
+        **_of_decision(decision, analysis, models.quality, models.task, limits.min_dice, known),
         coverage=settings.coverage,
-        calibration=Calibration(source=calibration.source, n=calibration.n, simulated=calibration.simulated),
-        ranking=ranking(ranked, scan.flair.geometry.voxel_volume_ml) if len(masks) > 1 else (),
-        scores={
-            **best.scores,
-            "predicted_spread": decision.spread,
-            **passes_volume(analysis),
-            "unfamiliarity": unfamiliarity(analysis, models.quality),
-            **worth(decision, calibration, limits.min_dice, known),
-        },
         volumes_ml=_volumes_ml(best, analysis, lesions.missed, models.task),
         passes_volumes_ml=tuple(round(float(volume), 5) for volume in passes_volumes_ml(analysis)),
         lesions_by_place=lesions.by_place,
         task=models.task,
+        ranking=ranking(ranked, scan.flair.geometry.voxel_volume_ml) if len(masks) > 1 else (),
         warnings=tuple(models.task.say(notice.text) for notice in notices),
         warning_codes=tuple(notice.code for notice in notices),
         maps={},
@@ -170,6 +152,21 @@ class _Lesions:
         return by_place(self.places[: len(self.found)], [lesion.volume_ml for lesion in self.found]) if self.places else {}
 
 
+def _shown(
+    best: MaskAnalysis, analysis: ScanAnalysis, task: Task, settings: InferenceSettings, clock: Clock
+) -> tuple[dict[str, Volume], _Lesions]:
+    """Maps in the scan's grid by name, and the lesions."""
+    with clock.stage("native_maps"):
+        native = native_maps(best, analysis, task)
+        if settings.shadow:
+            native["shadow"] = Volume(shadow_labels(analysis.probability), analysis.geometry)
+    if not task.scattered:
+        return native, _Lesions()
+    with clock.stage("lesions"):
+        lesions, native["lesion_numbers"] = _listed(best, analysis)
+    return native, lesions
+
+
 def _listed(best: MaskAnalysis, analysis: ScanAnalysis) -> tuple[_Lesions, Volume]:
     """The lesions, and the map of their numbers."""
     numbers, found, missed = list_lesions(best.mask, analysis, best.chance)
@@ -177,8 +174,11 @@ def _listed(best: MaskAnalysis, analysis: ScanAnalysis) -> tuple[_Lesions, Volum
     return _Lesions(found, missed, places), Volume(numbers, analysis.geometry)
 
 
-def _of_decision(decision: Decision, task: Task, calibration: CalibrationSet, known: bool) -> dict[str, Any]:
+def _of_decision(
+    decision: Decision, analysis: ScanAnalysis, quality: QualityModel, task: Task, min_dice: float, known: bool
+) -> dict[str, Any]:
     """What an assessment takes over from the decision on its mask."""
+    best, calibration = decision.mask_analysis, quality.calibration
     # Good, fair and poor have limits for lesions.
     chances = quality_chances(decision, calibration, known) if task.name == LESION.name else {}
     return {
@@ -190,7 +190,15 @@ def _of_decision(decision: Decision, task: Task, calibration: CalibrationSet, kn
         "quality_class": max(chances, key=lambda name: chances[name]) if chances else None,
         "quality_chances": chances,
         "p_values": decision.p_values,
-        "judged_mask": decision.mask_analysis.name,
+        "judged_mask": best.name,
+        "calibration": Calibration(source=calibration.source, n=calibration.n, simulated=calibration.simulated),
+        "scores": {
+            **best.scores,
+            "predicted_spread": decision.spread,
+            **passes_volume(analysis),
+            "unfamiliarity": unfamiliarity(analysis, quality),
+            **worth(decision, calibration, min_dice, known),
+        },
     }
 
 
