@@ -18,7 +18,7 @@ from veridice.federated.common_networks import arrays_of, build_network, take
 from veridice.federated.common_state import CommonState
 from veridice.federated.federation import ORDER, Agreement, Federation, load_federation
 from veridice.federated.local_training import pull_back, rate_of_round, score, train_round
-from veridice.federated.site import NetworksLackError, Site, refuse_known_people
+from veridice.federated.site import NetworksLackError, Site, refuse_shipped_people
 from veridice.federated.updates import far_from_others, what_is_wrong
 from veridice.io.weight_cards import WeightCard, bundled_weights, read_card
 from veridice.quality.calibration import CalibrationSet, read_calibration, write_calibration
@@ -116,9 +116,9 @@ def test_people_whom_shipped_weights_know_are_not_judged(site: Site) -> None:
         case = Case(id="x", patient=known, split=split)
         if refused:
             with pytest.raises(InputError, match="learnt from this person"):
-                refuse_known_people([*site.cases, case], "lesion")
+                refuse_shipped_people([*site.cases, case], "lesion")
         else:
-            refuse_known_people([*site.cases, case], "lesion")
+            refuse_shipped_people([*site.cases, case], "lesion")
 
 
 def test_a_site_goes_by_its_own_masks_where_it_differs(site: Site) -> None:

@@ -33,7 +33,7 @@ from veridice.federated.processes import (
     traffic,
     wait_until_ready,
 )
-from veridice.federated.site import FINISHED, refuse_known_people
+from veridice.federated.site import FINISHED, refuse_shipped_people
 from veridice.io.atomic import held, make_folder, write_json
 from veridice.io.datasets import read_manifest
 
@@ -98,7 +98,7 @@ def run_client(config: Path, tell: Tell) -> Path:
     cases = read_manifest(own.manifest, own.data)
     if not {"train", "validation"} <= {case.split for case in cases}:
         raise InputError(f"{own.manifest}: needs people of the splits 'train' and 'validation'")
-    refuse_known_people(cases, federation.training.data.task.name)
+    refuse_shipped_people(cases, federation.training.data.task.name)
     claim(own.output, federation.fingerprint())
     (own.output / FINISHED).unlink(missing_ok=True)
     variables = environment(config, own.output)

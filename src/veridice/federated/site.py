@@ -71,7 +71,7 @@ class Site:
         training = federation.training
         here = training.data.model_copy(update={"cubes": str(own.output / "cubes")})
         cases = read_manifest(own.manifest, own.data)
-        refuse_known_people(cases, training.data.task.name)
+        refuse_shipped_people(cases, training.data.task.name)
         return cls(
             agreement=federation.federation,
             fingerprint=federation.fingerprint(),
@@ -203,7 +203,7 @@ def complete_weights(weights: Path, task: str) -> None:
             shutil.copy(file, weights / file.name)
 
 
-def refuse_known_people(cases: Sequence[Case], task: str) -> None:
+def refuse_shipped_people(cases: Sequence[Case], task: str) -> None:
     """Refuse people on whom weights are to be tried although weights that ship learnt from them.
 
     Raises:
