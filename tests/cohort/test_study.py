@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import gzip
 import json
 import os
@@ -23,10 +24,13 @@ from veridice.assessment.check import Request
 from veridice.case import Notice
 from veridice.cohort.executor import run_cohort
 from veridice.cohort.records import HIDDEN, read_record, scan_held
+from veridice.cohort.schedule import plan_comparison, plan_tasks
 from veridice.cohort.task import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.cohort.worklist import as_text, expected_failures, known_values, without_shared_warnings
 from veridice.config import InferenceSettings
+from veridice.errors import OutputError
 from veridice.io.bids_dataset import find_scans
+from veridice.io.other_tools import MaskFolder
 from veridice.metrics.catalogue import STUDY_COLUMNS
 from veridice.quality.calibration import CalibrationSet
 
@@ -308,3 +312,38 @@ def test_runs_killed_at_any_moment_end_as_an_undisturbed_one(bids: Path, tiny_we
     assert tables[0] == tables[1]
     assert_same_images(contents(disturbed), contents(tmp_path / "undisturbed"))
     assert not [path for path in (disturbed / HIDDEN).iterdir() if path.is_dir()]
+
+
+def test_masks_in_the_folder_of_results_are_not_overwritten(
+    bids: Path, scan_files: dict[str, Path], tiny_weights: Path, tmp_path: Path
+) -> None:
+    output, settings = tmp_path / "out", InferenceSettings(passes=2)
+    mask = output / "sub-01/anat/sub-01_label-lesion_desc-input_mask.nii.gz"
+    mask.parent.mkdir(parents=True)
+    shutil.copy(scan_files["mask"], mask)
+    scans, folder = [scan for scan in find_scans(bids) if scan.name == "sub-01"], MaskFolder(output, "input")
+    with pytest.raises(OutputError, match="would be overwritten"):
+        plan_tasks(scans, Request, folder, None, output, tiny_weights, settings)
+    with pytest.raises(OutputError, match="would be overwritten"):
+        best = mask.with_name("sub-01_label-lesion_desc-best_mask.nii.gz")
+        mask.rename(best)
+        folders = {"a": MaskFolder(output, "best")}
+        plan_comparison(scans, Request, folders, None, False, ["best"], output, tiny_weights, settings)
+    best.rename(mask)
+    folders = {"a": MaskFolder(output, "input")}  # a comparison writes no such mask
+    assert plan_comparison(scans, Request, folders, None, False, ["best"], output, tiny_weights, settings)
+
+
+def test_a_full_disk_is_said_and_is_no_internal_error(
+    bids: Path, tiny_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    task = tasks_of(bids, tiny_weights, tmp_path / "out")[0]
+    for place in ("veridice.cohort.task._judge", "veridice.cohort.records.write_text"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, full)
+            outcome = judge_scan(task)
+        assert outcome.status == "failed" and "no room left" in outcome.reason, place
+    assert judge_scan(task).status == "done"

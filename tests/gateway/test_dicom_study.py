@@ -12,18 +12,20 @@ import numpy as np
 import pytest
 from command import veridice
 from dicom_cases import STUDY, as_enhanced, errors_of, in_file_order, make_study, other_segmentation, values_of
-from pydicom import dcmread
+from pydicom import config, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from veridice.config import InferenceSettings
-from veridice.errors import InputError
+from veridice.errors import InputError, OutputError
 from veridice.gateway.queue import Sent
 from veridice.gateway.study import JudgedStudy, StudyOptions, judge_study, make_objects
 from veridice.imaging.volume import Volume
 from veridice.io.dicom_deidentify import images_to_share
 from veridice.io.dicom_frames import read_sources
-from veridice.io.dicom_headers import files_below
+from veridice.io.dicom_headers import files_below, read_study
 from veridice.io.dicom_seg import read_segmentation
-from veridice.io.nifti import read_map
+from veridice.io.nifti import read_map, write_image
 
 KINDS = {
     "segmentation": "1.2.840.10008.5.1.4.1.1.66.4",
@@ -334,3 +336,36 @@ def test_the_command_says_what_it_took_and_why(tiny_scan: dict[str, Volume], tin
     done = veridice("dicom", tmp_path / "study", "-o", tmp_path / "three", "--flair-series", "99")
     assert (done.returncode, done.stderr.count("\n")) == (3, 1) and "is no series" in done.stderr
     assert not (tmp_path / "three").exists()
+
+
+def test_what_lies_in_the_folder_of_results_stays(
+    tiny_scan: dict[str, Volume], tiny_weights: Path, lesions: Volume, tmp_path: Path
+) -> None:
+    make_study(tmp_path / "study", tiny_scan)
+    out = tmp_path / "out"
+    out.mkdir()
+    for name in ("README.md", "dataset_description.json"):
+        (out / name).write_text('{"Name": "mine"}')
+    judged(tmp_path / "study", out, tiny_weights)
+    assert (out / "README.md").read_text() == (out / "dataset_description.json").read_text() == '{"Name": "mine"}'
+    mask = out / "sub-study_label-lesion_desc-input_mask.nii.gz"
+    write_image(mask, lesions)
+    with pytest.raises(OutputError, match="would be overwritten"):
+        judged(tmp_path / "study", out, tiny_weights, mask=mask)
+
+
+def test_a_damaged_value_that_nobody_needs_is_passed_over_and_one_that_is_needed_is_said(
+    tiny_scan: dict[str, Volume], tmp_path: Path
+) -> None:
+    make_study(tmp_path / "study", tiny_scan)
+    files = next(series.files for series in read_study(files_below(tmp_path / "study")))
+    image = dcmread(files[0])
+    with config.disable_value_validation():
+        for keyword, said in (("SamplesPerPixel", None), ("Rows", "header is damaged")):
+            image[keyword] = RawDataElement(Tag(keyword), "US", 3, b"abc", 0, False, True)
+            image.save_as(files[0])
+            if said:
+                with pytest.raises(InputError, match=said):
+                    read_sources(files)
+            else:
+                read_sources(files)

@@ -346,3 +346,25 @@ def test_addresses_of_archives() -> None:
 def test_what_is_no_address_is_one_line(address: str) -> None:
     with pytest.raises(InputError, match=r"give HOST:PORT/AET|is no address"):
         archive_of(address, "US", None)
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError("report.dcm"), ValueError("no DICOM")])
+def test_results_that_are_gone_or_damaged_keep_no_other_study_waiting(error: Exception, inbox: Inbox, clock: Clock) -> None:
+    inbox.queue.add_image("s2", "p2", "i2", "digest", "i2.dcm", 10)
+    clock.now += 1
+    study = inbox.queue.claim(0)
+    assert study is not None
+    inbox.queue.judged(study, "accept", 0.9, [Sent("1.2", "1.3", "1.9", "other.dcm")])
+
+    def send(files: Sequence[Path], on_sent: OnSent) -> None:
+        if files[0].name == "report.dcm":
+            raise error
+        on_sent(files[0], "")
+
+    archive = Archive(away)
+    archive.send = send  # type: ignore[method-assign]
+    run(inbox, archive, clock, 10)
+    assert inbox.queue.study("s2").state == "sent"
+    run(inbox, archive, clock, supervisor.REFUSED_S + 2 * supervisor.LONGEST_WAIT_S)
+    row = inbox.queue.study("s1")
+    assert (row.state, row.reason) == ("failed", f"its results cannot be sent ({type(error).__name__})")

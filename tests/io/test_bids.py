@@ -75,3 +75,9 @@ def test_a_data_set_that_is_there_stays_what_it_is(tmp_path: Path) -> None:
     ignored = (tmp_path / ".bidsignore").read_text().splitlines()
     assert ignored[0] == "mine/"
     assert len(ignored) == len(set(ignored)) == len(bids.UNKNOWN_TO_BIDS) + 1
+
+
+def test_sessions_follow_their_times_where_all_have_one_else_their_numbers() -> None:
+    assert bids.in_time({"ses-10": "", "ses-2": "2020-01-01T00:00:00", "ses-1": ""}) == ["ses-1", "ses-2", "ses-10"]
+    assert bids.in_time({"ses-1": "2021-05-01T08:00:00", "ses-2": "2020-01-01T00:00:00"}) == ["ses-2", "ses-1"]
+    assert bids.in_time({"ses-b2": "", "ses-b10": "", "ses-a": "", "ses-": ""}) == ["ses-", "ses-a", "ses-b2", "ses-b10"]

@@ -8,8 +8,8 @@ import lazy_loader as lazy
 HANDED_ON = {
     "analysis": "analyse_mask analyse_scan analysis_of_passes find_brain native_probability scan_appearance task_grid",
     "assess": "assess_scan",
-    "check": "Request judge_files load_prepared with_calibration",
-    "compare": "COMPARISON_SUFFIX OWN OWN_TOOL ComparedMask Comparing Comparison compare_files read_comparison",
+    "check": "Request judge_files load_prepared models_loader with_calibration",
+    "compare": "COMPARISON_SUFFIX OWN OWN_TOOL SELECTED ComparedMask Comparing Comparison compare_files read_comparison",
     "models": "Models load_models",
     "result": "AssessmentResult",
 }

@@ -27,6 +27,7 @@ from veridice.io.bids import (
     THUMBNAIL_SUFFIX,
     case_name,
     file_stem,
+    refuse_another_case,
     refuse_overwriting,
     write_dataset_files,
     write_maps,
@@ -121,7 +122,7 @@ def check(
     masks: list[Source] = [] if mask is None else list(mask) if isinstance(mask, list | tuple) else [mask]
     asked = load_task(task)
     first, second = asked.take(flair=flair, t1=t1)
-    load = _loader(models, settings, asked)
+    load = models_loader(models, settings, asked)
     given = {"flair": first, "t1": second, "brain_mask": brain_mask}
     with _room_for([*given.values(), *masks]) as room:
         files = {name: _as_file(source, room / name) for name, source in given.items() if source is not None}
@@ -139,12 +140,13 @@ def check(
             return judge_files(request, None, load, settings, on_step)
         output = Path(output)
         refuse_overwriting(output, request.case, request.files, asked)
+        refuse_another_case(output, request.case)
         with staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
             write_dataset_files(stage, output)
             return judge_files(request, stage, load, settings, on_step)
 
 
-def _loader(models: Models | Path | str | None, settings: InferenceSettings, task: Task) -> Callable[[], Models]:
+def models_loader(models: Models | Path | str | None, settings: InferenceSettings, task: Task) -> Callable[[], Models]:
     """What gives the models: those that are there, or a loading of them.
 
     Raises:

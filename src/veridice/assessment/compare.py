@@ -35,6 +35,8 @@ OWN, OWN_TOOL = "own", "veridice"
 COMPARISON_SUFFIX = "_comparison.json"
 HALF = 0.5
 STAPLE, WEIGHTED = "consensus (STAPLE)", "consensus (weighted)"
+BEST, CONSENSUS = SELECTED = "best_mask", "consensus_mask"
+"""Maps that a comparison may write."""
 
 
 @dataclass(frozen=True)
@@ -198,8 +200,8 @@ def compare_masks(
     if comparing.consensus and len(decisions) > 1:
         made = {name: Volume(mask, scan.flair.geometry) for name, mask in consensus_masks(decisions).items()}
         consensus = sorted(decide([GivenMask(name, mask) for name, mask in made.items()]), key=lambda one: -one.predicted_dice)
-    selected = {"best_mask": ranked[0][1].mask_analysis.mask} if comparing.best else {}
-    selected |= {"consensus_mask": consensus[0].mask_analysis.mask} if consensus else {}
+    selected = {BEST: ranked[0][1].mask_analysis.mask} if comparing.best else {}
+    selected |= {CONSENSUS: consensus[0].mask_analysis.mask} if consensus else {}
     masks_of = {name: decision.mask_analysis.mask for name, decision, _ in ranked}
     doubtful = calibration_warnings(quality.calibration, settings, limits)
     voxel_ml = scan.flair.geometry.voxel_volume_ml
@@ -291,8 +293,8 @@ def _store(compared: Compared, stage: Path) -> Comparison:
         write_thumbnail(flair, flair.with_voxels(mask), compared.transform, stage / pictures[tool])
     volumes = {name: flair.with_voxels(mask) for name, mask in compared.selected.items()}
     made_of = {
-        "best_mask": comparison.masks[0].tool,
-        "consensus_mask": comparison.consensus[0].tool if comparison.consensus else "",
+        BEST: comparison.masks[0].tool,
+        CONSENSUS: comparison.consensus[0].tool if comparison.consensus else "",
     }
     files: dict[str, str] = {}
     for name, volume in volumes.items():

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -13,7 +13,10 @@ from rich.markup import escape
 from veridice.cli.common import TaskName, Weights, err, interrupted_after, out, progress_bar
 from veridice.config import LARGEST_SEED, LESION, load_task
 from veridice.errors import InputError
-from veridice.io.weight_cards import NAMES, WeightKind, bundled_weights, read_card, verify
+from veridice.io.weight_cards import NAMES, bundled_weights, read_card, verify
+
+TrainedKind = Literal["brain", "segmenter", "reconstructor", "regressor", "predictor"]
+"""What ``veridice train`` makes; other networks learn in experiments, or in the background."""
 
 
 def simulate(
@@ -44,7 +47,7 @@ def simulate(
 
 def train(
     network: Annotated[
-        WeightKind, typer.Argument(help="brain, segmenter, reconstructor, regressor, predictor, in this order.")
+        TrainedKind, typer.Argument(help="brain, segmenter, reconstructor, regressor, predictor, in this order.")
     ],
     config: Annotated[str | None, typer.Option(help="TOML file, or a shipped one: default, paper; else the task's.")] = None,
     task: TaskName = LESION.name,

@@ -226,9 +226,12 @@ def _between_visits(dataset: Path, name: str, output: Path, scans: Sequence[Bids
     pairs = []
     with progress_bar() as bar:
         task = bar.add_task("visits", total=len(waiting))
-        for _, result in in_processes(waiting, partial(measured_pair, output), *processes):
+        for (first, second), result in in_processes(waiting, partial(measured_pair, output), *processes):
             bar.advance(task)
-            if not isinstance(result, ProcessDiedError):
+            if isinstance(result, ProcessDiedError):
+                said = f"{first.scan.name} to {second.scan.name}: not compared, {result}"
+                err.print(f"[yellow]warning:[/yellow] {escape(said)}")
+            else:
                 pairs.append(result)
     write_visits(output, name, sorted(pairs, key=lambda pair: (pair.participant, pair.first)))
     changed = sum(pair.more_than_noise for pair in pairs)

@@ -20,7 +20,8 @@ from veridice.cohort.worklist import (
     without_shared_warnings,
     write_tables,
 )
-from veridice.errors import InputError, OutputError
+from veridice.errors import InputError
+from veridice.io.atomic import written
 from veridice.io.bids_dataset import BidsScan
 from veridice.quality.calibration import CalibrationSet, farther_than
 from veridice.quality.decision import MAX_GROSS
@@ -75,10 +76,8 @@ def write_group(
     # The page says by itself what the intervals rest on.
     said = [notice.text for notice in shared if notice.code != SIMULATED_CALIBRATION]
     facts["notes"] = [*notes, *(f"Of every scan: {text}." for text in said)]
-    try:
+    with written(output):
         write_group_report(as_text(shown), expected_failures(table), facts, output, output / PAGE)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     return table
 
 

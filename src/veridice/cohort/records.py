@@ -13,8 +13,7 @@ from filelock import FileLock, Timeout
 from pydantic import Field
 
 from veridice.config import Frozen
-from veridice.errors import OutputError
-from veridice.io.atomic import make_folder, write_text
+from veridice.io.atomic import make_folder, write_text, written
 
 RECORDS = "records"
 """Folder of the records, one file a scan."""
@@ -52,9 +51,14 @@ def read_record(output: Path, scan: str) -> Record | None:
 
 
 def write_record(output: Path, record: Record) -> None:
-    """Write it, whole or not at all."""
-    (output / RECORDS).mkdir(parents=True, exist_ok=True)
-    write_text(output / RECORDS / f"{record.scan}.json", record.model_dump_json(indent=2) + "\n")
+    """Write it, whole or not at all.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    with written(output):
+        (output / RECORDS).mkdir(parents=True, exist_ok=True)
+        write_text(output / RECORDS / f"{record.scan}.json", record.model_dump_json(indent=2) + "\n")
 
 
 def describe_input(path: Path) -> InputFile:
@@ -107,18 +111,16 @@ def scan_held(output: Path, scan: str, wait: float = 0) -> Iterator[Path | None]
     make_folder(output / HIDDEN)
     # Left behind on purpose: whoever removed it would let two processes hold two files of one name.
     lock = FileLock(output / HIDDEN / f"{scan}.lock", timeout=wait)
-    try:
+    with written(output), suppress(Timeout):
         lock.acquire()
-    except Timeout:
+    if not lock.is_locked:
         yield None
         return
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     stage = output / HIDDEN / scan
     with lock:
         try:
             shutil.rmtree(stage, ignore_errors=True)
-            stage.mkdir()
+            make_folder(stage)
             yield stage
         finally:
             shutil.rmtree(stage, ignore_errors=True)
@@ -138,7 +140,7 @@ def publish(stage: Path, output: Path, folder: Path, record: Record) -> None:
     Raises:
         OutputError: nothing can be written there.
     """
-    try:
+    with written(output):
         old = read_record(output, record.scan)
         (output / RECORDS / f"{record.scan}.json").unlink(missing_ok=True)
         made = sorted(stage.iterdir())
@@ -150,5 +152,3 @@ def publish(stage: Path, output: Path, folder: Path, record: Record) -> None:
         for name in set(old.files if old else ()) - set(names):
             (output / name).unlink(missing_ok=True)
         write_record(output, record.model_copy(update={"files": names}))
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); free some space") from error

@@ -59,6 +59,9 @@ def plan_tasks(
         output: folder of derivatives.
         weights: folder of the networks.
         settings: passes, seed, device, threshold.
+
+    Raises:
+        OutputError: results would replace masks.
     """
     tasks, checksums = [], dict[Any, str]()
     for scan in scans:
@@ -74,6 +77,7 @@ def plan_tasks(
         if label not in checksums:
             checksums[label] = settings_checksum(request, weights, settings)
         tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksums[label], problem))
+        tasks[-1].refuse_overwriting()
     return tasks
 
 
@@ -96,6 +100,9 @@ def plan_comparison(
         mask_label: of the lesions in all of them; None: each tool's own.
         own: whether our own mask is compared too.
         select: ``best`` and ``consensus``, or one of them, or neither.
+
+    Raises:
+        OutputError: results would replace masks.
     """
     tasks, checksums = [], dict[Any, str]()
     for scan in scans:
@@ -118,6 +125,7 @@ def plan_comparison(
         if comparing not in checksums:
             checksums[comparing] = settings_checksum(request, weights, settings, comparing)
         tasks.append(ScanTask(request, scan.folder, output, weights, settings, checksums[comparing], problem, comparing))
+        tasks[-1].refuse_overwriting()
     return tasks
 
 

@@ -13,7 +13,7 @@ import torch
 
 from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files, load_prepared
-from veridice.assessment.compare import Comparing, compare_files
+from veridice.assessment.compare import SELECTED, Comparing, compare_files
 from veridice.assessment.models import Models
 from veridice.cohort.records import (
     COMPARISON,
@@ -26,7 +26,9 @@ from veridice.cohort.records import (
     write_record,
 )
 from veridice.config import LESION, InferenceSettings
-from veridice.errors import VeridiceError
+from veridice.errors import OutputError, VeridiceError
+from veridice.io.atomic import how_to_mend, no_room
+from veridice.io.bids import refuse_overwriting
 from veridice.io.image_header import require_content
 from veridice.io.memory import memory_ran_out
 from veridice.io.weight_cards import NAMES, read_card
@@ -66,6 +68,15 @@ class ScanTask:
     def name(self) -> str:
         """Of its record."""
         return self.request.case + (COMPARISON if self.comparing else "")
+
+    def refuse_overwriting(self) -> None:
+        """Make sure that no input is replaced: a study may have its masks in the very folder that gets the results.
+
+        Raises:
+            OutputError: one would be.
+        """
+        maps = None if self.comparing is None else SELECTED
+        refuse_overwriting(self.output / self.folder, self.request.case, self.request.files, self.request.task, maps)
 
     def is_finished(self) -> bool:
         """Whether its results are there already."""
@@ -139,6 +150,8 @@ def _judge_held(task: ScanTask, stage: Path) -> Outcome:
     except VeridiceError as error:
         return give_up(task, str(error))
     except OSError as error:
+        if no_room(error):
+            raise OutputError(f"{task.output.name}: {how_to_mend(error)}") from error
         return give_up(task, f"{error.filename or task.name}: cannot be read ({error.strerror or error})")
     except Exception as error:  # one scan must not end a study
         if ran_out := memory_ran_out(error):

@@ -13,8 +13,8 @@ import pandas as pd
 
 from veridice.assessment.compare import COMPARISON_SUFFIX, ComparedMask, Comparison, read_comparison
 from veridice.cohort.records import COMPARISON, read_record
-from veridice.errors import InputError, OutputError
-from veridice.io.atomic import write_json, write_text
+from veridice.errors import InputError
+from veridice.io.atomic import write_json, write_text, written
 from veridice.io.bids import neutral_cell, write_dataset_files
 from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.quality.decision import AGREEMENT_WEIGHT
@@ -222,12 +222,10 @@ def write_comparison(
         "failed": len(scans) - len(comparisons),
         "unknown": sum(not comparison.known for comparison in comparisons.values()),
     }
-    try:
+    with written(output):
         write_dataset_files(output)
         _write_tables(output, table, summary, pairs)
         write_comparison_page(output / PAGE, summary, pairs, group_means(table), pictures, _consensus(comparisons), facts)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     return summary, pairs
 
 

@@ -20,11 +20,11 @@ from veridice._version import __version__
 from veridice.case import Assessment
 from veridice.cohort.records import read_record
 from veridice.config import Frozen
-from veridice.errors import InputError, OutputError, VeridiceError
+from veridice.errors import InputError, VeridiceError
 from veridice.imaging.registration import Alignment, align, resample_aligned
 from veridice.imaging.volume import Geometry, Volume
-from veridice.io.atomic import write_json, write_text
-from veridice.io.bids import ASSESSMENT_SUFFIX, neutral_cell, read_assessment
+from veridice.io.atomic import write_json, write_text, written
+from veridice.io.bids import ASSESSMENT_SUFFIX, in_time, neutral_cell, read_assessment
 from veridice.io.bids_dataset import BidsScan, describe_scans
 from veridice.io.nifti import read_image, read_mask
 from veridice.metrics.overlap import dice
@@ -102,7 +102,7 @@ def visits_of(output: Path, scans: Sequence[BidsScan], order: dict[str, str]) ->
     Args:
         output: folder of derivatives.
         scans: of the data set.
-        order: what sessions are ordered by, by scan: the time of acquisition where it is known.
+        order: time of acquisition by scan, where it is known.
     """
     people: dict[str, dict[str, Visit]] = {}
     for scan in sorted(scans, key=lambda scan: scan.name):
@@ -110,8 +110,8 @@ def visits_of(output: Path, scans: Sequence[BidsScan], order: dict[str, str]) ->
         if visit is not None:
             people.setdefault(scan.subject, {}).setdefault(scan.session, visit)
     for sessions in people.values():
-        ordered = sorted(sessions.values(), key=lambda visit: (order.get(visit.scan.name) or "", visit.scan.session))
-        yield from pairwise(ordered)
+        ordered = in_time({session: order.get(visit.scan.name, "") for session, visit in sessions.items()})
+        yield from pairwise(sessions[session] for session in ordered)
 
 
 def order_of(dataset: Path, scans: Sequence[BidsScan]) -> dict[str, str]:
@@ -143,8 +143,9 @@ def measured_pair(output: Path, pair: tuple[Visit, Visit]) -> VisitPair:
         if known.checksum == checksum:
             return known
     measured = measure_pair(first, second, checksum)
-    place.parent.mkdir(parents=True, exist_ok=True)
-    write_json(place, measured.model_dump(mode="json"))
+    with written(output):
+        place.parent.mkdir(exist_ok=True)
+        write_json(place, measured.model_dump(mode="json"))
     return measured
 
 
@@ -319,14 +320,12 @@ def write_visits(output: Path, name: str, pairs: Sequence[VisitPair]) -> None:
         for participant, own in people.items()
     ]
     rows.sort(key=lambda row: -max(abs(pair.change_ml) / pair.least_change_ml for pair in row["pairs"]))
-    try:
+    with written(output):
         table = tabulate_visits(pairs).map(neutral_cell)
         text = table.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
         write_text(output / "visits.tsv", text)
         write_json(output / "visits.json", {column: {"Description": text} for column, text in COLUMNS.items()})
         write_visits_page(output / "visits.html", name, rows)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
 
 
 def _session(scan: str) -> str:

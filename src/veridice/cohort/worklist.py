@@ -16,8 +16,8 @@ from veridice._version import __version__
 from veridice.case import Assessment, Notice
 from veridice.cohort.ratings import doubtful_ratings, rating_file, read_rating
 from veridice.cohort.records import Record, read_record
-from veridice.errors import InputError, OutputError
-from veridice.io.atomic import write_json, write_text
+from veridice.errors import InputError
+from veridice.io.atomic import write_json, write_text, written
 from veridice.io.bids import (
     ASSESSMENT_SUFFIX,
     REPORT_SUFFIX,
@@ -261,7 +261,7 @@ def write_tables(output: Path, table: pd.DataFrame) -> Path:
     Raises:
         OutputError: they cannot be written.
     """
-    try:
+    with written(output):
         safe = as_text(table).assign(known=table["known"].map({True: "yes", False: "no"})).map(neutral_cell)
         text = safe.to_csv(sep="\t", index=False, float_format="%.6g", na_rep="n/a", lineterminator="\n")
         write_text(output / "veridice.tsv", text)
@@ -271,6 +271,4 @@ def write_tables(output: Path, table: pd.DataFrame) -> Path:
         }
         write_json(output / "veridice.json", meanings)
         write_dataset_files(output)
-    except OSError as error:
-        raise OutputError(f"{output}: cannot be written ({error.strerror or error}); give a folder of yours") from error
     return output / "veridice.tsv"

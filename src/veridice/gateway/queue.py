@@ -227,13 +227,13 @@ class Queue(Database):
             connection.execute("UPDATE studies SET published = ? WHERE key = ?", (json.dumps(list(known.values())), study.key))
 
     def try_later(self, study: StudyRow, seconds: float, reason: str, refused: bool = False) -> None:
-        """The archive did not take it, or refused it: once more after so many seconds."""
+        """The archive did not take a study, or refused it: once more after so many seconds, unless it is judged anew."""
         now = time.time()
         with self.writing() as connection:
             connection.execute(
                 "UPDATE studies SET due = ?, tries = tries + 1, reason = ?, "
                 "first_refused = CASE WHEN ? AND first_refused = 0 THEN ? ELSE first_refused END "
-                "WHERE key = ? AND generation = ?",
+                "WHERE key = ? AND generation = ? AND state = 'judged'",
                 (now + seconds, reason, refused, now, study.key, study.generation),
             )
 

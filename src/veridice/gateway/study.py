@@ -15,13 +15,14 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import Comprehensive3DSRStorage, KeyObjectSelectionDocumentStorage
 
-from veridice.assessment.check import check
+from veridice.assessment.check import Request, judge_files, models_loader
 from veridice.assessment.result import AssessmentResult
-from veridice.config import InferenceSettings
-from veridice.errors import InputError, OutputError
+from veridice.case import plain_name
+from veridice.config import LESION, InferenceSettings
+from veridice.errors import GeometryError, InputError
 from veridice.gateway.queue import Sent
 from veridice.io.atomic import staged_output
-from veridice.io.bids import ASSESSMENT_SUFFIX, file_stem
+from veridice.io.bids import ASSESSMENT_SUFFIX, file_stem, refuse_another_case, refuse_overwriting, write_dataset_files
 from veridice.io.dicom_choice import Choice, choose, is_ours
 from veridice.io.dicom_frames import PATIENT, STUDY, SourceImages, read_sources
 from veridice.io.dicom_headers import LARGEST_SERIES, Series, read_study
@@ -119,18 +120,20 @@ def judge_study(
     choice, given = (choice, None) if mask or options.judge == "own" else _given(choice, sources, options)
     if on_choice:
         on_choice(choice)
+    settings, case = settings or InferenceSettings(), plain_name(case)
+    refuse_overwriting(output, case, [mask] if mask else [])
+    refuse_another_case(output, case)
     with tempfile.TemporaryDirectory(prefix="veridice-") as name, staged_output(output, last=ASSESSMENT_SUFFIX) as stage:
         room = Path(name)
-        result = check(
+        judged = mask or (_file_of(given, room) if given else None)
+        request = Request(
+            case,
             _folder_of(choice.flair, room / "flair"),
             _folder_of(choice.t1, room / "t1w") if choice.t1 else None,
-            mask or (_file_of(given, room) if given else None),
-            output=stage,
-            models=models,
-            settings=settings,
-            case=case,
-            on_step=on_step,
+            masks=[judged] if judged else [],
         )
+        write_dataset_files(stage, output)
+        result = judge_files(request, stage, models_loader(models, settings, LESION), settings, on_step)
         taken = [series.number for series in study if not is_ours(series)]
         making = _making(choice, result, _rests_on(result, choice, given, options), taken, earlier, revision)
         objects = make_objects(making, sources, result, options.labelmap, earlier)
@@ -258,7 +261,7 @@ def _read_back(path: Path, what: str, sources: SourceImages, result: AssessmentR
     """Masks and maps lie where they should, as another program reads them.
 
     Raises:
-        OutputError: one does not.
+        GeometryError: one does not.
     """
     masks = {"segmentation": result.judged_mask, "own-segmentation": result.volumes[OWN]}
     if what in masks:
@@ -269,4 +272,4 @@ def _read_back(path: Path, what: str, sources: SourceImages, result: AssessmentR
         return
     placed = found.on(wanted.geometry)
     if placed is None or not np.allclose(placed.voxels, np.clip(wanted.voxels, 0, 1), atol=1e-6):
-        raise OutputError(f"{path.name}: does not lie where the images lie; please report this with the kind of scanner")
+        raise GeometryError(f"{path.name}: does not lie where the images lie; please report this with the kind of scanner")

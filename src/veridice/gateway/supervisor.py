@@ -205,8 +205,9 @@ def send_next(inbox: Inbox, archive: Archive) -> bool:
     except NotSentError as error:
         _not_sent(inbox.queue, study, error)
         return True
-    except FileNotFoundError:
-        return True  # it is being judged anew, which the queue says by now
+    except Exception as error:  # results that are gone or damaged: other studies do not wait for these
+        _not_sent(inbox.queue, study, NotSentError(f"its results cannot be sent ({type(error).__name__})", final=True))
+        return True
     reason = "; ".join(missing.values())
     if inbox.queue.sent(study, reason):
         LOG.info("study %s: sent%s", study.key, f"; {reason}" if reason else "")

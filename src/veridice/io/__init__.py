@@ -6,10 +6,10 @@ May be imported by every room above: all but imaging, networks and metrics.
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "atomic": "append_line held is_new make_folder replaced staged_output write_json write_text",
+    "atomic": "append_line held how_to_mend is_new make_folder no_room replaced staged_output write_json write_text written",
     "bids": (
-        "ASSESSMENT_SUFFIX MAPS RATING_SUFFIX REPORT_SUFFIX THUMBNAIL_SUFFIX case_name file_stem neutral_cell read_assessment "
-        "read_table refuse_overwriting write_dataset_files write_maps write_table"
+        "ASSESSMENT_SUFFIX MAPS RATING_SUFFIX REPORT_SUFFIX THUMBNAIL_SUFFIX case_name file_stem in_time neutral_cell "
+        "read_assessment read_table refuse_another_case refuse_overwriting write_dataset_files write_maps write_table"
     ),
     "bids_dataset": "BidsScan check_dataset describe_scans find_scans read_filter validate_dataset without_scans",
     "database": "Database",

@@ -34,6 +34,19 @@ def make_folder(folder: Path) -> None:
 
 
 @contextlib.contextmanager
+def written(folder: Path) -> Iterator[None]:
+    """What is written into a folder inside the block.
+
+    Raises:
+        OutputError: it cannot be, as when the disk is full.
+    """
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(f"{folder}: {how_to_mend(error)}") from error
+
+
+@contextlib.contextmanager
 def held(folder: Path) -> Iterator[None]:
     """Hold an output folder, which is made when absent, so that no second process writes there at the same time.
 
@@ -47,12 +60,12 @@ def held(folder: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _locked(file: Path, patience: float, doing: str) -> Iterator[None]:
-    try:
-        lock = FileLock(file, timeout=patience).acquire()
-    except Timeout as error:
-        raise OutputError(f"{file.parent}: another veridice {doing} there; wait for it, or give another -o folder") from error
-    except OSError as error:
-        raise OutputError(f"{file.parent}: {_how_to_mend(error)}") from error
+    with written(file.parent):
+        try:
+            lock = FileLock(file, timeout=patience).acquire()
+        except Timeout as error:
+            what = f"another veridice {doing} there; wait for it, or give another -o folder"
+            raise OutputError(f"{file.parent}: {what}") from error
     with lock:
         try:
             yield
@@ -92,7 +105,7 @@ def staged_output(folder: Path, last: str | None = None) -> Iterator[Path]:
             with _short_turn(folder):
                 _publish(stage, folder, last)
     except OSError as error:
-        raise OutputError(f"{folder}: {_how_to_mend(error)}") from error
+        raise OutputError(f"{folder}: {how_to_mend(error)}") from error
     finally:
         if stage is not None:
             shutil.rmtree(stage, ignore_errors=True)
@@ -137,8 +150,14 @@ def _is(file: Path, last: str | None) -> bool:
     return last is not None and file.name.endswith(last)
 
 
-def _how_to_mend(error: OSError) -> str:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+def no_room(error: OSError) -> bool:
+    """Whether there is no more room to write."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+
+
+def how_to_mend(error: OSError) -> str:
+    """What went wrong while writing, and what to do, in words that follow the folder's name."""
+    if no_room(error):
         return "no room left while writing, nothing was kept; free some space or give another -o folder"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
         return "is a file or lies below one; give a folder to -o"

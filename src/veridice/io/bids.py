@@ -6,7 +6,7 @@ import contextlib
 import csv
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -109,18 +109,46 @@ def file_stem(case: str) -> str:
     return "sub-" + (re.sub(r"[^A-Za-z0-9]", "", case)[:80] or "scan")
 
 
-def refuse_overwriting(folder: Path, case: str, inputs: Iterable[Path], task: Task = LESION) -> None:
-    """Make sure that a result of ``case`` in ``folder`` replaces no input, and nothing of another case whose name differs in
-    signs alone.
+def in_time(sessions: Mapping[str, str]) -> list[str]:
+    """Sessions of one person in order: by time of acquisition where each has one, else by name, ``2`` before ``10``.
+
+    Args:
+        sessions: time of acquisition, empty where it is not known, by the name of the session.
+    """
+    if all(sessions.values()):
+        return sorted(sessions, key=sessions.__getitem__)
+    return sorted(sessions, key=lambda name: [int(part) if part.isdecimal() else part for part in re.split("([0-9]+)", name)])
+
+
+def refuse_overwriting(
+    folder: Path, case: str, inputs: Iterable[Path], task: Task = LESION, maps: Collection[str] | None = None
+) -> None:
+    """Make sure that no map of ``case`` in ``folder`` replaces an input.
+
+    Args:
+        folder: where results go.
+        case: whose.
+        inputs: files that are judged.
+        task: gives the names of maps.
+        maps: those that may be written; None: all.
 
     Raises:
         OutputError: it would.
     """
     # Not Path.resolve, which fails on links that lead to themselves.
-    results = {os.path.realpath(folder / f"{file_stem(case)}_{name}.nii.gz") for name, _, _ in maps_of(task).values()}
+    names = [suffix for name, (suffix, _, _) in maps_of(task).items() if maps is None or name in maps]
+    results = {os.path.realpath(folder / f"{file_stem(case)}_{name}.nii.gz") for name in names}
     for path in inputs:
         if os.path.realpath(path) in results:
-            raise OutputError(f"{path}: would be overwritten by a result of the same name; give another -o folder")
+            raise OutputError(f"{path}: would be overwritten by a result of the same name; give another folder for the results")
+
+
+def refuse_another_case(folder: Path, case: str) -> None:
+    """Make sure that ``folder`` has no results of another case whose name differs in signs alone.
+
+    Raises:
+        OutputError: it has.
+    """
     stored = folder / f"{file_stem(case)}{ASSESSMENT_SUFFIX}"
     with contextlib.suppress(InputError):
         if (there := read_assessment(stored).case) != case:

@@ -79,11 +79,6 @@ class SourceImages:
             raise GeometryError(f"a map of {volume.geometry.describe()} does not lie on the images, {self.grid.describe()}")
         return np.ascontiguousarray(placed.voxels.transpose(2, 1, 0)[list(self.slice_of_frame)])
 
-    @property
-    def file_set(self) -> list[str]:
-        """UIDs of the images, in order of their text."""
-        return sorted(str(dataset.SOPInstanceUID) for dataset in self.datasets)
-
 
 def read_sources(files: Sequence[Path]) -> SourceImages:
     """Headers of the files of one series.
@@ -92,7 +87,7 @@ def read_sources(files: Sequence[Path]) -> SourceImages:
         InputError: they are several images in one place, or state no place.
         GeometryError: the slices do not lie evenly behind each other.
     """
-    datasets = [_lean(read_quietly(path)) for path in files]
+    datasets = [_lean(_header(path)) for path in files]
     try:
         positions, directions, spacing = _places(datasets)
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -111,6 +106,13 @@ def read_sources(files: Sequence[Path]) -> SourceImages:
     if len(datasets) == 1:
         return SourceImages(datasets, grid, tuple(slices))
     return SourceImages([datasets[index] for index in order], grid, tuple(range(len(order))))
+
+
+def _header(path: Path) -> Dataset:
+    try:
+        return read_quietly(path, (*PATIENT, *STUDY, *IMAGE))
+    except Exception as error:  # damaged bytes make pydicom raise nearly everything
+        raise InputError(f"{path.name}: its header is damaged; send or copy the image once more") from error
 
 
 def _places(datasets: list[Dataset]) -> tuple[list[list[float]], list[float], list[float]]:

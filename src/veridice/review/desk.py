@@ -119,7 +119,7 @@ class Desk:
         # What changed without being judged again is told until it is.
         again, changed = record != scan.record, moved_layers(scan) | self._changed[name]
         if again or changed:
-            fresh = read_scan_of_study(self.output, self._dataset, record, scan.site)
+            fresh = read_scan_of_study(self.output, self._dataset, record, scan.site, scan.acquired)
             if not fresh.needs_look:
                 raise NotFoundError("the results of this scan are no longer there; run veridice run … participant again")
             with self._reading:

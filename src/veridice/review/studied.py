@@ -14,7 +14,7 @@ from veridice.case import Assessment
 from veridice.cohort.records import COMPARISON, RECORDS, Record, read_record
 from veridice.config import LESION
 from veridice.errors import InputError
-from veridice.io.bids import ASSESSMENT_SUFFIX, MAPS, REPORT_SUFFIX, THUMBNAIL_SUFFIX, read_assessment
+from veridice.io.bids import ASSESSMENT_SUFFIX, MAPS, REPORT_SUFFIX, THUMBNAIL_SUFFIX, in_time, read_assessment
 
 LAYERS = {
     "flair": ("FLAIR", "image"),
@@ -49,7 +49,7 @@ class StudiedScan:
         record: what was done to it.
         assessment: None where it could not be judged.
         layers: files by the names of :data:`LAYERS`; only those that are there.
-        site: of the participant, where the table of the study names it.
+        site, acquired: of the participant, and when; where the table of the study says so.
         looks: size and time of each layer when it was last read, by which a changed file is noticed.
         version: checksum of what a person looks at, the record and the judged mask's size; a rating is of one version.
     """
@@ -62,6 +62,7 @@ class StudiedScan:
     assessment: Assessment | None
     layers: Mapping[str, Path]
     site: str = ""
+    acquired: str = ""
     looks: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     version: str = ""
 
@@ -88,12 +89,12 @@ def open_study(output: Path, dataset: Path | None) -> dict[str, StudiedScan]:
     if not (output / RECORDS).is_dir():
         raise InputError(f"{output}: holds no judged study; run veridice run BIDS_DIR {output.name} participant first")
     dataset = dataset or dataset_of(output)
-    sites = _sites(output)
+    described = _described(output)
     scans = {}
     for file in sorted((output / RECORDS).glob("*.json")):
         record = None if file.stem.endswith(COMPARISON) else read_record(output, file.stem)
         if record is not None and record.scan == file.stem:
-            scans[record.scan] = read_scan_of_study(output, dataset, record, sites.get(record.scan, ""))
+            scans[record.scan] = read_scan_of_study(output, dataset, record, *described.get(record.scan, ("", "")))
     if not scans:
         raise InputError(f"{output}: no scan was judged yet; run veridice run … participant first")
     judged = [scan for scan in scans.values() if scan.assessment]
@@ -112,16 +113,21 @@ def dataset_of(output: Path) -> Path:
     return above[0] if above else output.resolve().parent
 
 
-def _sites(output: Path) -> dict[str, str]:
-    """Site of each scan, from the table that ``veridice run … group`` wrote; nothing without it."""
+def _described(output: Path) -> dict[str, tuple[str, str]]:
+    """Site and time of acquisition of each scan, from the table that ``veridice run … group`` wrote; nothing without it."""
     import csv
 
     with suppress(OSError, ValueError, KeyError), (output / "veridice.tsv").open(encoding="utf-8", newline="") as stream:
-        return {row["scan"]: row["site"] for row in csv.DictReader(stream, delimiter="\t") if row["site"] not in ("n/a", None)}
+        rows = list(csv.DictReader(stream, delimiter="\t"))
+        return {row["scan"]: (_known(row.get("site")), _known(row.get("acquired"))) for row in rows}
     return {}
 
 
-def read_scan_of_study(output: Path, dataset: Path, record: Record, site: str = "") -> StudiedScan:
+def _known(cell: str | None) -> str:
+    return "" if cell in (None, "n/a") else str(cell)
+
+
+def read_scan_of_study(output: Path, dataset: Path, record: Record, site: str = "", acquired: str = "") -> StudiedScan:
     """One scan as it is on the disk now."""
     folder = Path(record.files[0]).parent if record.files else Path()
     session = next((part for part in folder.parts if part.startswith("ses-")), "")
@@ -135,7 +141,7 @@ def read_scan_of_study(output: Path, dataset: Path, record: Record, site: str = 
     looks = {name: look for name, path in layers.items() if (look := _look(path)) is not None}
     size = looks.get("judged_mask", (0, 0))[0]
     version = hashlib.sha256(f"{record.model_dump_json()}{size}".encode()).hexdigest()[:32]
-    return StudiedScan(record.scan, participant, session, folder, record, assessment, layers, site, looks, version)
+    return StudiedScan(record.scan, participant, session, folder, record, assessment, layers, site, acquired, looks, version)
 
 
 def _layers(results: Path, images: Path, record: Record, assessment: Assessment) -> Iterator[tuple[str, Path]]:
@@ -176,13 +182,15 @@ def unlike_record(scan: StudiedScan) -> set[str]:
 
 
 def previous_visit(scans: Mapping[str, StudiedScan], scan: StudiedScan) -> StudiedScan | None:
-    """The latest earlier visit of the same participant that can be shown, by the names of the sessions."""
-    earlier = [
-        other
+    """The latest earlier visit of the same participant that can be shown."""
+    visits = {
+        other.session: other
         for other in scans.values()
-        if other.participant == scan.participant and other.session and other.session < scan.session and other.needs_look
-    ]
-    return max(earlier, key=lambda other: other.session, default=None)
+        if other.participant == scan.participant and other.session and other.needs_look
+    } | {scan.session: scan}
+    ordered = in_time({session: visit.acquired for session, visit in visits.items()})
+    earlier = ordered[: ordered.index(scan.session)]
+    return visits[earlier[-1]] if scan.session and earlier else None
 
 
 def page_of(scan: StudiedScan, suffix: str) -> str | None:
