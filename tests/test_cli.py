@@ -107,7 +107,18 @@ def test_a_second_run_gives_the_same_numbers(scan_files: dict[str, Path], capsys
 
 
 @pytest.mark.parametrize(
-    "arguments", [["check", "--flai", "x"], ["check"], ["nonsense"], ["check", "--flair=a", "-o", "b", "--passes=1"]]
+    "arguments",
+    [
+        ["check", "--flai", "x"],
+        ["check"],
+        ["nonsense"],
+        ["check", "--flair=a", "-o", "b", "--passes=1"],
+        *(
+            [name, "a", "b", *rest, "--mask-threshold=nan"]
+            for name, rest in (("run", ["participant"]), ("compare", ["--masks=x"]))
+        ),
+        *(["train", kind] for kind in ("critic", "anatomy", "probabilistic", "generator")),
+    ],
 )
 def test_wrong_usage_is_exit_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(arguments) == 2
@@ -148,7 +159,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_models_lists_and_verifies(tiny_weights: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 0
-    assert capsys.readouterr().out.count("(intact)") == 7
+    assert capsys.readouterr().out.count("(intact)") == 9
     (tiny_weights / "segmenter.safetensors").write_bytes(b"x")
     assert cli.run(["models", f"--weights={tiny_weights}"]) == 0
     assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 3

@@ -67,6 +67,7 @@ class Calibration(Frozen):
     source: str = Field(description="what the calibration cases are")
     n: int = Field(description="number of calibration cases")
     simulated: bool = Field(False, description="whether any of them is simulated")
+    sha256: str = Field("", description="checksum of all its numbers")
 
 
 class RankedMask(Frozen):

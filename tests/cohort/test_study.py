@@ -28,11 +28,11 @@ from veridice.cohort.schedule import plan_comparison, plan_tasks
 from veridice.cohort.task import Outcome, ScanTask, judge_scan, settings_checksum
 from veridice.cohort.worklist import as_text, expected_failures, known_values, without_shared_warnings
 from veridice.config import InferenceSettings
-from veridice.errors import OutputError
+from veridice.errors import InputError, OutputError
 from veridice.io.bids_dataset import find_scans
 from veridice.io.other_tools import MaskFolder
 from veridice.metrics.catalogue import STUDY_COLUMNS
-from veridice.quality.calibration import CalibrationSet
+from veridice.quality.calibration import CalibrationSet, read_calibration, write_calibration
 
 SUBJECTS = ("01", "02", "03")
 
@@ -347,3 +347,26 @@ def test_a_full_disk_is_said_and_is_no_internal_error(
             outcome = judge_scan(task)
         assert outcome.status == "failed" and "no room left" in outcome.reason, place
     assert judge_scan(task).status == "done"
+
+
+@pytest.mark.parametrize("name", ["../sub-02.nii.gz", "/etc/hostname", "sub-01/../../x", ""])
+def test_a_record_that_points_out_of_the_folder_is_none(name: str, tmp_path: Path) -> None:
+    record = {"scan": "sub-01", "status": "done", "settings": "x", "files": [name]}
+    (tmp_path / "records").mkdir()
+    (tmp_path / "records/sub-01.json").write_text(json.dumps(record))
+    assert read_record(tmp_path, "sub-01") is None
+
+
+def test_a_calibration_of_other_weights_is_said_before_the_study_begins_and_without_its_place(
+    bids: Path, tiny_weights: Path, tmp_path: Path
+) -> None:
+    known = read_calibration(tiny_weights / "calibration.json")
+    other = tmp_path / "secret" / "c.json"
+    other.parent.mkdir()
+    write_calibration(other, known.model_copy(update={"weights": {"segmenter": "another"}}))
+    task = tasks_of(bids, tiny_weights, tmp_path / "out")[0]
+    request = dataclasses.replace(task.request, calibration=other)
+    with pytest.raises(InputError, match="other weights"):
+        settings_checksum(request, tiny_weights, task.settings)
+    reason = judge_scan(dataclasses.replace(task, request=request)).reason
+    assert "other weights" in reason and "secret" not in reason

@@ -13,6 +13,7 @@ from veridice.errors import InputError
 from veridice.quality.calibration import (
     CalibrationSet,
     dice_intervals,
+    expected_shortfall,
     farther_than,
     fewest_cases,
     read_calibration,
@@ -132,3 +133,11 @@ def test_without_distances_nothing_is_said_of_them() -> None:
     known = with_distances(0, 0.0)
     assert farther_than(known.model_copy(update={"unfamiliarity": ()}), np.full(50, 9.0), np.arange(50)) is None
     assert farther_than(known, np.zeros(0), np.zeros(0)) is None
+
+
+def test_the_chance_of_failure_counts_people_by_their_weights() -> None:
+    known = calibration_of(20)
+    twice = known.model_copy(update={"weight": (2.0,) * 5 + (1.0,) * 15})
+    columns = ("predicted", "spread", "dice")
+    copied = known.model_copy(update={name: getattr(known, name)[:5] + getattr(known, name) for name in columns})
+    assert expected_shortfall(twice, 0.7, 0.1, 0.75) == pytest.approx(expected_shortfall(copied, 0.7, 0.1, 0.75))

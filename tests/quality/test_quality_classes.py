@@ -21,17 +21,20 @@ def calibration(count: int = 60, weights: tuple[float, ...] = ()) -> Calibration
 
 def slowly(cases: CalibrationSet, predicted: float, spread: float) -> list[float]:
     """One case after the other: where the true Dice would lie if the prediction were as wrong as there."""
-    shares, weights = [0.0] * len(CLASSES), cases.weights_of_cases
-    for dice, expected, unit, weight in zip(cases.dice, cases.predicted, cases.spread, weights, strict=True):
+    shares, people = [0.0] * len(CLASSES), list(cases.people)
+    columns = cases.dice, cases.predicted, cases.spread, cases.weights_of_cases, people
+    for dice, expected, unit, weight, person in zip(*columns, strict=True):
         likely = predicted + spread * (dice - expected) / unit
-        shares[sum(likely >= limit for limit in LIMITS)] += weight
-    doubted = [share + weights.mean() for share in shares]
+        shares[sum(likely >= limit for limit in LIMITS)] += weight / people.count(person)
+    doubted = [share + sum(shares) / len(set(people)) for share in shares]
     return [share / sum(doubted) for share in doubted]
 
 
-@given(some.floats(0, 1), some.floats(0.01, 1), some.booleans())
-def test_chances_are_those_of_a_slow_count(predicted: float, spread: float, weighted: bool) -> None:
+@given(some.floats(0, 1), some.floats(0.01, 1), some.booleans(), some.booleans())
+def test_chances_are_those_of_a_slow_count(predicted: float, spread: float, weighted: bool, several: bool) -> None:
     cases = calibration(40, tuple(np.linspace(0.1, 2, 40)) if weighted else ())
+    if several:
+        cases = cases.model_copy(update={"person": tuple(int(number**0.5) for number in range(40))})
     found = class_chances(cases, [predicted], [spread])[0]
     np.testing.assert_allclose(found, slowly(cases, predicted, spread), atol=1e-6)
     assert found.sum() == pytest.approx(1) and found.min() > 0

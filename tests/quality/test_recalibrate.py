@@ -12,6 +12,7 @@ import pytest
 
 from veridice import cli
 from veridice.case import Assessment
+from veridice.io.weight_cards import bundled_weights, checksums
 from veridice.quality.calibration import read_calibration
 from veridice.quality.decision import people_with_bad_masks
 
@@ -54,7 +55,8 @@ def test_calibrate_and_check(judged: Path, scan_files: dict[str, Path], capsys: 
     arguments = [f"--{name}={path}" for name, path in scan_files.items()]
     assert cli.run(["check", "--passes=2", "--json", f"--calibration={made}", *arguments]) == 0
     row = json.loads(capsys.readouterr().out)
-    assert row["calibration"] == {"source": "<b>our clinic", "n": ROWS, "simulated": False}
+    told = {"source": "<b>our clinic", "n": ROWS, "simulated": False, "sha256": calibration.checksum}
+    assert row["calibration"] == told
     assert not any("rest on simulated" in warning for warning in row["warnings"])
     assert "&lt;b&gt;our clinic" in (scan_files["output"] / "sub-1_report.html").read_text()
 
@@ -197,3 +199,13 @@ def test_an_altered_calibration_beside_the_weights_is_told(tiny_weights: Path, c
     file.write_text(file.read_text().replace("random numbers", "our best scans"))
     assert cli.run(["models", "--verify", f"--weights={tiny_weights}"]) == 3
     assert "calibration.json: altered" in capsys.readouterr().err
+
+
+def test_cases_that_other_weights_judged_are_not_added_to_what_ships(judged: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = ["calibrate", str(judged / "table.csv"), "-o", str(judged / "c.json"), "--add-to-shipped", "5"]
+    for known in (checksums(bundled_weights()), {"segmenter": "another"}):
+        for file in (judged / "out").glob("*_veridice.json"):
+            model = {"weights": known, "passes": 20}
+            file.write_text(json.dumps({**json.loads(file.read_text()), "model": model}))
+        assert cli.run(command) == (3 if "brain" not in known else 0)
+    assert "other weights" in capsys.readouterr().err

@@ -191,7 +191,9 @@ def _of_decision(
         "quality_chances": chances,
         "p_values": decision.p_values,
         "judged_mask": best.name,
-        "calibration": Calibration(source=calibration.source, n=calibration.n, simulated=calibration.simulated),
+        "calibration": Calibration(
+            source=calibration.source, n=calibration.n, simulated=calibration.simulated, sha256=calibration.checksum
+        ),
         "scores": {
             **best.scores,
             "predicted_spread": decision.spread,

@@ -39,7 +39,7 @@ from veridice.io.scan_reader import read_given_mask, read_given_parts, read_scan
 from veridice.io.weight_cards import bundled_weights
 from veridice.metrics.catalogue import CRITIC_COLUMN, LESION_COLUMNS
 from veridice.progress import Clock, OnStep
-from veridice.quality.calibration import CalibrationSet, read_calibration
+from veridice.quality.calibration import read_fitting
 from veridice.report.scan_page import write_report
 from veridice.report.thumbnail import write_thumbnail
 
@@ -265,14 +265,8 @@ def with_calibration(models: Models, path: Path | None) -> Models:
     """
     if path is None or models.quality is None:
         return models
-    return replace(models, quality=replace(models.quality, calibration=_given_calibration(path, models)))
-
-
-def _given_calibration(path: Path, models: Models) -> CalibrationSet:
-    calibration = read_calibration(path)
-    if calibration.weights and calibration.weights != {name: card.sha256 for name, card in models.cards.items()}:
-        raise InputError(f"{path}: its cases were judged with other weights; judge them again and run veridice calibrate")
-    return calibration
+    calibration = read_fitting(path, {name: card.sha256 for name, card in models.cards.items()})
+    return replace(models, quality=replace(models.quality, calibration=calibration))
 
 
 def _with_names(masks: list[GivenMask], paths: Sequence[Path]) -> list[GivenMask]:

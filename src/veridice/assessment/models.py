@@ -12,7 +12,7 @@ from veridice.config import LESION, InferenceSettings, Task
 from veridice.errors import WeightsError
 from veridice.inference.passes import REGRESSORS, Backend
 from veridice.inference.weights import load_network
-from veridice.io.weight_cards import ANATOMY, CRITIC, NAMES, OPTIONAL, WeightCard, bundled_weights, read_card
+from veridice.io.weight_cards import ANATOMY, CRITIC, WeightCard, bundled_weights, names_in, read_card
 from veridice.metrics.scores import SUM_GRID
 from veridice.networks.regression_net import RegressionNet
 from veridice.quality.decision import Limits
@@ -59,9 +59,7 @@ def load_models(folder: Path | None = None, with_quality: bool = True, task: Tas
         WeightsError: one is missing or damaged, or they were trained for different cubes or another task.
     """
     folder = folder or bundled_weights(task.name)
-    needed = NAMES if task.name == LESION.name else ("segmenter", "reconstructor")
-    there = (*needed, *(name for name in (*REGRESSORS.values(), *OPTIONAL) if (folder / f"{name}.json").exists()))
-    loaded = {name: load_network(folder, name) for name in dict.fromkeys(there)}
+    loaded = {name: load_network(folder, name) for name in names_in(folder, task.name)}
     card = loaded["segmenter"][1]
     if card.task != task.name or card.arguments.get("classes", 1) != task.count:
         raise WeightsError(f"{folder}: the weights are for task '{card.task}', not for '{task.name}'; give others, or --task")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -26,6 +27,13 @@ DISCLAIMER = "Research use only; not a medical device."
 out = Console(soft_wrap=True)
 err = Console(stderr=True, soft_wrap=True)
 
+
+def _finite(value: float | None) -> float | None:
+    if value is not None and not math.isfinite(value):
+        raise typer.BadParameter(f"{value} is no number to cut at")
+    return value
+
+
 Output = Annotated[Path, typer.Option("-o", "--output", help="Folder for maps, result and report; made when absent.")]
 Weights = Annotated[Path | None, typer.Option(help="Folder of weights and cards; the ones that ship when absent.")]
 Passes = Annotated[int, typer.Option(min=2, max=1000, help="Stochastic passes.")]
@@ -43,6 +51,10 @@ MaxMissed = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks
 MaxWasted = Annotated[float, typer.Option(min=0.001, max=0.5, help="Of the masks at or above it, share that may be rejected.")]
 Coverage = Annotated[float, typer.Option(min=0.5, max=0.99, help="Of the interval of the true Dice.")]
 Calibration = Annotated[Path | None, typer.Option(help="calibration.json of your own; else the one that ships.")]
+MaskThreshold = Annotated[
+    float | None,
+    typer.Option(callback=_finite, help="Voxels of a mask from this value on belong to it; else probabilities from 0.5."),
+]
 TaskName = Annotated[str, typer.Option("--task", help="What is segmented: lesion, hippocampus, or the TOML file of a task.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout, nothing else.")]
 

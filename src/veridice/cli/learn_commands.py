@@ -13,7 +13,7 @@ from rich.markup import escape
 from veridice.cli.common import TaskName, Weights, err, interrupted_after, out, progress_bar
 from veridice.config import LARGEST_SEED, LESION, load_task
 from veridice.errors import InputError
-from veridice.io.weight_cards import NAMES, bundled_weights, read_card, verify
+from veridice.io.weight_cards import bundled_weights, names_in, read_card, verify
 
 TrainedKind = Literal["brain", "segmenter", "reconstructor", "regressor", "predictor"]
 """What ``veridice train`` makes; other networks learn in experiments, or in the background."""
@@ -156,7 +156,7 @@ def models(
 ) -> None:
     """Which weights are there, what they were trained on, and whether they are intact."""
     folder = weights or bundled_weights(task)
-    for name in (*NAMES, "predictor") if task == LESION.name else ("segmenter", "reconstructor", "predictor"):
+    for name in (*names_in(folder, task), "predictor"):
         card = verify(folder, name) if check_sums else read_card(folder, name)
         metrics = ", ".join(f"{key} {value:.3f}" for key, value in card.metrics.items())
         made = f"configuration {card.configuration}, cube {card.grid}, {card.best_step} steps, {card.created}"

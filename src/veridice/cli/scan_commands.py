@@ -20,6 +20,7 @@ from veridice.cli.common import (
     Coverage,
     Device,
     Engine,
+    MaskThreshold,
     MaxMissed,
     MaxWasted,
     MinDice,
@@ -50,9 +51,7 @@ def check(
             help="Lesion mask or probabilities in the FLAIR's or T1w's space, judged in place of ours; repeat to rank."
         ),
     ] = None,
-    mask_threshold: Annotated[
-        float | None, typer.Option(help="Voxels from this value on are the mask; else probabilities from 0.5.")
-    ] = None,
+    mask_threshold: MaskThreshold = None,
     mask_label: Annotated[
         str | None, typer.Option(help="Label of the lesions in a mask that has many (SAMSEG: 99), or all of them: all.")
     ] = None,
@@ -82,8 +81,6 @@ def check(
         load_task(task).take(flair=flair, t1=t1)
     except InputError as error:
         raise typer.BadParameter(str(error)) from error
-    if mask_threshold is not None and not math.isfinite(mask_threshold):
-        raise typer.BadParameter(f"{mask_threshold} is no number to cut at", param_hint="--mask-threshold")
     files = {"flair": flair, "t1": t1, "mask": mask, "brain_mask": brain_mask}
     reading = {"mask_threshold": mask_threshold, "mask_label": read_mask_label(mask_label), "registration": registration}
     assessment = _check(output, weights, settings, **files, **reading, case=case, calibration=calibration, task=task)
@@ -155,9 +152,8 @@ def calibrate(
         made, empty = recalibrate_rows(place, rows, output, source, min_dice, max_missed, add_to_shipped)
     out.print(escape(f"{made.n} cases of {made.patients} patients -> {output}"))
     bad = people_with_bad_masks(made, min_dice)
-    out.print(
-        f"{bad:g} patients have a mask below a Dice of {min_dice:g}; with them --max-missed may be {1 / (bad + 1):.2f} or more"
-    )
+    least = math.ceil(100 / (bad + 1)) / 100
+    out.print(f"{bad:g} patients have a mask below a Dice of {min_dice:g}; with them --max-missed may be {least:.2f} or more")
     if empty:
         out.print(f"{empty} empty masks left out: an empty mask gets no interval")
     if made.patients < made.n:

@@ -22,6 +22,7 @@ from veridice.cli.common import (
     Device,
     Engine,
     FilterFile,
+    MaskThreshold,
     MaxMissed,
     MaxWasted,
     Memory,
@@ -82,7 +83,7 @@ def run(
     masks: Annotated[
         str | None, typer.Option(help="DIR[:desc]: judge masks of another tool: BIDS derivatives, LST-AI, SAMSEG, nnU-Net.")
     ] = None,
-    mask_threshold: Annotated[float | None, typer.Option(help="As in check.")] = None,
+    mask_threshold: MaskThreshold = None,
     mask_label: Annotated[str | None, typer.Option(help="As in check; SAMSEG's is known.")] = None,
     registration: Registration = True,
     n_jobs: Processes = None,

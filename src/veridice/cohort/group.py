@@ -67,7 +67,7 @@ def write_group(
     }
     write_tables(output, table)
     # Another calibration than that of the judgements would speak of other predictions.
-    if facts.get("calibration", {}).get("source") == calibration.source:
+    if facts.get("calibration", {}).get("sha256") == calibration.checksum:
         if facts["min_dice"] is not None:
             facts["known_values"] = known_values(calibration, table, facts["min_dice"])
         facts["other_limits"] = other_limits(table, calibration, facts["min_dice"])

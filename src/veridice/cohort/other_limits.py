@@ -34,7 +34,7 @@ def other_limits(table: pd.DataFrame, calibration: CalibrationSet, min_dice: flo
     if not tested.any():
         return None
     predicted, spread = (table.loc[tested, name].to_numpy(np.float64) for name in ("predicted_dice", "predicted_spread"))
-    usual = min_dice or MIN_DICE
+    usual = MIN_DICE if min_dice is None else min_dice
     dices = sorted({*DICES, usual})
     # Fewer witnesses make a wider bound, and one that is drawn once for all.
     witnesses = min(int(people_with_bad_masks(calibration, dice)) for dice in dices)

@@ -6,11 +6,11 @@ import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from pathlib import Path
-from typing import Literal
+from pathlib import Path, PurePosixPath
+from typing import Annotated, Literal
 
 from filelock import FileLock, Timeout
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from veridice.config import Frozen
 from veridice.io.atomic import make_folder, write_text, written
@@ -23,10 +23,21 @@ HIDDEN = ".veridice"
 """Folder of locks and of results that are being made."""
 
 
+def _below(name: str) -> str:
+    """A file below a folder, whatever somebody wrote into a record."""
+    path = PurePosixPath(name)
+    if not path.parts or path.is_absolute() or ".." in path.parts:
+        raise ValueError("leaves the folder")
+    return name
+
+
+Below = Annotated[str, AfterValidator(_below)]
+
+
 class InputFile(Frozen):
     """A file as it was when it was judged; its size and time spare reading it again."""
 
-    name: str = Field(description="file name, without its folder")
+    name: Below = Field(description="file name, without its folder")
     size: int = Field(description="bytes")
     modified: int = Field(description="nanoseconds since 1970")
     sha256: str
@@ -35,12 +46,12 @@ class InputFile(Frozen):
 class Record(Frozen):
     """What became of a scan; the last thing that is written of it."""
 
-    scan: str = Field(description="beginning of its file names")
+    scan: Below = Field(description="beginning of its file names")
     status: Literal["done", "failed"]
     reason: str = Field("", description="why it failed")
     inputs: tuple[InputFile, ...] = Field((), description="FLAIR, T1w, mask; a failed scan's may be absent")
     settings: str = Field(description="checksum of version, weights, calibration and settings")
-    files: tuple[str, ...] = Field((), description="results, relative to the folder of derivatives")
+    files: tuple[Below, ...] = Field((), description="results, relative to the folder of derivatives")
 
 
 def read_record(output: Path, scan: str) -> Record | None:

@@ -31,8 +31,8 @@ from veridice.io.atomic import how_to_mend, no_room
 from veridice.io.bids import refuse_overwriting
 from veridice.io.image_header import require_content
 from veridice.io.memory import memory_ran_out
-from veridice.io.weight_cards import NAMES, read_card
-from veridice.quality.calibration import read_calibration
+from veridice.io.weight_cards import checksums
+from veridice.quality.calibration import read_calibration, read_fitting
 from veridice.quality.model import CALIBRATION
 
 PATIENCE = 3600
@@ -97,15 +97,17 @@ def settings_checksum(request: Request, weights: Path, settings: InferenceSettin
 
     Raises:
         WeightsError: the weights cannot be used.
-        InputError: the calibration cannot be read.
+        InputError: the calibration cannot be read, or is of other weights.
     """
     parts = [__version__, settings.model_dump_json(exclude={"device", "precision", "engine", "shadow"})]
-    lesions = request.task.name == LESION.name
-    names = NAMES if lesions else ("segmenter", "reconstructor")
-    parts += [read_card(weights, name).sha256 for name in (*names, "predictor")]
-    parts.append(read_calibration(request.calibration or weights / CALIBRATION).model_dump_json())
+    judged_with = checksums(weights, request.task.name)
+    parts += judged_with.values()
+    if request.calibration:
+        parts.append(read_fitting(request.calibration, judged_with).model_dump_json())
+    else:
+        parts.append(read_calibration(weights / CALIBRATION).model_dump_json())
     parts.append(f"{request.mask_threshold} {request.mask_label} {request.registration}")
-    if not lesions:
+    if request.task.name != LESION.name:
         parts.append(request.task.model_dump_json())
     if comparing is not None:
         parts.append(repr(comparing))
@@ -173,8 +175,8 @@ def _judge(task: ScanTask, stage: Path) -> None:
 def give_up(task: ScanTask, reason: str) -> Outcome:
     """Record that a scan failed; results of an earlier judgement, which would not be its own, are taken away."""
     # The reason goes into tables and reports: files are named there, not where they lie.
-    for path in (*task.request.files, task.output, task.weights):
-        reason = reason.replace(str(path), path.name)
+    for path in (*task.request.files, task.request.calibration, task.output, task.weights):
+        reason = reason.replace(str(path), path.name) if path else reason
     reason = " ".join(reason.split())
     old = read_record(task.output, task.name)
     write_record(task.output, Record(scan=task.name, status="failed", reason=reason, settings=task.checksum))

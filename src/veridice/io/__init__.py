@@ -29,8 +29,8 @@ HANDED_ON = {
     "other_tools": "FoundMask MaskFolder find_masks",
     "scan_reader": "read_given_mask read_given_parts read_scan",
     "weight_cards": (
-        "ANATOMY CRITIC NAMES NetworkKind OPTIONAL WeightCard WeightKind bundled_weights read_card save_arrays "
-        "verified_bytes verify"
+        "ANATOMY CRITIC NAMES NetworkKind OPTIONAL WeightCard WeightKind bundled_weights checksums names_in read_card "
+        "save_arrays verified_bytes verify"
     ),
 }
 __getattr__, __dir__, __all__ = lazy.attach(__name__, submod_attrs={name: names.split() for name, names in HANDED_ON.items()})

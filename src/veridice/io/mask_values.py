@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import isfinite
 from pathlib import Path
 from typing import Any, Literal
 
@@ -39,6 +40,8 @@ def as_mask(path: Path, values: Volume, threshold: float | None = None, label: M
         text = f"lesions are label {label} of {plain_name(path.name)}"
         return values.with_voxels(values.voxels == label), (Notice("mask_label", text),)
     if threshold is not None:
+        if not isfinite(threshold):
+            raise InputError(f"--mask-threshold {threshold}: is no number to cut at")
         if values.voxels.min() >= threshold:
             raise InputError(f"{path}: every voxel is {threshold:g} or more; give a --mask-threshold above the background")
         text = f"{plain_name(path.name)} was cut at {threshold:g}"

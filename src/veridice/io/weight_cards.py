@@ -64,6 +64,23 @@ def bundled_weights(task: str = LESION.name) -> Path:
     return folder
 
 
+def names_in(folder: Path, task: str = LESION.name) -> tuple[str, ...]:
+    """Networks that a judgement is made with: those that it needs, then those that it may have and that are there."""
+    needed = NAMES if task == LESION.name else ("segmenter", "reconstructor")
+    further = (name for name in (*NAMES[3:], *OPTIONAL) if name not in needed)
+    return (*needed, *(name for name in further if (folder / f"{name}.json").exists()))
+
+
+def checksums(folder: Path, task: str = LESION.name) -> dict[str, str]:
+    """SHA-256 of all weights that a judgement is made with, by name; what has no brain network takes the one that ships.
+
+    Raises:
+        WeightsError: a card is missing or damaged.
+    """
+    own = {name: read_card(folder, name).sha256 for name in (*names_in(folder, task), "predictor")}
+    return own if "brain" in own else {"brain": read_card(bundled_weights(), "brain").sha256, **own}
+
+
 def read_card(folder: Path, name: str) -> WeightCard:
     """Read the card of weights ``name``.
 

@@ -8,7 +8,7 @@ import lazy_loader as lazy
 HANDED_ON = {
     "bad_bound": "CONFIDENCE most_bad",
     "calibration": "CalibrationSet dice_intervals expected_shortfall farther_than fewest_cases read_calibration "
-    "write_calibration",
+    "read_fitting write_calibration",
     "common_scores": "SiteScores joined_scores share_scores",
     "critic_evidence": "critic_evidence error_maps",
     "decision": "AGREEMENT_WEIGHT CAP GROSS HARDER MAX_GROSS MAX_MISSED MIN_DICE TAIL Flags Limits PValues StudyDecision "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from itertools import compress
 from math import floor
@@ -92,6 +93,11 @@ class CalibrationSet(Frozen):
     def n(self) -> int:
         return len(self.dice)
 
+    @property
+    def checksum(self) -> str:
+        """SHA-256, by which a result names what it rests on."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
+
     def common_for(self, min_dice: float) -> SiteScores | None:
         """Scores of a federation for one needed Dice, where there are any."""
         return next((scores for scores in self.common if scores.min_dice == min_dice), None)
@@ -128,6 +134,22 @@ def read_calibration(path: Path) -> CalibrationSet:
         return CalibrationSet.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"{path}: not a calibration; make one with veridice calibrate") from error
+
+
+def read_fitting(path: Path, weights: dict[str, str]) -> CalibrationSet:
+    """Read a calibration of a user's own.
+
+    Args:
+        path: the file.
+        weights: checksums of those that judge now.
+
+    Raises:
+        InputError: it is none, or its cases were judged with other weights.
+    """
+    calibration = read_calibration(path)
+    if calibration.weights and calibration.weights != weights:
+        raise InputError(f"{path}: its cases were judged with other weights; judge them again and run veridice calibrate")
+    return calibration
 
 
 def write_calibration(path: Path, calibration: CalibrationSet) -> None:
@@ -239,4 +261,6 @@ def expected_shortfall(
         return None
     residuals = (np.array(calibration.dice) - np.array(calibration.predicted)) / np.array(calibration.spread)
     likely = (predicted + spread * residuals).clip(0.0, 1.0)
-    return float(np.mean(likely < min_dice)), float(np.mean((min_dice - likely).clip(0.0)))
+    weights = calibration.weights_of_cases
+    chance, shortfall = (np.average(told, weights=weights) for told in (likely < min_dice, (min_dice - likely).clip(0.0)))
+    return float(chance), float(shortfall)

@@ -23,7 +23,7 @@ def class_chances(calibration: CalibrationSet, predicted: Sequence[float] | Arra
     """Chance of each class (masks, classes) for masks with these predictions.
 
     The errors of the calibration cases, in units of the error that was expected of each, are laid around the prediction; each
-    person counts once (a conformal predictive distribution: Vovk et al. 2017, with one case of doubt added to each class).
+    person counts once (a conformal predictive distribution: Vovk et al. 2017, with one person of doubt added to each class).
 
     Args:
         calibration: cases with a known truth.
@@ -32,11 +32,12 @@ def class_chances(calibration: CalibrationSet, predicted: Sequence[float] | Arra
     """
     predicted, spread = (np.atleast_1d(np.asarray(values, np.float64)) for values in (predicted, spread))
     known, expected = np.array(calibration.dice), np.array(calibration.predicted)
-    errors, weights = (known - expected) / np.array(calibration.spread), calibration.weights_of_cases
+    errors, people = (known - expected) / np.array(calibration.spread), calibration.people
+    weights = calibration.weights_of_cases / np.bincount(people)[people]
     order = np.argsort(errors)
     below = np.concatenate([[0.0], np.cumsum(weights[order])])
     # An error below this brings the mask under the limit.
     places = np.searchsorted(errors[order], (np.array(LIMITS) - predicted[:, None]) / spread[:, None], side="left")
     shares = np.diff(np.column_stack([np.zeros(len(predicted)), below[places], np.full(len(predicted), below[-1])]), axis=1)
-    doubted = shares + weights.mean()
+    doubted = shares + weights.sum() / len(np.unique(people))
     return np.asarray(doubted / doubted.sum(axis=1, keepdims=True))

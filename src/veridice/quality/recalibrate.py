@@ -14,7 +14,7 @@ from veridice.errors import InputError, OutputError
 from veridice.io.bids import read_assessment
 from veridice.io.labelled_scan import true_parts
 from veridice.io.nifti import read_image
-from veridice.io.weight_cards import bundled_weights
+from veridice.io.weight_cards import bundled_weights, checksums
 from veridice.metrics.overlap import dice
 from veridice.quality.calibration import CalibrationSet, fewest_cases, joined, read_calibration, write_calibration
 from veridice.quality.decision import fewest_people, people_with_bad_masks
@@ -68,13 +68,19 @@ def recalibrate_rows(
     made = calibrate(known, source, min_dice, max_missed)
     left_out = len(rows) - made.n
     if add_to_shipped is not None:
-        made = joined(read_calibration(bundled_weights(known["task"].iloc[0]) / CALIBRATION), made, add_to_shipped)
+        made = joined(_shipped(known["task"].iloc[0]), made, add_to_shipped)
     try:
         output.parent.mkdir(parents=True, exist_ok=True)
         write_calibration(output, made)
     except OSError as error:
         raise OutputError(f"{output}: cannot be written ({error.strerror}); give a file in a folder of yours to -o") from error
     return made, left_out
+
+
+def _shipped(task: str) -> CalibrationSet:
+    """The calibration that ships, with the checksums of the weights that judged its cases."""
+    folder = bundled_weights(task)
+    return read_calibration(folder / CALIBRATION).model_copy(update={"weights": checksums(folder, task)})
 
 
 def read_table(table: Path) -> list[dict[Hashable, str]]:

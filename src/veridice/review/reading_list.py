@@ -48,8 +48,8 @@ class ReadingList:
         self._updated = (-1, self._worklist.chance, self._worklist.gain)
         first = next((scan.assessment for scan in scans.values() if scan.assessment), None)
         limits = first.model if first else {}
-        same = first is not None and first.calibration is not None and first.calibration.source == known.source
-        needed = MIN_DICE if limits.get("for_load_ml") is not None else limits.get("min_dice") or MIN_DICE
+        same = first is not None and first.calibration is not None and first.calibration.sha256 == known.checksum
+        needed = MIN_DICE if limits.get("for_load_ml") is not None else limits.get("min_dice", MIN_DICE)
         self._witnesses = int(people_with_bad_masks(known, needed)) if same else None
         self._max_gross = limits.get("max_gross") or MAX_GROSS
 
