@@ -241,6 +241,10 @@ def test_what_leaves_the_house_names_nobody_and_still_fits_together(
     tiny_scan: dict[str, Volume], tiny_weights: Path, tmp_path: Path
 ) -> None:
     make_study(tmp_path / "study", tiny_scan)
+    for path in files_below(tmp_path / "study"):
+        image = dcmread(path)
+        image.file_meta.SourceApplicationEntityTitle = "SECRETNODE"
+        image.save_as(path)
     study = judged(tmp_path / "study", tmp_path / "out", tiny_weights, deidentified=True)
     images = sorted((tmp_path / "out").glob("flair-*.dcm"))
     assert len(images) == len(study.choice.flair.files)

@@ -348,6 +348,13 @@ def test_what_is_no_address_is_one_line(address: str) -> None:
         archive_of(address, "US", None)
 
 
+def test_no_password_is_printed() -> None:
+    for address in ("https://me:secret@pacs:port/dicom-web", "https://me:secret@", "ftp://me:se@cret@pacs/x"):
+        with pytest.raises(InputError) as raised:
+            web_client(address)
+        assert "cret" not in str(raised.value), address
+
+
 @pytest.mark.parametrize("error", [FileNotFoundError("report.dcm"), ValueError("no DICOM")])
 def test_results_that_are_gone_or_damaged_keep_no_other_study_waiting(error: Exception, inbox: Inbox, clock: Clock) -> None:
     inbox.queue.add_image("s2", "p2", "i2", "digest", "i2.dcm", 10)

@@ -7,6 +7,7 @@ import hmac
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
@@ -16,6 +17,7 @@ from desk_study import served, write_study
 
 from veridice.errors import InputError
 from veridice.review import webhook
+from veridice.review.background import BackgroundWork
 from veridice.review.serve import SECRET
 from veridice.review.webhook import SIGNATURE, checked_address
 
@@ -132,3 +134,24 @@ def test_a_receiver_that_speaks_another_language_does_not_end_the_telling(
             desk["ANNA"].rate("sub-001", "accept")
             thread.join(20)
     assert len(calls) == 2
+
+
+def test_an_odd_error_does_not_end_the_work_beside_the_desk(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Work(BackgroundWork):
+        turns = 0
+
+        def _turn(self) -> None:
+            self.turns += 1
+            if self.turns == 1:
+                raise KeyError("odd")
+            self._rest()
+
+    monkeypatch.setattr("veridice.review.background.PAUSE_S", 0)
+    work = Work("odd")
+    work.start()
+    for _ in range(100):
+        if work.turns > 1:
+            break
+        time.sleep(0.05)
+    work.close()
+    assert work.turns > 1

@@ -174,13 +174,14 @@ def web_client(url: str, tls: TlsFiles | None = None) -> Any:
     import requests
     from dicomweb_client import DICOMwebClient
 
+    shown = re.sub("//.*@", "//", url)  # without a password
     try:
         parts = urlsplit(url)
         port = parts.port
     except ValueError as error:
-        raise InputError(f"{url}: is no address of DICOMweb, such as https://pacs/dicom-web") from error
+        raise InputError(f"{shown}: is no address of DICOMweb, such as https://pacs/dicom-web") from error
     if parts.scheme not in ("http", "https") or not parts.hostname:
-        raise InputError(f"{url}: is no address of DICOMweb, such as https://pacs/dicom-web")
+        raise InputError(f"{shown}: is no address of DICOMweb, such as https://pacs/dicom-web")
     if tls and parts.scheme != "https":
         raise InputError(
             f"{parts.scheme}://{parts.hostname}: is not encrypted; with --tls-certificate give an https:// address"

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from highdicom import SpecificCharacterSetValues
 from highdicom.spatial import get_volume_positions
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
 
 from veridice.errors import GeometryError, InputError
 from veridice.imaging.volume import Geometry, Volume
@@ -172,7 +172,9 @@ def _in_known_letters(lean: Dataset) -> None:
 def kept(dataset: Dataset, wanted: Iterable[str], groups: Mapping[str, Sequence[str]] = GROUPS) -> Dataset:
     """Attributes of a header that are wanted, and of their sequences what ``groups`` says; private ones never."""
     made = Dataset()
-    made.file_meta, made.preamble = dataset.file_meta, b"\0" * 128
+    # The rest of the file's own header is of the station that wrote it.
+    made.file_meta, made.preamble = FileMetaDataset(), b"\0" * 128
+    made.file_meta.TransferSyntaxUID = dataset.file_meta.TransferSyntaxUID
     for keyword in wanted:
         if keyword in FUNCTIONAL_GROUPS:
             items = [_kept_group(group, groups) for group in dataset.get(keyword) or ()]

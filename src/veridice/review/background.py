@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import sqlite3
+import logging
 import threading
 from abc import ABC, abstractmethod
 
+LOG = logging.getLogger("veridice.review")
 PAUSE_S = 5
-"""After the store could not be read or written."""
+"""After something went wrong, such as a store that could not be written."""
 
 
 class BackgroundWork(ABC):
@@ -48,5 +49,6 @@ class BackgroundWork(ABC):
         while not self._closed.is_set():
             try:
                 self._turn()
-            except sqlite3.Error:  # a busy file, say: what waits is found again
+            except Exception as error:  # a busy file, say: what waits is found again
+                LOG.warning("%s: %s; once more in %d s", self._thread.name, type(error).__name__, PAUSE_S)
                 self._closed.wait(PAUSE_S)

@@ -83,7 +83,7 @@ def export(output: Path, scans: Mapping[str, StudiedScan], store: Store) -> dict
     if left_out:
         raise OutputError(f"{output}: rating {left_out[0]} of the export; move this file away, or mend it")
     ratings = [rating for rating in store.ratings() if rating.scan in scans]
-    drawings = {drawing.scan: drawing for drawing in store.drawings() if drawing.state != "draft" and drawing.scan in scans}
+    drawings = {scan.name: drawing for scan, drawing in edited_masks(output, scans, store)}
     by_scan: dict[str, list[StoredRating]] = {}
     for rating in ratings:
         # Of results that were judged again since, what was said no longer counts.

@@ -113,6 +113,8 @@ class Rejudging(BackgroundWork):
         return "failed", {"reason": "the judging process ended or took too long; save the drawing once more to try again"}
 
     def _start_worker(self) -> None:
+        if self._connection is not None:  # to one that died
+            self._connection.close()
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_judge_until_told, args=(other,), daemon=True)

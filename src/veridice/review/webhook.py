@@ -86,6 +86,7 @@ class Webhook(BackgroundWork):
             with self._opener.open(request, timeout=TIMEOUT_S) as answer:
                 return "" if 200 <= answer.status < 300 else f"answered {answer.status}"
         except urllib.error.HTTPError as error:
-            return f"answered {error.code}"
+            with error:
+                return f"answered {error.code}"
         except (OSError, ValueError, HTTPException) as error:
             return type(error).__name__

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from contextlib import closing, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,7 +105,7 @@ def train_network(
     loader = fabric.setup_dataloaders(DataLoader(remaining, settings.batch_size, worker_init_fn=_one_thread, **workers))
     store = _Store(run, network, optimiser, state) if fabric.is_global_zero else None
     losses: list[float] = []
-    with progress_bar(fabric.is_global_zero) as progress:
+    with progress_bar(fabric.is_global_zero) as progress, closing(store.board) if store else nullcontext():
         task = progress.add_task(run.name, total=settings.steps, completed=state.step, note="")
         for batch in loader if state.stale < settings.patience else ():
             _set_learning_rate(optimiser, settings, state.step)
