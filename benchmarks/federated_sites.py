@@ -7,7 +7,7 @@ and lesions of the three splits are of different people. Every network begins fr
 optimiser steps, in a small size. `pooled` has all scans in one place. `fedavg` and `fedprox` are federations of real
 processes (`veridice federate simulate`), whose steps are shared by the hospitals. `private` and `little-noise` are the same
 with differential privacy. `alone` is one network a hospital. `without` is a federation of the others, for each hospital. Give
-it again after an interruption to go on.
+it again after an interruption to go on: a network that `cases.csv` of the results knows is neither trained nor judged again.
 
 In the table: mean Dice on the test patients of all hospitals, of the own hospital (alone) and of the hospital that was left
 out (without); and how well the mean pairwise Dice of 20 stochastic passes ranks the masks by their Dice (Spearman). Intervals
@@ -17,12 +17,12 @@ are 95 % bootstrap intervals over patients.
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -32,6 +32,7 @@ from veridice.config import InferenceSettings
 from veridice.federated.simulated_sites import write_site
 from veridice.inference.passes import choose_backend, stochastic_passes
 from veridice.inference.weights import load_network
+from veridice.io.atomic import replaced
 from veridice.io.datasets import read_manifest
 from veridice.metrics.failure_detection import bootstrap, spearman
 from veridice.metrics.overlap import dice
@@ -99,16 +100,10 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "training.toml").write_text(TRAINING.format(cubes=folder / "cubes"))
     write_hospitals(folder)
-    weights = dict(trained(folder))
-    cases = judged(folder, weights)
     options.results.mkdir(parents=True, exist_ok=True)
-    cases.to_csv(options.results / "cases.csv", index=False, float_format="%.5f")
+    cases = with_missing(folder, options.results)
     summary = summarised(cases)
     summary.to_csv(options.results / "summary.csv", index=False, float_format="%.4f")
-    for name in ("fedavg", "fedprox"):
-        shutil.copy(folder / name / "server" / "rounds.csv", options.results / f"{name}-rounds.csv")
-    crossed = {name: json.loads((folder / name / "server" / "traffic.json").read_text()) for name in ("fedavg", "fedprox")}
-    (options.results / "traffic.json").write_text(json.dumps(crossed, indent=2) + "\n")
     sys.stdout.write(f"{summary.to_string()}\n")
     return 0
 
@@ -128,20 +123,21 @@ def write_hospitals(folder: Path) -> None:
     pd.concat(rows).to_csv(folder / "data" / "pooled.csv", index=False)
 
 
-def trained(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every network: its name and the folder of its weights."""
-    steps = ROUNDS * STEPS * len(SCANNERS)
-    yield "pooled", train(folder, "pooled", folder / "data" / "pooled.csv", folder / "data", steps)
+def networks(folder: Path) -> dict[str, Callable[[], Path]]:
+    """Every network by its name: what trains it and gives the folder of its weights."""
+    steps, data = ROUNDS * STEPS * len(SCANNERS), folder / "data"
+    made = {"pooled": partial(train, folder, "pooled", data / "pooled.csv", data, steps)}
     for name, proximal in (("fedavg", 0.0), ("fedprox", PROXIMAL)):
-        yield name, federate(folder, name, list(SCANNERS), STEPS, proximal)
+        made[name] = partial(federate, folder, name, list(SCANNERS), STEPS, proximal)
     for name, noise in NOISES.items():
-        yield name, federate(folder, name, list(SCANNERS), STEPS, 0.0, PRIVATE.format(noise=noise))
+        made[name] = partial(federate, folder, name, list(SCANNERS), STEPS, 0.0, PRIVATE.format(noise=noise))
     for name in SCANNERS:
-        site = folder / "data" / name
-        yield f"alone {name}", train(folder, f"alone-{name}", site / "manifest.csv", site, steps)
+        made[f"alone {name}"] = partial(train, folder, f"alone-{name}", data / name / "manifest.csv", data / name, steps)
     for name in SCANNERS:
         others = [other for other in SCANNERS if other != name]
-        yield f"without {name}", federate(folder, f"without-{name}", others, round(STEPS * len(SCANNERS) / len(others)), 0.0)
+        steps = round(STEPS * len(SCANNERS) / len(others))
+        made[f"without {name}"] = partial(federate, folder, f"without-{name}", others, steps, 0.0)
+    return made
 
 
 def train(folder: Path, name: str, manifest: Path, data: Path, steps: int) -> Path:
@@ -172,26 +168,27 @@ def run(arguments: list[str]) -> None:
     subprocess.run([sys.executable, "-m", "veridice", *arguments], check=True, env=dict(os.environ))
 
 
-def judged(folder: Path, weights: dict[str, Path]) -> pd.DataFrame:
-    """Dice and mean pairwise Dice of every network on every test patient, on the cube; stored ones are kept."""
+def with_missing(folder: Path, results: Path) -> pd.DataFrame:
+    """Dice and mean pairwise Dice of every network on every test patient, on the cube; those that are missing are made."""
     settings = load_training_settings(str(folder / "training.toml"))
     known = [case for case in read_manifest(folder / "data" / "pooled.csv", folder / "data") if case.split == "test"]
     material = prepare_material(known, [], settings.data, folder / "cubes", lambda: None)
-    scanner = {case.id: case.dataset for case in known}
-    tables = []
-    for name, place in weights.items():
-        file = folder / "judged" / f"{name.replace(' ', '-')}.csv"
-        if not file.exists():
-            file.parent.mkdir(exist_ok=True)
-            network = load_network(place, "segmenter")[0]
-            with counted(name, len(material.real)) as on_step:
-                rows = []
-                for case in material.real:
-                    rows.append({"method": name, "hospital": scanner[case.id], "patient": case.id, **judge(network, case)})
-                    on_step()
-            pd.DataFrame(rows).to_csv(file, index=False)
-        tables.append(pd.read_csv(file))
-    return pd.concat(tables, ignore_index=True)
+    scanner, file = {case.id: case.dataset for case in known}, results / "cases.csv"
+    cases = pd.read_csv(file) if file.exists() else pd.DataFrame({"method": []})
+    for name, make in networks(folder).items():
+        if name in set(cases["method"]):
+            continue
+        network, rows = load_network(make(), "segmenter")[0], []
+        with counted(name, len(material.real)) as on_step:
+            for case in material.real:
+                rows.append({"method": name, "hospital": scanner[case.id], "patient": case.id, **judge(network, case)})
+                on_step()
+        for what in ("rounds.csv", "traffic.json") if name in ("fedavg", "fedprox") else ():
+            shutil.copy(folder / name / "server" / what, results / f"{name}-{what}")
+        cases = pd.concat([cases, pd.DataFrame(rows)], ignore_index=True)
+        with replaced(file) as temporary:
+            cases.to_csv(temporary, index=False, float_format="%.5f")
+    return cases
 
 
 def judge(network: object, case: CubeCase) -> dict[str, float]:

@@ -7,14 +7,11 @@ import threading
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Literal
-
-import torch
+from typing import TYPE_CHECKING, Literal
 
 from veridice._version import __version__
 from veridice.assessment.check import Request, judge_files, load_prepared
 from veridice.assessment.compare import SELECTED, Comparing, compare_files
-from veridice.assessment.models import Models
 from veridice.cohort.records import (
     COMPARISON,
     Record,
@@ -34,6 +31,9 @@ from veridice.io.memory import memory_ran_out
 from veridice.io.weight_cards import checksums
 from veridice.quality.calibration import read_calibration, read_fitting
 from veridice.quality.model import CALIBRATION
+
+if TYPE_CHECKING:
+    from veridice.assessment.models import Models
 
 PATIENCE = 3600
 """Seconds to wait for another run that judges the same scan."""
@@ -126,6 +126,8 @@ def judge_scan(task: ScanTask, threads: int = 0, patient: bool = False) -> Outco
     with _one_at_a_time:
         try:
             if threads:
+                import torch  # not where tasks are only planned
+
                 torch.set_num_threads(threads)
             with scan_held(task.output, task.name, PATIENCE if patient else 0) as stage:
                 if stage is not None:
