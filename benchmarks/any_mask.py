@@ -25,7 +25,7 @@ from veridice.quality.mask_features import BORDER
 from veridice.quality.predictor import FEATURES, evidence_in, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
-from veridice.training.assessed_masks import OWN_KIND, UNSEEN, WITH, stored_masks
+from veridice.training.assessed_masks import UNSEEN, WITH, masks_to_learn, stored_masks
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}
 RESAMPLES, COVERAGE = 1000, 0.9
@@ -36,19 +36,6 @@ EVIDENCE = {
     "the three regression networks": tuple(name for name in FEATURES if name.startswith("predicted_dice")),
     "the evidence of borders": BORDER,
 }
-
-
-def read_masks(folder: Path, split: str) -> pd.DataFrame:
-    """Masks of a split that are not empty, of both draws, which ``draw`` tells apart; our own mask is in each.
-
-    ``once`` says of which rows each mask is told once.
-    """
-    files = [file for begin in ("graded-", "") if (file := folder / f"{begin}{split}-masks.csv.gz").exists()]
-    tables = [pd.read_csv(file, keep_default_na=False, na_values=[""]).assign(draw=file.name) for file in files]
-    rows = pd.concat(tables, ignore_index=True)
-    rows = rows[rows["lesion_count"] > 0].drop_duplicates(["scan", "kind", "dice", "agreement_mean", "draw"])
-    again = rows.duplicated(["scan", "kind", "dice"]) | ((rows["kind"] == OWN_KIND) & rows.duplicated(["scan", "kind"]))
-    return rows.assign(once=~again).reset_index(drop=True)
 
 
 def predictions(known: pd.DataFrame, asked: pd.DataFrame, apart: pd.DataFrame) -> pd.DataFrame:
@@ -132,7 +119,7 @@ def ranking(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
     """How well masks of automatic kinds are put in order within each scan, by the predicted Dice and with their agreement."""
     taus, losses = [], []
     table = asked.assign(predicted=predicted["judge"])
-    for _, masks in table[table["kind"].isin(AUTOMATIC)].groupby(["scan", "draw"]):
+    for _, masks in table[table["kind"].isin(AUTOMATIC)].groupby("scan"):
         if len(masks) < FEWEST_RANKED:
             continue
         kinds = list(masks["kind"])
@@ -145,7 +132,7 @@ def ranking(asked: pd.DataFrame, predicted: pd.DataFrame) -> str:
         losses.append([true.max() - true[np.argmax(value)] for value in values])
     (tau, with_tau), (loss, with_loss) = np.nanmean(taus, axis=0), np.mean(losses, axis=0)
     return (
-        f"  automatic masks of a scan in order ({len(taus)} draws): Kendall's tau {tau:.3f}, with agreement {with_tau:.3f}; "
+        f"  automatic masks of a scan in order ({len(taus)} scans): Kendall's tau {tau:.3f}, with agreement {with_tau:.3f}; "
         f"Dice lost by taking the first {loss:.3f}, {with_loss:.3f}"
     )
 
@@ -162,15 +149,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
-    learnt = [name for name in ("train", UNSEEN) if (folder / f"{name}-masks.csv.gz").exists()]
-    every_known = pd.concat([read_masks(folder, name) for name in learnt], ignore_index=True)
-    checks = read_masks(folder, "validation")
-    known, apart = every_known[every_known["once"]], stored_masks(folder, "people-calibration")
-    rows = [pd.read_csv(folder / f"{name}-lesions.csv.gz", keep_default_na=False, na_values=[""]) for name in learnt]
+    known, checks, apart = (
+        masks_to_learn(folder),
+        stored_masks(folder, "validation"),
+        stored_masks(folder, "people-calibration"),
+    )
+    rows = [pd.read_csv(folder / f"{name}-lesions.csv.gz", keep_default_na=False, na_values=[""]) for name in ("train", UNSEEN)]
     lesions = pd.concat(rows, ignore_index=True)
     lesions = lesions.drop_duplicates(["scan", "kind", "dice", "number"])
     lesions = lesions.merge(known[["scan", "simulated"]].drop_duplicates(), on="scan")
-    real = every_known[~every_known["simulated"]]
+    real = known[~known["simulated"]]
     parts, confidence, truths = [], [], []
     for person in sorted(real["person"].unique()):
         parts.append(predictions(without_person(known, person), real[real["person"] == person], apart))
@@ -181,12 +169,12 @@ def main() -> None:
     found = predictions(known, checks, apart)
     every, truth = np.concatenate(confidence), np.concatenate(truths)
     lines = [
-        *report("Real scans, the person left out", real[real["once"]], predicted[real["once"]]),
+        *report("Real scans, the person left out", real, predicted),
         ranking(real, predicted),
-        thickness(known, real[real["once"]]),
-        by_kind(real[real["once"]], predicted[real["once"]]),
+        thickness(known, real),
+        by_kind(real, predicted),
         f"lesions: {len(truth)}, real {truth.mean():.2f}; AUROC of the confidence {roc_auc_score(truth, every):.3f}",
-        *report("Simulated patients of other people", checks[checks["once"]], found[checks["once"]]),
+        *report("Simulated patients of other people", checks, found),
         ranking(checks, found),
     ]
     print("\n".join(lines))  # noqa: T201

@@ -24,6 +24,7 @@ from statsmodels.miscmodels.ordinal_model import OrderedModel
 from veridice.io.weight_cards import bundled_weights
 from veridice.quality.model import load_quality_model
 from veridice.quality.quality_classes import CLASSES, LIMITS, class_chances, class_of
+from veridice.training.assessed_masks import masks_to_learn
 from veridice.types import Array
 
 RESULTS = Path(__file__).resolve().parent.parent / "results" / "judge"
@@ -37,8 +38,8 @@ def main() -> None:
     options = parser.parse_args()
     model = load_quality_model(options.weights)
     features = list(model.predictor.features)
-    learnt = pd.concat([read(options.results / f"{name}-masks.csv.gz") for name in ("train", "graded-train")])
-    judged = read(options.results / "people-coverage-masks.csv.gz")
+    learnt = masks_to_learn(options.results)
+    judged = pd.read_csv(options.results / "people-coverage-masks.csv.gz", keep_default_na=False, na_values=[""])
     fill = learnt[features].median()
     inputs, target = learnt[features].fillna(fill), class_of(learnt["dice"].to_numpy())
     asked, truth = judged[features].fillna(fill), class_of(judged["dice"].to_numpy())
@@ -54,10 +55,6 @@ def main() -> None:
     )
     for name, chances in ways.items():
         tell(name, chances, truth, judged["person"])
-
-
-def read(path: Path) -> pd.DataFrame:
-    return pd.read_csv(path, keep_default_na=False, na_values=[""])
 
 
 def ordered(inputs: pd.DataFrame, target: Array, asked: pd.DataFrame) -> Array:

@@ -346,10 +346,9 @@ def masks_to_learn(folder: Path) -> pd.DataFrame:
 
 
 def stored_masks(folder: Path, name: str) -> pd.DataFrame:
-    """Masks of ``folder`` that are not empty; of two draws of the same scans both, but our own mask once."""
-    files = [file for begin in ("graded-", "") if (file := folder / f"{begin}{name}-masks.csv.gz").exists()]
-    tables = [pd.read_csv(file, keep_default_na=False, na_values=[""]) for file in files]
-    rest = [table[table["kind"] != OWN_KIND] for table in tables[1:]]
-    table = pd.concat([*tables[:1], *rest]).drop_duplicates(["scan", "kind", "dice"])
-    table = table.sort_values(["scan", "kind", "dice"], kind="stable", ignore_index=True)
+    """Masks of ``folder`` that are not empty."""
+    table = pd.read_csv(folder / f"{name}-masks.csv.gz", keep_default_na=False, na_values=[""])
+    table = table.drop_duplicates(["scan", "kind", "dice"]).sort_values(
+        ["scan", "kind", "dice"], kind="stable", ignore_index=True
+    )
     return table[table["lesion_count"] > 0].reset_index(drop=True)
