@@ -23,7 +23,7 @@ from sklearn.metrics import roc_auc_score
 from veridice.metrics.failure_detection import bootstrap, spearman
 from veridice.quality.predictor import FEATURES, WITH_CRITIC, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
-from veridice.training.assessed_masks import stored_masks
+from veridice.training.assessed_masks import masks_to_learn, stored_masks
 
 WAYS = {"without": FEATURES, "both": WITH_CRITIC}
 
@@ -33,7 +33,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     folder: Path = parser.parse_args().folder
-    known, checks = stored_masks(folder, "train"), stored_masks(folder, "validation")
+    known, checks = masks_to_learn(folder), stored_masks(folder, "validation")
     said = {way: fit_predictor(known, features=names).predict(checks)[0] for way, names in WAYS.items()}
     table("validation patients, simulated", checks, said | {"critic alone": checks["critic_dice"].to_numpy()})
     real = known[~known["simulated"].astype(bool)].reset_index(drop=True)

@@ -18,7 +18,7 @@ from sklearn.model_selection import GroupKFold
 
 from veridice.quality.decision import GROSS
 from veridice.quality.predictor import fit_predictor
-from veridice.training.assessed_masks import stored_masks
+from veridice.training.assessed_masks import masks_to_learn
 
 FOLDS, LEVEL, BETTER = 5, 0.05, 0.03
 
@@ -48,7 +48,7 @@ def scores(masks: pd.DataFrame, min_dice: float) -> dict[str, np.ndarray]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/judge"))
-    masks = left_out(stored_masks(parser.parse_args().results, "train"))
+    masks = left_out(masks_to_learn(parser.parse_args().results))
     lines = [f"{len(masks)} masks of {masks['person'].nunique()} people of training, predicted without them"]
     for min_dice in (0.6, 0.7, 0.75, 0.8):
         dice = masks["dice"]

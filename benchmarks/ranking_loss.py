@@ -22,7 +22,7 @@ from sklearn.model_selection import GroupKFold
 from torch import nn
 
 from veridice.quality.predictor import BASE, evidence_in, fit_predictor, from_odds, log_odds
-from veridice.training.assessed_masks import stored_masks
+from veridice.training.assessed_masks import masks_to_learn
 
 FOLDS, BETTER, STEPS, NETWORKS = 5, 0.03, 300, 3
 SMALLEST_GAP = 0.02
@@ -91,7 +91,7 @@ def describe(name: str, masks: pd.DataFrame, predicted: np.ndarray) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/judge"))
-    masks = stored_masks(parser.parse_args().results, "train")
+    masks = masks_to_learn(parser.parse_args().results)
     rankings = (0.0, 0.3, 1.0)
     found = {name: np.zeros(len(masks)) for name in ("forests", *(f"network, ranking {weight:g}" for weight in rankings))}
     for train, rest in GroupKFold(FOLDS, shuffle=True, random_state=0).split(masks, groups=masks["person"]):

@@ -24,7 +24,7 @@ from SCoRE.SCoRE import SCoRE_SDR
 
 from veridice.quality.calibration import CalibrationSet
 from veridice.quality.decision import GROSS, PValues, decide_study, p_values
-from veridice.training.assessed_masks import stored_masks
+from veridice.training.assessed_masks import masks_to_learn
 
 HALVES, STUDIES, SIZE, BETTER = 40, 2, 100, 0.03
 CAPS, LOSSES, MAX_BAD = (0.03, 0.05, 0.10, 1.0), (0.01, 0.02, 0.05), 0.05
@@ -78,7 +78,7 @@ def figures(masks: pd.DataFrame, min_dice: float) -> list[str]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/judge"))
-    masks = left_out(stored_masks(parser.parse_args().results, "train"))
+    masks = left_out(masks_to_learn(parser.parse_args().results))
     masks = masks[masks["doubts"] == 0].reset_index(drop=True)
     lines = [f"{len(masks)} masks of {masks['person'].nunique()} people of training, predicted without them"]
     for min_dice in (0.7, 0.75):
