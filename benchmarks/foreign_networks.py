@@ -2,10 +2,11 @@
 
 python benchmarks/foreign_networks.py runs/foreign --data FOLDER
 
-Each real person of the training split is judged by the segmenter of resume/ that learnt without the person's donor group, and by
-a predictor that is fitted here without the person. The masks are of two networks that learnt from simulated patients alone
-(``base``, ``see-more``) and of one that went on with real scans of the other groups (``further``), at half and at another level,
-and the union of the first two. Then the same with the masks of the other people among those that the predictor learns from.
+Each real person of the training split is judged by the segmenter of resume/ that learnt without the donor group of the person,
+and by a predictor that is fitted here without the person. The masks are of two networks that learnt from simulated patients
+alone (``base``, ``see-more``) and of one that went on with real scans of the other groups (``further``), at half and at another
+level, and the union of the first two. Then the same with the masks of the other people among those that the predictor learns
+from.
 """
 
 from __future__ import annotations
