@@ -9,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import load, save
 from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.neural_network import MLPRegressor
 
 from veridice.quality import predictor as module
-from veridice.quality.predictor import Forest, Predictor, fit_predictor, from_odds, log_odds
+from veridice.quality.predictor import Forest, Perceptrons, Predictor, fit_predictor, from_odds, log_odds
 
 NAMES = ("expected_dice", "log_volume", "contrast")
 
@@ -91,3 +93,24 @@ def test_a_score_that_nobody_has_is_no_obstacle() -> None:
     known = drawn(60, 4).assign(contrast=np.nan)
     dice, _ = fit_predictor(known, features=NAMES).predict(known)
     assert np.isfinite(dice).all()
+
+
+def test_networks_are_those_of_scikit_learn() -> None:
+    rng = np.random.default_rng(3)
+    inputs, target = rng.standard_normal((300, 4)) * [1, 5, 0.1, 1] + [0, 9, 0, 1], rng.standard_normal(300)
+    found, asked = Perceptrons.fit(inputs, target, 7), rng.standard_normal((20, 4)) * [1, 5, 0.1, 99]
+    shown, new = (((part - inputs.mean(axis=0)) / (inputs.std(axis=0) + 1e-6)).clip(-4, 4) for part in (inputs, asked))
+    with pytest.warns(ConvergenceWarning):
+        slow = [MLPRegressor(**module.PERCEPTRON, random_state=7 + n).fit(shown, target).predict(new) for n in range(3)]
+    np.testing.assert_allclose(found.predict(asked), slow, atol=1e-4)
+    assert found.predict(inputs[:0]).shape == (3, 0)
+    again = Perceptrons.from_arrays(load(save(found.arrays())))
+    np.testing.assert_array_equal(again.predict(asked), found.predict(asked))
+
+
+def test_weights_of_older_versions_have_a_forest_alone(fitted: Predictor) -> None:
+    asked = drawn(40, 2)
+    stored = {name: value for name, value in fitted.arrays().items() if not name.startswith("networks.")}
+    older = Predictor.from_arrays(NAMES, stored)
+    assert older.networks is None and fitted.networks is not None
+    assert not np.allclose(older.predict(asked)[0], fitted.predict(asked)[0])

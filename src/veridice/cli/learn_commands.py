@@ -22,7 +22,7 @@ TrainedKind = Literal["brain", "segmenter", "reconstructor", "regressor", "predi
 def simulate(
     output: Annotated[Path, typer.Option("-o", "--output", help="Folder of the BIDS data set; new, or resumed.")],
     patients: Annotated[int | None, typer.Option("-n", min=1, max=100_000, help="How many; else the cohort's.")] = None,
-    cohort: Annotated[str, typer.Option(help="test, test-ordinary, paper-sim, training or validation.")] = "test",
+    cohort: Annotated[str, typer.Option(help="test, test-ordinary, paper-sim, training, validation or many-brains.")] = "test",
     seed: Annotated[int | None, typer.Option(min=0, max=LARGEST_SEED, help="Another seed than the cohort's.")] = None,
     severity: Annotated[str | None, typer.Option(help="Only easy, ordinary, hard or broken ones.")] = None,
     scanner: Annotated[str | None, typer.Option(help="Only this row of the paper's Table 3, or any.")] = None,

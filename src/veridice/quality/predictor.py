@@ -1,7 +1,8 @@
-"""The predicted Dice of any mask and how far off it may be, from evidence: scikit-learn forests as plain arrays. No torch."""
+"""The predicted Dice of any mask and how far off it may be, from evidence: scikit-learn's models as plain arrays. No torch."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -55,6 +56,9 @@ FEATURES = (
 WITH_CRITIC = (*FEATURES, "critic_dice")
 """The same, where the weights have a critic."""
 TREES, SMALLEST_LEAF = 200, 3
+PERCEPTRONS, FARTHEST_INPUT = 3, 4.0
+PERCEPTRON = {"hidden_layer_sizes": (48, 48), "alpha": 1.0, "learning_rate_init": 3e-3, "max_iter": 150}
+"""Of scikit-learn's networks. The mean of forest and networks errs less than either (``benchmarks/ranking_loss.py``)."""
 ENDS = 0.02
 """A Dice of 0 counts as this when odds are taken, one of 1 as 1 minus this."""
 SMALLEST_SPREAD = 0.01
@@ -106,18 +110,73 @@ class Forest:
         return np.asarray(self.value[place].mean(axis=1, dtype=np.float64))
 
 
+@dataclass(frozen=True)
+class Perceptrons:
+    """Some networks of two hidden layers, which begin from other random weights (networks first in each array).
+
+    Args:
+        middle, scale: of each input (inputs,); what lies beyond :data:`FARTHEST_INPUT` scales counts as that far.
+        weights, biases: of each layer (networks, from, to) and (networks, to).
+    """
+
+    middle: Array
+    scale: Array
+    weights: tuple[Array, ...]
+    biases: tuple[Array, ...]
+
+    @classmethod
+    def fit(cls, inputs: Array, target: Array, seed: int) -> Perceptrons:
+        """Learn with scikit-learn, which brings the optimiser."""
+        from sklearn.exceptions import ConvergenceWarning
+        from sklearn.neural_network import MLPRegressor
+
+        middle, scale = inputs.mean(axis=0), inputs.std(axis=0) + 1e-6
+        shown = _limited((inputs - middle) / scale)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # they are stopped early on purpose
+            made = [MLPRegressor(**PERCEPTRON, random_state=seed + number).fit(shown, target) for number in range(PERCEPTRONS)]
+        layers = range(len(made[0].coefs_))
+        weights = tuple(np.stack([one.coefs_[layer] for one in made]).astype(np.float32) for layer in layers)
+        biases = tuple(np.stack([one.intercepts_[layer] for one in made]).astype(np.float32) for layer in layers)
+        return cls(middle, scale, weights, biases)
+
+    def predict(self, inputs: Array) -> Array:
+        """Of each network, for each row of ``inputs`` (networks, cases)."""
+        values = np.tile(_limited((inputs - self.middle) / self.scale), (len(self.weights[0]), 1, 1))
+        for number, (weights, biases) in enumerate(zip(self.weights, self.biases, strict=True)):
+            values = (values if number == 0 else values.clip(0.0)) @ weights + biases[:, None]
+        return np.asarray(values[..., 0], np.float64)
+
+    def arrays(self) -> dict[str, Array]:
+        layers = {f"weights.{n}": part for n, part in enumerate(self.weights)}
+        return {"middle": self.middle, "scale": self.scale, **layers, **{f"biases.{n}": b for n, b in enumerate(self.biases)}}
+
+    @classmethod
+    def from_arrays(cls, stored: Mapping[str, Array]) -> Perceptrons:
+        """What :meth:`arrays` gave."""
+        layers = range(sum(name.startswith("weights.") for name in stored))
+        weights, biases = (tuple(stored[f"{name}.{n}"] for n in layers) for name in ("weights", "biases"))
+        return cls(stored["middle"], stored["scale"], weights, biases)
+
+
+def _limited(values: Array) -> Array:
+    return values.clip(-FARTHEST_INPUT, FARTHEST_INPUT)
+
+
 def _smallest(numbers: Array) -> Array:
     return numbers.astype(np.min_scalar_type(int(numbers.max(initial=0))))
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """One forest for the odds of the expected Dice, one for the logarithm of what is left of it.
+    """A forest and small networks for the odds of the expected Dice, a forest for the logarithm of what is left of it.
 
     Args:
         features: names of the scores, in order.
         fill: what takes the place of a score that is missing (features,).
         odds: predicts the log odds of the true Dice minus those of :data:`BASE`, so that what is sure stays so.
+        networks: predict the same; the predicted Dice is the mean of the forest's and theirs. None: the forest's alone, as in
+            weights of older versions.
         error: predicts the logarithm of the absolute error, from the same inputs and the predicted Dice.
     """
 
@@ -125,11 +184,12 @@ class Predictor:
     fill: Array
     odds: Forest
     error: Forest
+    networks: Perceptrons | None = None
 
     def predict(self, scores: Sequence[Mapping[str, float | None]] | pd.DataFrame) -> tuple[Array, Array]:
         """Predicted Dice in [0, 1] and expected size of its error, each (masks,); a score that is absent is filled in."""
         inputs = _filled(_values(scores, self.features), self.fill)
-        dice = from_odds(log_odds(inputs[:, self.features.index(BASE)]) + self.odds.predict(inputs))
+        dice = _predicted(log_odds(inputs[:, self.features.index(BASE)]), inputs, self.odds, self.networks)
         spread = np.exp(self.error.predict(np.column_stack([inputs, dice])))
         return dice, spread.clip(SMALLEST_SPREAD, 1.0)
 
@@ -138,6 +198,8 @@ class Predictor:
         stored = {"fill": self.fill}
         for name, forest in (("odds", self.odds), ("error", self.error)):
             stored |= {f"{name}.{part}": value for part, value in forest.__dict__.items()}
+        if self.networks:
+            stored |= {f"networks.{part}": value for part, value in self.networks.arrays().items()}
         return {name: np.ascontiguousarray(value) for name, value in stored.items()}
 
     @classmethod
@@ -148,12 +210,20 @@ class Predictor:
             KeyError, ValueError, IndexError: an array is missing or does not fit.
         """
         parts = ("roots", "step", "feature", "value")
-        forests = [Forest(*(np.asarray(stored[f"{name}.{part}"]) for part in parts)) for name in ("odds", "error")]
-        predictor = cls(tuple(features), np.asarray(stored["fill"]), *forests)
+        odds, error = (Forest(*(np.asarray(stored[f"{name}.{part}"]) for part in parts)) for name in ("odds", "error"))
+        parted = {name.removeprefix("networks."): np.asarray(each) for name, each in stored.items() if "networks." in name}
+        networks = Perceptrons.from_arrays(parted) if parted else None
+        predictor = cls(tuple(features), np.asarray(stored["fill"]), odds, error, networks)
         if len(predictor.fill) != len(predictor.features):
             raise ValueError("as many features as fillings are needed")
         predictor.predict([dict.fromkeys(features, 0.0)])
         return predictor
+
+
+def _predicted(base: Array, inputs: Array, forest: Forest, networks: Perceptrons | None) -> Array:
+    """Dice (cases,) where ``base`` has the log odds that are corrected."""
+    dice = from_odds(base + forest.predict(inputs))
+    return dice if networks is None else (dice + from_odds(base + networks.predict(inputs)).mean(axis=0)) / 2
 
 
 def log_odds(dice: Array) -> Array:
@@ -188,7 +258,7 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] | 
 
     Args:
         known: columns ``dice``, ``person`` and the features; one row a mask.
-        seed: of the forests.
+        seed: of forests and networks.
         features: names of the scores to use, :data:`BASE` among them; None: :func:`evidence_in` the table.
         trees: of each forest; 0: :data:`TREES`.
     """
@@ -204,10 +274,12 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] | 
     left_out = np.zeros(len(known))
     folds = GroupKFold(min(INNER_FOLDS, known["person"].nunique()), shuffle=True, random_state=seed)
     for train, rest in folds.split(inputs, groups=known["person"]):
-        left_out[rest] = from_odds(base[rest] + _fit(inputs[train], missing[train], seed, trees).predict(inputs[rest]))
+        models = _fit(inputs[train], missing[train], seed, trees), Perceptrons.fit(inputs[train], missing[train], seed)
+        left_out[rest] = _predicted(base[rest], inputs[rest], *models)
     error = np.log(np.abs(left_out - dice).clip(SMALLEST_SPREAD, 1.0))
     error_forest = _fit(np.column_stack([inputs, left_out]), error, seed, trees)
-    return Predictor(tuple(features), fill, _fit(inputs, missing, seed, trees), error_forest)
+    networks = Perceptrons.fit(inputs, missing, seed)
+    return Predictor(tuple(features), fill, _fit(inputs, missing, seed, trees), error_forest, networks)
 
 
 def _fit(inputs: Array, target: Array, seed: int, trees: int) -> Forest:

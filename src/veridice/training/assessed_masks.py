@@ -40,8 +40,9 @@ from veridice.training.settings import DataSettings
 from veridice.types import Mask, ProbabilityMap
 
 OWN_KIND = "own"
-UNSEEN = "people-training"
-"""Table of masks of people whom no network saw, judged by the segmenter that ships; beside "train"."""
+UNSEEN, FOREIGN = "people-training", "foreign"
+"""Tables beside "train": masks of people whom no network saw, judged by the segmenter that ships; masks of networks of other
+training, of the same real people as there (``scripts/assess_foreign.py``)."""
 WITH = "dice_with_"
 """Begins the names of columns: Dice with an earlier mask of the same scan, by its kind."""
 FLAIR_ALONE = 5
@@ -333,15 +334,15 @@ def _assess_one(
 
 
 def masks_to_learn(folder: Path) -> pd.DataFrame:
-    """What the predictor learns from: masks of left-out groups, and of people whom no network saw, where they were judged.
+    """What the predictor learns from: masks of left-out groups and, where they were judged, :data:`UNSEEN` and :data:`FOREIGN`.
 
     Raises:
         InputError: the tables do not have the same evidence.
     """
-    more = [stored_masks(folder, UNSEEN)] if (folder / f"{UNSEEN}-masks.csv.gz").exists() else []
-    tables = [stored_masks(folder, "train"), *more]
+    names = ["train", *(name for name in (UNSEEN, FOREIGN) if (folder / f"{name}-masks.csv.gz").exists())]
+    tables = [stored_masks(folder, name) for name in names]
     if len(set(map(evidence_in, tables))) > 1:
-        raise InputError(f"{folder}: 'train' and '{UNSEEN}' were judged by different versions; judge both anew")
+        raise InputError(f"{folder}: {', '.join(names)} were judged by different versions; judge all anew")
     return pd.concat(tables, ignore_index=True)
 
 

@@ -39,6 +39,7 @@ from veridice.training.assessed_masks import (
     ScanToJudge,
     assess_all,
     has_t1,
+    masks_to_learn,
     other_patients,
     patient_name,
     real_scan,
@@ -92,7 +93,8 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     known, apart = judged["train"], judged["calibration"]
     if unseen := judged.get(UNSEEN):
         known = known + unseen
-    predictor = fit_predictor(known.drawn, settings.seed, trees=stage.trees)
+    learnt = masks_to_learn(run)
+    predictor = fit_predictor(learnt, settings.seed, trees=stage.trees)
     lesion_model = fit_lesion_model(known.lesions) if models.task.scattered else NO_LESION_MODEL
     ood, seen = learn_appearances(settings, cases, models, run / "looks"), scan_table(apart.scans.to_dict("records"))
     told = with_unfamiliarity(apart.masks, seen, ood)
@@ -100,7 +102,7 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     write_rows(run / "people-calibration-scans.csv.gz", seen)
     calibration = people_calibration(predictor, told, stage.passes, settings.data.simulated_patients > 0)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
-    card = _card(settings, cases, predictor, known.drawn, judged.get("validation", apart).drawn, models)
+    card = _card(settings, cases, predictor, learnt, judged.get("validation", apart).drawn, models)
     if unseen:
         card["people"] = with_people(card["people"], unseen.masks)
     return [save_quality_model(weights, quality_model, card)]
