@@ -5,7 +5,7 @@ python benchmarks/ranking_loss.py [--results results/judge]
 The forests against a small network on the same scores, with the squared loss alone and with a ranking loss beside it (pairs of
 masks of one scan, as in SegAE, arXiv:2601.14406), and against their mean; and what ships, the mean of forests and networks of
 scikit-learn's with the squared loss. For each: mean absolute error, rank correlation over all masks and within scans, and at
-needed Dices of 0.70 and 0.75 the share of the good masks that lie above all but 5 % of the bad ones by the predicted Dice alone.
+needed Dices of 0.70 and 0.75 the share of the good masks that lie above all but 5 % of the bad ones by the predicted Dice.
 """
 
 from __future__ import annotations
