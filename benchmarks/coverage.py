@@ -1,7 +1,7 @@
 """Does the interval keep its promise? On simulated patients of reserved people who calibrated nothing, masks of all kinds.
 
     python benchmarks/coverage.py -o runs/coverage
-    python benchmarks/coverage.py --table results/judge/coverage-masks.csv.gz
+    python benchmarks/coverage.py --table results/judge/people-coverage-masks.csv.gz
 
 The first judges our own mask and two of other kinds of every patient with the weights that ship (hours; interrupt, give it
 again) and keeps a table, the second reads it. Both say how often the true Dice lies in the interval, of which masks and scans,
