@@ -17,6 +17,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from compare_tools import RESUME, TOOLS, masks_of, networks, statements
 from scipy.stats import spearmanr
@@ -135,6 +136,9 @@ def main() -> None:
         f"{true['consensus'].mean():.3f}, best single tool {true[tools].mean().max():.3f}, best possible choice "
         f"{true[tools].max(axis=1).mean():.3f}\n"
     )
+    # Two tools' errors are as two draws of one kind; those of people are small beside them.
+    errors = np.array([means[tool] - true[tool].mean() for tool in tools])
+    sys.stdout.write(f"standard deviation of the error of a difference of two tools: {np.sqrt(2) * errors.std(ddof=1):.3f}\n")
     statements(pd.DataFrame([vars(pair) for pair in compare_pairs(table)]), true)
 
 

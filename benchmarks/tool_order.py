@@ -4,7 +4,7 @@ python benchmarks/tool_order.py [--weights FOLDER]
 
 ``veridice compare`` allows for this error (``KIND_ERROR``). It is measured on simulated people, those of the calibration and
 those that calibrated nothing: for each two kinds of masks that enough people have, the true difference of their mean Dice is
-compared with the predicted one.
+compared with the predicted one. On real people it is larger, and allowed for is the larger one (``compare_real_tools.py``).
 """
 
 from __future__ import annotations

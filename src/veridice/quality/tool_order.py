@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.stats import t as student
 
 Statement = Literal["better", "worse", "undecided"]
-KIND_ERROR, KINDS = 0.095, 16
+KIND_ERROR, KINDS = 0.12, 16
 """Standard deviation of the error of a predicted difference of two kinds of masks, however many people, and the number of kinds
 that it was measured on (docs/compare.md)."""
 FEWEST_PEOPLE = 5
