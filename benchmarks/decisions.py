@@ -44,7 +44,7 @@ from veridice.quality.decision import (
 )
 from veridice.quality.model import load_quality_model
 from veridice.quality.predictor import Predictor, fit_predictor
-from veridice.training.assessed_masks import OWN_KIND, masks_to_learn, stored_masks
+from veridice.training.assessed_masks import FOREIGN, OWN_KIND, masks_to_learn, stored_masks
 from veridice.training.people import people_calibration
 
 RESULTS = Path("results/judge")
@@ -64,8 +64,8 @@ def read_masks(path: Path, predictor: Predictor) -> pd.DataFrame:
     return masks.assign(predicted=predicted, spread=spread)
 
 
-def real_verdicts(limits: Limits, results: Path) -> pd.DataFrame:
-    """Masks of real people with the verdict of a model that was fitted without each."""
+def judged_without(results: Path) -> list[tuple[pd.DataFrame, CalibrationSet]]:
+    """Masks of each real person as a model that was fitted without the person predicts them, and its calibration."""
     known, people = masks_to_learn(results), stored_masks(results, "people-calibration")
     found = []
     for person in known.loc[~known["simulated"].astype(bool), "person"].unique():
@@ -73,9 +73,8 @@ def real_verdicts(limits: Limits, results: Path) -> pd.DataFrame:
         calibration = people_calibration(predictor, people, InferenceSettings().passes)
         masks = known[(known["person"] == person) & (known["doubts"] == 0)].reset_index(drop=True)
         predicted, spread = predictor.predict(masks)
-        masks = masks.assign(predicted=predicted, spread=spread)
-        found.append(masks.assign(verdict=tested(masks, calibration, limits.min_dice).verdicts(limits)))
-    return pd.concat(found, ignore_index=True)
+        found.append((masks.assign(predicted=predicted, spread=spread), calibration))
+    return found
 
 
 def brains_left_out(predictor: Predictor, limits: Limits, results: Path) -> list[str]:
@@ -97,10 +96,13 @@ def brains_left_out(predictor: Predictor, limits: Limits, results: Path) -> list
     return [title, *by_groups(groups_of(found), found, found["verdict"].to_numpy(), limits.min_dice)]
 
 
-def real(limits: Limits, results: Path) -> list[str]:
-    """What comes of the masks of real people."""
-    masks = real_verdicts(limits, results)
-    groups = {"": pd.Series("all", masks.index), "own": (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"})}
+def real(limits: Limits, judged: list[tuple[pd.DataFrame, CalibrationSet]]) -> list[str]:
+    """What comes of the masks of real people; those of networks of other training (``scripts/assess_foreign.py``) apart."""
+    decided = [(masks, tested(masks, known, limits.min_dice).verdicts(limits)) for masks, known in judged]
+    masks = pd.concat([masks.assign(verdict=verdict) for masks, verdict in decided], ignore_index=True)
+    foreign = masks["kind"].str.startswith(FOREIGN).map({True: "of other networks", False: "of other kinds"})
+    groups = {"": pd.Series("all", masks.index), "masks": foreign}
+    groups["own"] = (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"})
     groups["person"] = masks["person"].astype(str)
     title = f"Dice {limits.min_dice}: {len(masks)} masks of {masks['person'].nunique()} real people, each left out of the fit"
     return [title, *by_groups(groups, masks, masks["verdict"].to_numpy(), limits.min_dice)]
@@ -237,10 +239,11 @@ def main() -> None:
     parser.add_argument("--brains-left-out", action="store_true")
     options = parser.parse_args()
     model = load_quality_model(options.weights)
+    judged = judged_without(options.results) if options.real else []
     for min_dice in (0.7, 0.75):
         limits = Limits(min_dice, options.max_missed)
         if options.real:
-            lines = real(limits, options.results)
+            lines = real(limits, judged)
         elif options.brains_left_out:
             lines = brains_left_out(model.predictor, limits, options.results)
         else:
