@@ -132,6 +132,8 @@ def tiny_judge() -> QualityModel:
     rows = pd.DataFrame(rng.random((24, len(FEATURES))), columns=list(FEATURES))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predictor, "TREES", 3)
+        patch.setattr(predictor, "PERCEPTRONS", 1)
+        patch.setitem(predictor.PERCEPTRON, "max_iter", 2)
         fitted = predictor.fit_predictor(rows.assign(dice=rows["agreement_mean"], person=[f"p{n}" for n in range(24)]))
     descriptors = [dict(zip(DESCRIPTORS, rng.normal(size=len(DESCRIPTORS)), strict=True)) for _ in range(24)]
     ood = fit_ood_detector(descriptors, list(rng.random((24, 8))), [f"p{n}" for n in range(24)])
