@@ -189,6 +189,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setattr(predictor, "TREES", 3)
+        patch.setitem(predictor.PERCEPTRON, "max_iter", 2)
         write_settings(folder)
         give_commands("veridice train")
     return folder

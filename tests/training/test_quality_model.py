@@ -75,6 +75,7 @@ def test_from_scans_to_a_judge(
     for module in (quality_model, ood_examples):
         monkeypatch.setattr(module, "simulated_scan", tiny)
     monkeypatch.setattr(predictor, "TREES", 3)
+    monkeypatch.setitem(predictor.PERCEPTRON, "max_iter", 2)
     output = study / "run"
     shutil.copytree(tiny_weights, output / "weights")
     for name in ("predictor.json", "predictor.safetensors", "calibration.json"):
