@@ -149,11 +149,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
-    known, checks, apart = (
-        masks_to_learn(folder),
-        stored_masks(folder, "validation"),
-        stored_masks(folder, "people-calibration"),
-    )
+    known, checks = masks_to_learn(folder), stored_masks(folder, "validation")
+    apart = stored_masks(folder, "people-calibration")
     rows = [pd.read_csv(folder / f"{name}-lesions.csv.gz", keep_default_na=False, na_values=[""]) for name in ("train", UNSEEN)]
     lesions = pd.concat(rows, ignore_index=True)
     lesions = lesions.drop_duplicates(["scan", "kind", "dice", "number"])

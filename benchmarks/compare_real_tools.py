@@ -101,12 +101,11 @@ def compared(cases: list[Case], folder: Path, weights: Path, passes: int) -> tup
         name, out = subject(case), folder / "out" / subject(case) / "anat"
         files = {tool: place_of(folder, tool, case) for tool in TOOLS}
         files |= {kind: out / f"{name}_label-lesion_desc-{kind}_mask.nii.gz" for kind in SELECTED}
-        rows += [
-            {"scan": name, "tool": tool, "dice": dice(read_mask(file, grid).voxels, truth).dice} for tool, file in files.items()
-        ]
-    return pd.read_csv(folder / "out" / "comparison.tsv", sep="\t", keep_default_na=False, na_values=["n/a"]), pd.DataFrame(
-        rows
-    )
+        for tool, file in files.items():
+            mask = read_mask(file, grid).voxels
+            rows.append({"scan": name, "tool": tool, "dice": dice(mask, truth).dice, "volume": mask.sum() / truth.sum()})
+    said = pd.read_csv(folder / "out" / "comparison.tsv", sep="\t", keep_default_na=False, na_values=["n/a"])
+    return said, pd.DataFrame(rows)
 
 
 def main() -> None:
@@ -122,14 +121,15 @@ def main() -> None:
         said, true = compared(own, folder, weights_without(group, options.folder), options.passes)
         told.append(said)
         known.append(true)
-    true = pd.concat(known).pivot_table(index="scan", columns="tool", values="dice")
+    rows = pd.concat(known)
+    true, volumes = rows.pivot_table(index="scan", columns="tool", values="dice"), rows.groupby("tool")["volume"].mean()
     table = pd.concat(told, ignore_index=True)
-    table = table[table["status"] == "done"].assign(
-        person=lambda rows: rows["scan"], predicted=lambda rows: rows["predicted_dice"]
-    )
+    table = table[table["status"] == "done"]
+    table = table.assign(person=table["scan"], predicted=table["predicted_dice"])
     means, tools = {mean.tool: mean.mean for mean in tool_means(table)}, list(TOOLS)
     for tool in sorted(tools, key=lambda tool: -true[tool].mean()):
-        sys.stdout.write(f"{tool}: true {true[tool].mean():.3f}, predicted {means[tool]:.3f}\n")
+        said = f"true {true[tool].mean():.3f}, predicted {means[tool]:.3f}, volume {volumes[tool]:.2f} of the true one"
+        sys.stdout.write(f"{tool}: {said}\n")
     order = spearmanr([means[tool] for tool in tools], true[tools].mean()).statistic
     sys.stdout.write(
         f"{len(true)} people: rank correlation {order:.2f}; best of each scan {true['best'].mean():.3f}, consensus "

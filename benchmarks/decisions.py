@@ -159,10 +159,19 @@ def line(name: str, masks: pd.DataFrame, verdict: np.ndarray, min_dice: float) -
     return f"{name:26s} n {len(masks):5d}  {'  '.join(parts)}"
 
 
+def by_person(masks: pd.DataFrame, verdict: np.ndarray, min_dice: float) -> str:
+    """Shares that are accepted where each person counts once, as the promise has it."""
+    accepted, dice = pd.Series(verdict == "accept"), masks["dice"]
+    kinds = {"bad": dice < min_dice, "gross": dice < min_dice - GROSS}
+    told = {kind: accepted[chosen].groupby(masks["person"][chosen]).mean().mean() for kind, chosen in kinds.items()}
+    return "each person once: " + ", ".join(f"{kind} accepted {100 * share:.1f} %" for kind, share in told.items())
+
+
 def single(masks: pd.DataFrame, calibration: CalibrationSet, limits: Limits) -> list[str]:
     """What comes of every mask by itself."""
     verdict = np.array(tested(masks, calibration, limits.min_dice).verdicts(limits))
-    return [*by_groups(groups_of(masks), masks, verdict, limits.min_dice), *intervals(masks, calibration, limits, verdict)]
+    rows = by_groups(groups_of(masks), masks, verdict, limits.min_dice)
+    return [*rows, by_person(masks, verdict, limits.min_dice), *intervals(masks, calibration, limits, verdict)]
 
 
 def intervals(masks: pd.DataFrame, calibration: CalibrationSet, limits: Limits, verdict: np.ndarray) -> list[str]:

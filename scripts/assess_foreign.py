@@ -41,7 +41,8 @@ from veridice.training.settings import load_training_settings
 from veridice.types import Mask
 
 RESUME = Path("resume")
-LEVELS = (0.15, 0.3, 0.7, 0.9)
+HALF, LEVELS = 0.5, (0.15, 0.3, 0.7, 0.9)
+"""Probability from which a voxel is marked, and the other levels, of which one is drawn for each mask."""
 
 
 def drawn(networks: dict[str, Any], analysis: ScanAnalysis, backend: Any, rng: np.random.Generator) -> dict[str, Mask]:
@@ -49,7 +50,7 @@ def drawn(networks: dict[str, Any], analysis: ScanAnalysis, backend: Any, rng: n
     masks = {}
     for name, network in networks.items():
         found = analysis.transform.to_native(deterministic_pass(network, analysis.images, backend), order=1)
-        masks[name] = (found >= 0.5) & analysis.native_brain
+        masks[name] = (found >= HALF) & analysis.native_brain
         masks[f"{name}, other level"] = (found >= rng.choice(LEVELS)) & analysis.native_brain
     return {**masks, "union": masks["base"] | masks["see-more"]}
 

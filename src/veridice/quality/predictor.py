@@ -211,8 +211,9 @@ class Predictor:
         """
         parts = ("roots", "step", "feature", "value")
         odds, error = (Forest(*(np.asarray(stored[f"{name}.{part}"]) for part in parts)) for name in ("odds", "error"))
-        parted = {name.removeprefix("networks."): np.asarray(each) for name, each in stored.items() if "networks." in name}
-        networks = Perceptrons.from_arrays(parted) if parted else None
+        begin = "networks."
+        of_networks = {name.removeprefix(begin): np.asarray(stored[name]) for name in stored if name.startswith(begin)}
+        networks = Perceptrons.from_arrays(of_networks) if of_networks else None
         predictor = cls(tuple(features), np.asarray(stored["fill"]), odds, error, networks)
         if len(predictor.fill) != len(predictor.features):
             raise ValueError("as many features as fillings are needed")
