@@ -26,6 +26,7 @@ from veridice.quality.predictor import FEATURES, evidence_in, fit_predictor
 from veridice.quality.single_lesions import Lesion, fit_lesion_model
 from veridice.simulate.donors import all_donors
 from veridice.training.assessed_masks import UNSEEN, WITH, masks_to_learn, stored_masks
+from veridice.training.people import people_masks
 
 SINGLE = {"panel overlap": "agreement_mean", "expected Dice": "expected_dice", "volume": "log_volume"}
 RESAMPLES, COVERAGE = 1000, 0.9
@@ -150,7 +151,7 @@ def main() -> None:
     parser.add_argument("rows", type=Path, help="folder of the tables")
     folder = parser.parse_args().rows
     known, checks = masks_to_learn(folder), stored_masks(folder, "validation")
-    apart = stored_masks(folder, "people-calibration")
+    apart = people_masks(folder, "calibration")
     rows = [pd.read_csv(folder / f"{name}-lesions.csv.gz", keep_default_na=False, na_values=[""]) for name in ("train", UNSEEN)]
     lesions = pd.concat(rows, ignore_index=True)
     lesions = lesions.drop_duplicates(["scan", "kind", "dice", "number"])

@@ -1,6 +1,6 @@
 """Are the promises of the decision kept? On simulated people who calibrated nothing, and on real ones who were left out.
 
-python benchmarks/decisions.py [--table results/judge/people-coverage-masks.csv.gz] [--weights FOLDER] [--max-missed 0.05]
+python benchmarks/decisions.py [--results results/judge] [--weights FOLDER] [--max-missed 0.05]
 python benchmarks/decisions.py --real [--weights FOLDER]
 python benchmarks/decisions.py --brains-left-out [--weights FOLDER]
 
@@ -44,8 +44,8 @@ from veridice.quality.decision import (
 )
 from veridice.quality.model import load_quality_model
 from veridice.quality.predictor import Predictor, fit_predictor
-from veridice.training.assessed_masks import FOREIGN, OWN_KIND, masks_to_learn, stored_masks
-from veridice.training.people import people_calibration
+from veridice.training.assessed_masks import FOREIGN, OWN_KIND, masks_to_learn
+from veridice.training.people import people_calibration, people_masks
 
 RESULTS = Path("results/judge")
 COVERAGE = 0.9
@@ -55,18 +55,17 @@ LOADS, THICKNESSES = (0, 3, 10, 30, np.inf), (0, 1.5, 3.5, np.inf)
 STUDIES, SIZE, BOUNDED = 1000, 100, 200
 
 
-def read_masks(path: Path, predictor: Predictor) -> pd.DataFrame:
-    """Judged masks that are not empty, of scans that may be accepted at all, with prediction and spread."""
-    masks = pd.read_csv(path, keep_default_na=False, na_values=[""])
-    possible = (masks["lesion_count"] > 0) & (masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0)
-    masks = masks[possible].reset_index(drop=True)
+def read_masks(results: Path, predictor: Predictor) -> pd.DataFrame:
+    """Masks of people who calibrated nothing, of scans that may be accepted at all, with prediction and spread."""
+    masks = people_masks(results, "coverage")
+    masks = masks[(masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0)].reset_index(drop=True)
     predicted, spread = predictor.predict(masks)
     return masks.assign(predicted=predicted, spread=spread)
 
 
 def judged_without(results: Path) -> list[tuple[pd.DataFrame, CalibrationSet]]:
     """Masks of each real person as a model that was fitted without the person predicts them, and its calibration."""
-    known, people = masks_to_learn(results), stored_masks(results, "people-calibration")
+    known, people = masks_to_learn(results), people_masks(results, "calibration")
     found = []
     for person in known.loc[~known["simulated"].astype(bool), "person"].unique():
         predictor = fit_predictor(known[known["person"] != person].reset_index(drop=True))
@@ -79,7 +78,7 @@ def judged_without(results: Path) -> list[tuple[pd.DataFrame, CalibrationSet]]:
 
 def brains_left_out(predictor: Predictor, limits: Limits, results: Path) -> list[str]:
     """What comes of the masks of the calibration's people, without those of a sixth of the brains at a time."""
-    masks = stored_masks(results, "people-calibration")
+    masks = people_masks(results, "calibration")
     predicted, spread = predictor.predict(masks)
     masks = masks.assign(predicted=predicted, spread=spread)
     masks = masks.assign(acceptable=(masks["unfamiliarity"] <= 1) & (masks["doubts"] == 0))
@@ -100,12 +99,15 @@ def real(limits: Limits, judged: list[tuple[pd.DataFrame, CalibrationSet]]) -> l
     """What comes of the masks of real people; those of networks of other training (``scripts/assess_foreign.py``) apart."""
     decided = [(masks, tested(masks, known, limits.min_dice).verdicts(limits)) for masks, known in judged]
     masks = pd.concat([masks.assign(verdict=verdict) for masks, verdict in decided], ignore_index=True)
-    foreign = masks["kind"].str.startswith(FOREIGN).map({True: "of other networks", False: "of other kinds"})
-    groups = {"": pd.Series("all", masks.index), "masks": foreign}
+    groups = {"": pd.Series("all", masks.index), "masks": whose(masks)}
     groups["own"] = (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"})
     groups["person"] = masks["person"].astype(str)
     title = f"Dice {limits.min_dice}: {len(masks)} masks of {masks['person'].nunique()} real people, each left out of the fit"
     return [title, *by_groups(groups, masks, masks["verdict"].to_numpy(), limits.min_dice)]
+
+
+def whose(masks: pd.DataFrame) -> pd.Series:
+    return masks["kind"].str.startswith(FOREIGN).map({True: "of other networks", False: "of other kinds"})
 
 
 def groups_of(masks: pd.DataFrame) -> dict[str, pd.Series]:
@@ -114,6 +116,7 @@ def groups_of(masks: pd.DataFrame) -> dict[str, pd.Series]:
     return {
         "": pd.Series("all", masks.index),
         "scans": easy.map({True: "easy and ordinary", False: "hard and broken"}),
+        "masks": whose(masks),
         "own": (masks["kind"] == OWN_KIND).map({True: "yes", False: "no"}),
         "T1w": masks["t1"].map({True: "yes", False: "no"}),
         "kind": masks["kind"],
@@ -239,9 +242,8 @@ def bounded(bad: np.ndarray, tests: PValues, calibration: CalibrationSet, limits
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", type=Path, default=RESULTS / "people-coverage-masks.csv.gz")
     parser.add_argument("--weights", type=Path, default=bundled_weights())
-    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the masks of training and calibration")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="folder of the masks")
     parser.add_argument("--max-missed", type=float, default=MAX_MISSED)
     parser.add_argument("--cap", type=float, default=CAP)
     parser.add_argument("--real", action="store_true")
@@ -256,7 +258,7 @@ def main() -> None:
         elif options.brains_left_out:
             lines = brains_left_out(model.predictor, limits, options.results)
         else:
-            masks = read_masks(options.table, model.predictor)
+            masks = read_masks(options.results, model.predictor)
             title = f"Dice {min_dice}: {len(masks)} masks of {masks['person'].nunique()} patients, {model.calibration.source}"
             lines = [title, *single(masks, model.calibration, limits), *studies(masks, model.calibration, limits, options.cap)]
         sys.stdout.write("\n".join(lines) + "\n\n")

@@ -65,7 +65,7 @@ def main() -> None:
     parser.add_argument("--studies", type=int, default=300)
     arguments = parser.parse_args()
     model = load_quality_model(arguments.weights)
-    masks = read_masks(RESULTS / "people-coverage-masks.csv.gz", model.predictor)
+    masks = read_masks(RESULTS, model.predictor)
     masks = chances(masks[masks["severity"].isin(["easy", "ordinary"])].reset_index(drop=True), model.calibration)
     tests, witnesses = tested(masks, model.calibration, MIN_DICE), int(people_with_bad_masks(model.calibration, MIN_DICE))
     rng = np.random.default_rng(0)

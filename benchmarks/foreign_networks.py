@@ -1,9 +1,10 @@
-"""How well are masks judged that networks of other training draw on real scans? On people whom neither judge nor network saw.
+"""How well are masks judged that networks of other training draw? On people whom neither judge nor network saw.
 
 python benchmarks/foreign_networks.py [--results results/judge]
 
-The masks are those of ``scripts/assess_foreign.py``. Each person is predicted by a fit without that person: once without such
-masks of anybody, and once with those of the others, as the predictor that ships learnt.
+The masks are those of ``scripts/assess_foreign.py``. Each real person is predicted by a fit without that person: without such
+masks of anybody, with those of simulated patients, and with those of the other real people too, as the predictor that ships
+learnt. The masks of simulated patients are of networks that drew none of the simulated masks that were learnt from.
 """
 
 from __future__ import annotations
@@ -27,26 +28,31 @@ def tell(title: str, masks: pd.DataFrame, predicted: np.ndarray) -> None:
     sys.stdout.write(f"{title}: {len(masks)} masks of mean Dice {masks['dice'].mean():.2f}; {said}\n")
 
 
+def tell_real(title: str, learnt: pd.DataFrame, real: pd.DataFrame) -> None:
+    """Masks of each real person, by a fit without that person."""
+    predicted = np.zeros(len(real))
+    for person in real["person"].unique():
+        own = (real["person"] == person).to_numpy()
+        predicted[own] = fit_predictor(learnt[learnt["person"] != person].reset_index(drop=True)).predict(real[own])[0]
+    foreign = real["kind"].str.startswith(FOREIGN).to_numpy()
+    tell(f"{title}; real, other networks", real[foreign], predicted[foreign])
+    for family in ("base", "see-more", "further", "union"):
+        own = (real["kind"] == f"{FOREIGN} {family}").to_numpy()
+        tell(f"  {family}", real[own], predicted[own])
+    tell(f"{title}; real, other kinds", real[~foreign], predicted[~foreign])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--results", type=Path, default=Path("results/judge"))
     folder = parser.parse_args().results
-    masks, known = stored_masks(folder, FOREIGN), masks_to_learn(folder)
-    known = known[~known["kind"].isin(masks["kind"])]
-    real = known[~known["simulated"]].reset_index(drop=True)
-    for title, more in (("learnt without such masks", masks[:0]), ("learnt with such masks", masks)):
-        predicted, usual = np.zeros(len(masks)), np.zeros(len(real))
-        for person in masks["person"].unique():
-            learnt = pd.concat([table[table["person"] != person] for table in (known, more)], ignore_index=True)
-            predictor = fit_predictor(learnt)
-            for table, found in ((masks, predicted), (real, usual)):
-                own = (table["person"] == person).to_numpy()
-                found[own] = predictor.predict(table[own])[0]
-        tell(f"{title}, other networks", masks, predicted)
-        for kind in ("base", "see-more", "further", "union"):
-            own = (masks["kind"] == f"foreign {kind}").to_numpy()
-            tell(f"  {kind}", masks[own], predicted[own])
-        tell(f"{title}, the other kinds", real, usual)
+    known, simulated = masks_to_learn(folder), stored_masks(folder, f"{FOREIGN}-coverage")
+    foreign = known["kind"].str.startswith(FOREIGN)
+    ways = {"without such masks": ~foreign, "with simulated ones": ~foreign | known["simulated"], "with all": foreign | True}
+    for title, chosen in ways.items():
+        learnt = known[chosen].reset_index(drop=True)
+        tell(f"{title}; simulated, other networks", simulated, fit_predictor(learnt).predict(simulated)[0])
+        tell_real(title, learnt, known[~known["simulated"]].reset_index(drop=True))
 
 
 if __name__ == "__main__":

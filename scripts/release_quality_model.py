@@ -21,7 +21,7 @@ from veridice.io.weight_cards import read_card
 from veridice.quality.model import load_quality_model, save_quality_model
 from veridice.quality.predictor import fit_predictor
 from veridice.training.assessed_masks import masks_to_learn, stored_masks
-from veridice.training.people import people_calibration
+from veridice.training.people import people_calibration, people_masks
 from veridice.training.provenance import source_commit
 
 OF_THE_FILE = ("arguments", "sha256", "name", "kind")
@@ -37,7 +37,7 @@ def main() -> None:
     known, checks = masks_to_learn(options.results), stored_masks(options.results, "validation")
     predictor = fit_predictor(known, card.seed)
     predicted, dice = predictor.predict(checks)[0], checks["dice"].to_numpy()
-    made = people_calibration(predictor, stored_masks(options.results, "people-calibration"), InferenceSettings().passes)
+    made = people_calibration(predictor, people_masks(options.results, "calibration"), InferenceSettings().passes)
     fields = {name: value for name, value in card.model_dump(mode="json").items() if name not in OF_THE_FILE}
     fields |= {
         "data": f"{len(known)} masks of {known['kind'].nunique()} kinds of {known['scan'].nunique()} scans; checked on "

@@ -52,6 +52,16 @@ def test_predictions_and_spreads(fitted: Predictor) -> None:
     assert (spread > 0).all()
 
 
+def test_a_real_mask_counts_as_several_simulated_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "TREES", 10)
+    known, real = drawn(60, 2), np.arange(60) % 6 == 0
+    repeated = known.loc[known.index.repeat(np.where(real, 3, 1))]
+    mixed = fit_predictor(known.assign(simulated=~real), features=NAMES).predict(known)
+    np.testing.assert_array_equal(mixed, fit_predictor(repeated, features=NAMES).predict(known))
+    alone = fit_predictor(known.assign(simulated=False), features=NAMES).predict(known)
+    np.testing.assert_array_equal(alone, fit_predictor(known, features=NAMES).predict(known))
+
+
 def test_what_is_absent_or_wild_gives_a_dice_all_the_same(fitted: Predictor) -> None:
     rows = [{}, {"expected_dice": None}, {"expected_dice": 1e9, "log_volume": -1e9, "contrast": float("nan")}]
     dice, spread = fitted.predict(rows)

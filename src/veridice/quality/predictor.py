@@ -62,6 +62,8 @@ PERCEPTRON = {"hidden_layer_sizes": (48, 48), "alpha": 1.0, "learning_rate_init"
 ENDS = 0.02
 """A Dice of 0 counts as this when odds are taken, one of 1 as 1 minus this."""
 SMALLEST_SPREAD = 0.01
+REAL_COUNTS = 3
+"""As so many masks of simulated patients counts one of a real person in a fit that knows both: there are few of them."""
 INNER_FOLDS = 5
 
 
@@ -258,7 +260,7 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] | 
     The error is learnt from predictions of people who were left out of the fit, so that it is not that of remembered ones.
 
     Args:
-        known: columns ``dice``, ``person`` and the features; one row a mask.
+        known: columns ``dice``, ``person`` and the features, and ``simulated`` where some are; one row a mask.
         seed: of forests and networks.
         features: names of the scores to use, :data:`BASE` among them; None: :func:`evidence_in` the table.
         trees: of each forest; 0: :data:`TREES`.
@@ -266,6 +268,8 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] | 
     from sklearn.model_selection import GroupKFold
 
     features = evidence_in(known) if features is None else features
+    if "simulated" in known and known["simulated"].any():
+        known = known.loc[known.index.repeat(np.where(known["simulated"], 1, REAL_COUNTS))]
     values, dice = _values(known, features), known["dice"].to_numpy(np.float64)
     finite = np.where(np.isfinite(values), values, np.nan)
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in finite.T])

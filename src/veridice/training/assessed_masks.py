@@ -14,7 +14,7 @@ import pandas as pd
 from scipy import ndimage
 from torch import nn
 
-from veridice.assessment.analysis import analyse_mask, analyse_scan
+from veridice.assessment.analysis import MaskAnalysis, analyse_mask, analyse_scan
 from veridice.assessment.models import Models
 from veridice.case import Case
 from veridice.config import LESION, InferenceSettings, Task
@@ -43,6 +43,9 @@ OWN_KIND = "own"
 UNSEEN, FOREIGN = "people-training", "foreign"
 """Tables beside "train": masks of people whom no network saw, judged by the segmenter that ships; masks of networks of other
 training, of the same real people as there (``scripts/assess_foreign.py``)."""
+TO_LEARN = ("train", UNSEEN, FOREIGN, f"{FOREIGN}-training")
+"""All tables that the predictor learns from; the last has masks of other networks of simulated people of the second."""
+OF_A_MASK = ("scan", "person", "group", "kind", "dice")
 WITH = "dice_with_"
 """Begins the names of columns: Dice with an earlier mask of the same scan, by its kind."""
 FLAIR_ALONE = 5
@@ -175,13 +178,10 @@ def assessed_masks(
         given = None if kind == OWN_KIND else make.mask(kind, rng)
         mask_analysis = analyse_mask(given, analysis, models, backend, Clock())
         mask = mask_analysis.mask
-        pairs = zip(mask_analysis.parts, known.parts, strict=True)
-        true = float(np.mean([dice(part & known.valid, truth & known.valid).dice for part, truth in pairs]))
-        names = {"scan": known.name, "person": known.person, "group": known.group, "kind": kind, "dice": true}
-        facts = {**known.facts, "doubts": len(analysis.doubts)}
         with_earlier = {f"{WITH}{other}": dice(mask, earlier).dice for other, earlier in made}
         made.append((kind, mask))
-        masks.append({**names, **facts, **mask_analysis.scores, **with_earlier})
+        masks.append({**row_of_mask(kind, known, analysis, mask_analysis), **with_earlier})
+        names = {name: masks[-1][name] for name in OF_A_MASK}
         lesions += [{**names, **row} for row in _lesion_rows(mask, known, analysis, mask_analysis.chance)] if scattered else []
     appearances = {"descriptors": analysis.descriptors, "features": [round(float(value), 5) for value in analysis.features]}
     return {
@@ -189,6 +189,14 @@ def assessed_masks(
         "lesions": lesions,
         "scans": [{"scan": known.name, "person": known.person, **known.facts, **appearances}],
     }
+
+
+def row_of_mask(kind: str, known: KnownScan, analysis: ScanAnalysis, judged: MaskAnalysis) -> dict[str, Any]:
+    """What the predictor learns from one mask: whose it is, its true Dice (of several parts the mean), facts and scores."""
+    pairs = zip(judged.parts, known.parts, strict=True)
+    true = float(np.mean([dice(part & known.valid, truth & known.valid).dice for part, truth in pairs]))
+    names = dict(zip(OF_A_MASK, (known.name, known.person, known.group, kind, true), strict=True))
+    return {**names, **known.facts, "doubts": len(analysis.doubts), **judged.scores}
 
 
 class _MaskMaker:
@@ -334,12 +342,12 @@ def _assess_one(
 
 
 def masks_to_learn(folder: Path) -> pd.DataFrame:
-    """What the predictor learns from: masks of left-out groups and, where they were judged, :data:`UNSEEN` and :data:`FOREIGN`.
+    """What the predictor learns from: masks of left-out groups and, of :data:`TO_LEARN`, those that were judged.
 
     Raises:
         InputError: the tables do not have the same evidence.
     """
-    names = ["train", *(name for name in (UNSEEN, FOREIGN) if (folder / f"{name}-masks.csv.gz").exists())]
+    names = [name for name in TO_LEARN if name == TO_LEARN[0] or (folder / f"{name}-masks.csv.gz").exists()]
     tables = [stored_masks(folder, name) for name in names]
     if len(set(map(evidence_in, tables))) > 1:
         raise InputError(f"{folder}: {', '.join(names)} were judged by different versions; judge all anew")

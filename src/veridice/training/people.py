@@ -24,6 +24,7 @@ from veridice.simulate.donors import donors_by_name
 from veridice.simulate.plan import PatientPlan
 from veridice.simulate.severity import MIX
 from veridice.training.assessed_masks import (
+    FOREIGN,
     AssessedMasks,
     KnownScan,
     ScanToJudge,
@@ -32,6 +33,7 @@ from veridice.training.assessed_masks import (
     other_patients,
     patient_name,
     simulated_scan,
+    stored_masks,
 )
 
 PEOPLE = {
@@ -123,6 +125,27 @@ def with_unfamiliarity(masks: pd.DataFrame, scans: pd.DataFrame, ood: OodDetecto
         for scan, row, values in zip(scans["scan"], described, features, strict=True)
     }
     return masks.assign(unfamiliarity=[far[scan] for scan in masks["scan"]])
+
+
+def with_other_networks(masks: pd.DataFrame, folder: Path, name: str) -> pd.DataFrame:
+    """These masks and those that other networks drew on the same scans, where ``folder`` has any
+    (``scripts/assess_foreign.py``).
+
+    Args:
+        masks: from :func:`with_unfamiliarity`, of people of :data:`PEOPLE`.
+        folder: of the tables.
+        name: of these people.
+    """
+    if not (folder / f"{FOREIGN}-{name}-masks.csv.gz").exists():
+        return masks
+    more, far = stored_masks(folder, f"{FOREIGN}-{name}"), masks.groupby("scan")["unfamiliarity"].first()
+    more = more[more["scan"].isin(far.index)]
+    return pd.concat([masks, more.assign(unfamiliarity=more["scan"].map(far))], ignore_index=True)
+
+
+def people_masks(folder: Path, name: str) -> pd.DataFrame:
+    """Stored masks of people of :data:`PEOPLE` that are not empty, those of other networks among them."""
+    return with_other_networks(stored_masks(folder, f"people-{name}"), folder, name)
 
 
 def people_calibration(predictor: Predictor, masks: pd.DataFrame, passes: int, simulated: bool = True) -> CalibrationSet:

@@ -48,7 +48,16 @@ from veridice.training.assessed_masks import (
 )
 from veridice.training.examples import planned_patients, real_groups
 from veridice.training.ood_examples import describe_all, fit_to_looks, real_appearances, simulated_appearances
-from veridice.training.people import DAMAGED, GRADED, PEOPLE, people_calibration, scan_table, with_people, with_unfamiliarity
+from veridice.training.people import (
+    DAMAGED,
+    GRADED,
+    PEOPLE,
+    people_calibration,
+    scan_table,
+    with_other_networks,
+    with_people,
+    with_unfamiliarity,
+)
 from veridice.training.provenance import by_split, origins
 from veridice.training.regressors import claim_makers, fold_folders, out_of_fold
 from veridice.training.settings import TrainingSettings
@@ -100,7 +109,8 @@ def train_predictor(settings: TrainingSettings, cases: Sequence[Case], output: P
     told = with_unfamiliarity(apart.masks, seen, ood)
     write_rows(run / "people-calibration-masks.csv.gz", told)
     write_rows(run / "people-calibration-scans.csv.gz", seen)
-    calibration = people_calibration(predictor, told, stage.passes, settings.data.simulated_patients > 0)
+    many = with_other_networks(told, run, "calibration")
+    calibration = people_calibration(predictor, many, stage.passes, settings.data.simulated_patients > 0)
     quality_model = QualityModel(predictor, lesion_model, ood, calibration)
     card = _card(settings, cases, predictor, learnt, judged.get("validation", apart).drawn, models)
     if unseen:
