@@ -21,6 +21,7 @@ from decisions import RESULTS
 from veridice.io.weight_cards import bundled_weights
 from veridice.quality.model import load_quality_model
 from veridice.quality.tool_order import KIND_ERROR
+from veridice.training.people import people_masks
 
 NO_TOOLS = ("empty", "damaged truth", "damaged own", "second expert", "second rater", "stranger", "mirrored", "mixture")
 """Kinds that no tool draws: made of the truth, of other people, or of other kinds."""
@@ -30,8 +31,8 @@ FEWEST = 25
 
 def read(name: str, weights: Path) -> pd.DataFrame:
     """Masks with a prediction, of kinds that a tool may draw."""
-    masks = pd.read_csv(RESULTS / name, keep_default_na=False, na_values=[""])
-    masks = masks[(masks["lesion_count"] > 0) & ~masks["kind"].isin(NO_TOOLS)].reset_index(drop=True)
+    masks = people_masks(RESULTS, name)
+    masks = masks[~masks["kind"].isin(NO_TOOLS)].reset_index(drop=True)
     predicted, _ = load_quality_model(weights).predictor.predict(masks)
     return masks.assign(predicted=predicted, tool=masks["kind"])
 
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--weights", type=Path, default=bundled_weights())
     weights = parser.parse_args().weights
     for people in ("calibration", "coverage"):
-        pairs, slope, left, swapped = kind_errors(read(f"people-{people}-masks.csv.gz", weights))
+        pairs, slope, left, swapped = kind_errors(read(people, weights))
         said = (
             f"people of the {people}: {pairs} pairs of kinds, slope {slope:.2f}, error {left:.3f} (allowed for: {KIND_ERROR:g})"
         )
