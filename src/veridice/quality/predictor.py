@@ -62,8 +62,9 @@ PERCEPTRON = {"hidden_layer_sizes": (48, 48), "alpha": 1.0, "learning_rate_init"
 ENDS = 0.02
 """A Dice of 0 counts as this when odds are taken, one of 1 as 1 minus this."""
 SMALLEST_SPREAD = 0.01
-REAL_COUNTS = 3.0
-"""As so many masks of simulated patients counts one of a real person in a fit: there are few of them."""
+REAL_COUNTS = 3
+"""As so many masks of simulated patients counts one of a real person in a fit that knows both: there are few of them. It is
+repeated, so a leaf of a tree may hold one real mask alone; weighted, masks of left-out people are told apart less well."""
 INNER_FOLDS = 5
 
 
@@ -127,8 +128,8 @@ class Perceptrons:
     biases: tuple[Array, ...]
 
     @classmethod
-    def fit(cls, inputs: Array, target: Array, counts: Array, seed: int) -> Perceptrons:
-        """Learn with scikit-learn, which brings the optimiser; ``counts`` says how much each row does (rows,)."""
+    def fit(cls, inputs: Array, target: Array, seed: int) -> Perceptrons:
+        """Learn with scikit-learn, which brings the optimiser."""
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.neural_network import MLPRegressor
 
@@ -136,8 +137,7 @@ class Perceptrons:
         shown = _limited((inputs - middle) / scale)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # they are stopped early on purpose
-            networks = [MLPRegressor(**PERCEPTRON, random_state=seed + number) for number in range(PERCEPTRONS)]
-            made = [network.fit(shown, target, sample_weight=counts) for network in networks]
+            made = [MLPRegressor(**PERCEPTRON, random_state=seed + number).fit(shown, target) for number in range(PERCEPTRONS)]
         layers = range(len(made[0].coefs_))
         weights = tuple(np.stack([one.coefs_[layer] for one in made]).astype(np.float32) for layer in layers)
         biases = tuple(np.stack([one.intercepts_[layer] for one in made]).astype(np.float32) for layer in layers)
@@ -269,27 +269,26 @@ def fit_predictor(known: pd.DataFrame, seed: int = 0, features: Sequence[str] | 
     from sklearn.model_selection import GroupKFold
 
     features = evidence_in(known) if features is None else features
+    if "simulated" in known and known["simulated"].any():
+        known = known.loc[known.index.repeat(np.where(known["simulated"], 1, REAL_COUNTS))]
     values, dice = _values(known, features), known["dice"].to_numpy(np.float64)
     finite = np.where(np.isfinite(values), values, np.nan)
     fill = np.array([np.nanmedian(column) if np.isfinite(column).any() else 0.0 for column in finite.T])
     inputs = _filled(values, fill)
     base = log_odds(inputs[:, list(features).index(BASE)])
     missing = log_odds(dice) - base
-    counts = np.where(known["simulated"], 1.0, REAL_COUNTS) if "simulated" in known else np.ones(len(known))
-    counts = counts / counts.mean()
     left_out = np.zeros(len(known))
     folds = GroupKFold(min(INNER_FOLDS, known["person"].nunique()), shuffle=True, random_state=seed)
     for train, rest in folds.split(inputs, groups=known["person"]):
-        some = inputs[train], missing[train], counts[train], seed
-        left_out[rest] = _predicted(base[rest], inputs[rest], _fit(*some, trees), Perceptrons.fit(*some))
+        models = _fit(inputs[train], missing[train], seed, trees), Perceptrons.fit(inputs[train], missing[train], seed)
+        left_out[rest] = _predicted(base[rest], inputs[rest], *models)
     error = np.log(np.abs(left_out - dice).clip(SMALLEST_SPREAD, 1.0))
-    error_forest = _fit(np.column_stack([inputs, left_out]), error, counts, seed, trees)
-    everything = inputs, missing, counts, seed
-    return Predictor(tuple(features), fill, _fit(*everything, trees), error_forest, Perceptrons.fit(*everything))
+    error_forest = _fit(np.column_stack([inputs, left_out]), error, seed, trees)
+    networks = Perceptrons.fit(inputs, missing, seed)
+    return Predictor(tuple(features), fill, _fit(inputs, missing, seed, trees), error_forest, networks)
 
 
-def _fit(inputs: Array, target: Array, counts: Array, seed: int, trees: int) -> Forest:
+def _fit(inputs: Array, target: Array, seed: int, trees: int) -> Forest:
     from sklearn.ensemble import ExtraTreesRegressor
 
-    trees_ = ExtraTreesRegressor(trees or TREES, min_samples_leaf=SMALLEST_LEAF, random_state=seed)
-    return Forest.of(trees_.fit(inputs, target, sample_weight=counts))
+    return Forest.of(ExtraTreesRegressor(trees or TREES, min_samples_leaf=SMALLEST_LEAF, random_state=seed).fit(inputs, target))
