@@ -49,7 +49,9 @@ def train(
     network: Annotated[
         TrainedKind, typer.Argument(help="brain, segmenter, reconstructor, regressor, predictor, in this order.")
     ],
-    config: Annotated[str | None, typer.Option(help="TOML file, or a shipped one: default, paper; else the task's.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="TOML file, or a shipped one by name, as default or paper; else the task's.")
+    ] = None,
     task: TaskName = LESION.name,
     manifest: Annotated[
         str | None, typer.Option(help="CSV: id, patient, split, flair, t1, mask, ...; else the configuration's.")

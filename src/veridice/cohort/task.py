@@ -102,10 +102,9 @@ def settings_checksum(request: Request, weights: Path, settings: InferenceSettin
     parts = [__version__, settings.model_dump_json(exclude={"device", "precision", "engine", "shadow"})]
     judged_with = checksums(weights, request.task.name)
     parts += judged_with.values()
-    if request.calibration:
-        parts.append(read_fitting(request.calibration, judged_with).model_dump_json())
-    else:
-        parts.append(read_calibration(weights / CALIBRATION).model_dump_json())
+    own = request.calibration
+    calibration = read_fitting(own, judged_with) if own else read_calibration(weights / CALIBRATION)
+    parts.append(calibration.model_dump_json())
     parts.append(f"{request.mask_threshold} {request.mask_label} {request.registration}")
     if request.task.name != LESION.name:
         parts.append(request.task.model_dump_json())
