@@ -32,7 +32,7 @@ CAP = 0.05
 """Highest p-value with which a mask of a study is accepted, however good the others are: without it a study of few bad masks
 would accept all of them and still keep its rate."""
 HARDER = 2.0
-"""Bad masks of easy and ordinary scans, which most studies are made of, pass up to 1.2 times as often as those of all
+"""Bad masks of easy and ordinary scans, which most studies are made of, pass up to 1.6 times as often as those of all
 calibration scans (docs/promise.md): a study is decided as if all its bad masks passed so much more often."""
 TAIL = 0.5
 """p-values above it are taken to be those of bad masks (Storey 2002)."""
