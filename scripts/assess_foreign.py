@@ -132,7 +132,7 @@ def real_people(data: Path, models: Models, folder: Path) -> list[Drawing]:
     groups, drawings = real_groups(cases, settings), []
     for case, stripped in ((each, stripped) for each in cases for stripped in views(each)):
         group, file = groups[case.patient], folder / f"{case.id}{'-stripped' if stripped else ''}.json"
-        judges = replace(models, segmenter=load_network(RESUME / f"fold-{group}", "segmenter")[0])
+        judges = replace(models, segmenter=tool(f"fold-{group}"))
         read, draw = partial(real_scan, case, settings, group, stripped), partial(drawn_on_real, group=group)
         drawings.append(Drawing(read, draw, judges, (5, len(drawings)), file))
     return drawings
