@@ -6,7 +6,8 @@ May be imported by training, cohort, experiment, review, gateway and cli.
 import lazy_loader as lazy
 
 HANDED_ON = {
-    "analysis": "analyse_mask analyse_scan analysis_of_passes find_brain native_probability scan_appearance task_grid",
+    "analysis": "MaskAnalysis analyse_mask analyse_scan analysis_of_passes find_brain native_probability scan_appearance "
+    "task_grid",
     "assess": "assess_scan",
     "check": "Request judge_files load_prepared models_loader with_calibration",
     "compare": "COMPARISON_SUFFIX OWN OWN_TOOL SELECTED ComparedMask Comparing Comparison compare_files read_comparison",
